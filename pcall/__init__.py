@@ -1,0 +1,43 @@
+"""Call functions in parallel, each call in a forked process of its own.
+
+>>> from pcall import pcall
+>>> def add(x, y):
+...     return x + y
+>>> pcall(add, x=(1, 2, 3), y=(4, 5, 6))
+(5, 7, 9)
+"""
+
+import logging as _logging
+
+from pcall._pcall import Pcall, pcall
+from pcall._records import Call, Outcome
+from pcall._version import __version__
+from pcall.exceptions import (
+    ChildDied,
+    ChildProcessException,
+    NotStarted,
+    PcallError,
+    PcallTimeout,
+    RemoteError,
+    ResultError,
+    TaskCancelled,
+)
+
+# Without it, a failed call of a script that set up no logging would be printed to stderr.
+_logging.getLogger("pcall").addHandler(_logging.NullHandler())
+
+__all__ = [
+    "Call",
+    "ChildDied",
+    "ChildProcessException",
+    "NotStarted",
+    "Outcome",
+    "Pcall",
+    "PcallError",
+    "PcallTimeout",
+    "RemoteError",
+    "ResultError",
+    "TaskCancelled",
+    "__version__",
+    "pcall",
+]

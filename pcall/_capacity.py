@@ -1,0 +1,132 @@
+"""How many children this machine can hold at once.
+
+Each child costs descriptors in the parent, a place among the user's and the control
+group's processes, and page tables, which grow with the parent. Everything is read from the
+kernel; what can't be read sets no limit.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+
+__all__ = ["capacity", "processes_exhausted"]
+
+# What a small child takes beyond its page tables: kernel stack, private pages.
+_BYTES_PER_CHILD = 1 << 20
+# The share of the memory that is free now which page tables may fill.
+_SHARE_OF_MEMORY = 0.5
+
+
+def capacity(fds_per_child: int) -> int:
+    """The number of children that there is room for now, at least 1."""
+    return max(1, min(_by_descriptors(fds_per_child), _by_memory(), _by_cgroup_pids()))
+
+
+def processes_exhausted() -> bool:
+    """True when the user or the control group has all the processes that it may have.
+
+    Asked when a fork was refused with EAGAIN, which says nothing of the reason. Too slow to
+    ask before: the kernel counts a user's tasks but does not tell, so they are counted here.
+    """
+    if _by_cgroup_pids() < 1:
+        return True
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit == resource.RLIM_INFINITY:
+        return False
+    user = os.getuid()
+    tasks = 0
+    for pid in _listing("/proc"):
+        if pid.isdigit():
+            try:
+                if os.stat(f"/proc/{pid}").st_uid == user:
+                    tasks += len(os.listdir(f"/proc/{pid}/task"))
+            except OSError:
+                pass  # it has ended since
+    return tasks >= limit
+
+
+def _by_descriptors(fds_per_child: int) -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return 1 << 30
+    # The parent and each child, which inherits the parent's, need some for themselves.
+    reserve = min(64, limit // 4)
+    return (limit - _open_descriptors(limit) - reserve) // fds_per_child
+
+
+def _open_descriptors(limit: int) -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return len(os.listdir(folder))
+        except OSError:
+            continue
+    count = 0
+    for fd in range(min(limit, 4096)):
+        try:
+            os.fstat(fd)
+            count += 1
+        except OSError:
+            pass
+    return count
+
+
+def _by_memory() -> int:
+    page_tables = _field("/proc/self/status", "VmPTE")
+    free = _field("/proc/meminfo", "MemAvailable")
+    if page_tables is None or free is None:
+        return 1 << 30
+    for folder in _cgroups():
+        most, used = _number(f"{folder}/memory.max"), _number(f"{folder}/memory.current")
+        if most is not None and used is not None:
+            free = min(free, most - used)
+    return int(free * _SHARE_OF_MEMORY) // (page_tables + _BYTES_PER_CHILD)
+
+
+def _by_cgroup_pids() -> int:
+    room = 1 << 30
+    for folder in _cgroups():
+        most, used = _number(f"{folder}/pids.max"), _number(f"{folder}/pids.current")
+        if most is not None and used is not None:
+            room = min(room, most - used)
+    return room
+
+
+def _cgroups() -> Iterator[str]:
+    """Folders of this process's control group and of those above it (version 2)."""
+    for line in _read("/proc/self/cgroup").splitlines():
+        number, _, path = line.split(":", 2)
+        if number == "0":
+            while path not in ("", "/"):
+                yield f"/sys/fs/cgroup{path}"
+                path = os.path.dirname(path)
+            yield "/sys/fs/cgroup"
+
+
+def _field(path: str, name: str) -> int | None:
+    """A field of a file of "name: number kB" lines, in bytes."""
+    for line in _read(path).splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _number(path: str) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.isdigit() else None  # "max" is no limit
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _listing(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []

@@ -1,0 +1,100 @@
+"""``max_workers=0``: calls run one after another in this process, so that a debugger works."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pcall._invoke import invoke
+from pcall._options import Options
+from pcall._process import ChildProcess
+from pcall._records import Call, Outcome
+from pcall._scheduler import Scheduler
+from pcall.exceptions import NotStarted
+
+__all__ = ["InlineRun"]
+
+
+class InlineRun:
+    """Has the face of a :class:`~pcall._supervisor.Supervisor`, and no child.
+
+    All calls are over when :meth:`start` returns. Timeouts need a process to end, so there
+    are none.
+    """
+
+    done = over = True
+    living: tuple[ChildProcess, ...] = ()
+
+    def __init__(self, calls: Sequence[Call], options: Options, timeout: float | None) -> None:
+        self._calls = calls
+        self._scheduler = Scheduler(len(calls), max_workers=1, max_errors=options.max_errors)
+        self.outcomes: list[Outcome | None] = [None] * len(calls)
+        self.completed: list[int] = []
+        self.timed_out: tuple[int, ...] = ()
+        self.ended_by_us: set[int] = set()
+
+    @property
+    def children(self) -> tuple[ChildProcess, ...]:
+        """Children that are never started."""
+        return tuple(ChildProcess(call) for call in self._calls)
+
+    def start(self) -> None:
+        """Run the calls."""
+        while (index := self._scheduler.next_start()) is not None:
+            outcome = _call_here(self._calls[index])
+            self._scheduler.started(index, 0.0)
+            self._record(outcome)
+            for skipped in self._scheduler.ended(index, outcome.ok):
+                call = self._calls[skipped]
+                error = NotStarted(f"{call} (call {skipped}) was not started: call {index} failed")
+                self._record(Outcome(index=skipped, call=call, ok=False, error=error))
+
+    def _record(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.index] = outcome
+        self.completed.append(outcome.index)
+
+    def turn(self, wait: float | None) -> None:
+        """All is over."""
+
+    def terminate(self) -> None:
+        """All is over."""
+
+    def kill(self) -> None:
+        """All is over."""
+
+    def abandon_if_owner(self) -> None:
+        """All is over."""
+
+    def fileno(self) -> int | None:
+        """None."""
+        return None
+
+    def pause(self, wait: float | None = None) -> float:
+        """Zero: nothing is waited for."""
+        return 0.0
+
+
+def _call_here(call: Call) -> Outcome:
+    started, begin, cpu = time.time(), time.monotonic(), time.process_time()
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        value = invoke(call)
+    except KeyboardInterrupt:
+        raise  # it is this process that was interrupted
+    except BaseException as failure:
+        value, error = None, failure
+    return Outcome(
+        index=call.index,
+        call=call,
+        ok=error is None,
+        value=value,
+        error=error,
+        pid=os.getpid(),
+        attempts=1,
+        started=started,
+        duration=time.monotonic() - begin,
+        cpu_time=time.process_time() - cpu,
+    )

@@ -1,0 +1,352 @@
+"""``Pcall``, the object, and ``pcall``, the function."""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from pcall._arguments import build_calls
+from pcall._inline import InlineRun
+from pcall._options import Options, check_seconds
+from pcall._process import ChildProcess
+from pcall._records import Outcome
+from pcall._report import failure_of
+from pcall._supervisor import Supervisor
+from pcall.exceptions import ChildProcessException, PcallTimeout
+
+__all__ = ["Pcall", "pcall"]
+
+Targets = Callable[..., Any] | Iterable[Callable[..., Any]]
+
+
+class _BoundEntry:
+    """``Pcall.pcall`` of one class: build, start, join, and return the results."""
+
+    def __init__(self, owner: type[Pcall]) -> None:
+        self._owner = owner
+        self.__doc__ = _Entry.__doc__
+
+    def __repr__(self) -> str:
+        return f"<{self._owner.__module__}.{self._owner.__qualname__}.pcall>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BoundEntry) and other._owner is self._owner
+
+    def __hash__(self) -> int:
+        return hash((_BoundEntry, self._owner))
+
+    def __call__(
+        self,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> tuple[Any, ...]:
+        run = self._owner(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
+        run.start()
+        run.join()
+        return run.results or ()
+
+    async def aio(
+        self,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> tuple[Any, ...]:
+        """The same, awaited: the event loop goes on meanwhile, and no thread is used."""
+        return await self._owner(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
+
+
+class _Entry:
+    """Call targets in parallel, each call in a forked process of its own.
+
+    Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
+    values[i] for varkwargs}}``. There are as many calls as the shortest of ``iargs``,
+    ``ikwargs``, the values of ``varkwargs`` and several targets has items; one for each
+    target when none of these is given. ``pcall.aio(...)`` is the same to be awaited.
+
+    Args:
+        targets: one callable, or an iterable of callables. A coroutine function runs in
+            an event loop of its own.
+        timeout: the longest that any call may run from the start of its child, in
+            seconds. None and 0: no limit.
+        cargs: positional arguments of every call.
+        iargs: for each call an iterable of positional arguments.
+        ckwargs: keyword arguments of every call.
+        ikwargs: for each call a mapping of keyword arguments.
+        **varkwargs: keyword arguments with, each, an iterable of one value a call.
+
+    Returns:
+        The results in call order; the outcomes, with the option ``return_outcomes``.
+
+    Raises:
+        TypeError: an argument has the wrong shape. Nothing was forked.
+        ValueError: the timeout is negative. Nothing was forked.
+        ChildProcessException: a call failed; raised from what it raised, after all calls
+            in flight had ended.
+        ChildDied: a child ended without answering.
+        PcallTimeout: a call ran too long, and all were ended.
+        OSError: a child could not be forked; those started before were ended.
+    """
+
+    def __get__(self, instance: Pcall | None, owner: type[Pcall]) -> _BoundEntry:
+        return _BoundEntry(owner)
+
+
+class Pcall:
+    """A run: calls made in parallel, each in a forked process of its own.
+
+    Building it forks nothing. Arguments are those of :func:`pcall`.
+
+    Attributes:
+        targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs: what it was built with;
+            None for what was not given.
+
+    Raises:
+        TypeError: an argument has the wrong shape; the text names it and the call.
+        ValueError: the timeout is negative.
+    """
+
+    _options = Options()
+
+    pcall = _Entry()
+
+    def __init__(
+        self,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> None:
+        limit = None if timeout is None else check_seconds("timeout", timeout)
+        self.targets = targets
+        self.timeout = timeout
+        self.cargs = cargs
+        self.iargs = iargs
+        self.ckwargs = {} if ckwargs is None else ckwargs
+        self.ikwargs = ikwargs
+        self.varkwargs = varkwargs
+        calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
+        run: type[InlineRun | Supervisor] = Supervisor
+        if self._options.max_workers == 0:
+            run = InlineRun
+        unlimited = limit is None or limit == 0 or math.isinf(limit)
+        self._run = run(calls, self._options, None if unlimited else limit)
+        self._started = self._joined = False
+        self._failure: ChildProcessException | PcallTimeout | None = None
+        self._results: tuple[Any, ...] | None = None
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    @classmethod
+    def options(cls, **policy: Any) -> type[Self]:
+        """A subclass with this policy; what is not named stays as it is in this class.
+
+        Args:
+            **policy: ``max_workers`` (None: as many as the machine can hold; 0: no child, in
+                this process), ``max_errors`` (default 0: after the first failure no further
+                call starts; None: no limit), ``grace_period`` (seconds from SIGTERM to
+                SIGKILL, default 5), ``max_tasks_per_child`` (1), ``return_outcomes``
+                (default False; True: nothing is raised for a failed call).
+
+        Raises:
+            TypeError: an unknown name, with the nearest known one, or a value of the
+                wrong type.
+            ValueError: a value out of its range.
+        """
+        return type(cls.__name__, (cls,), {"_options": cls._options.but(policy)})
+
+    # ------------------------------------------------------------ running
+
+    def start(self) -> None:
+        """Fork the children.
+
+        Raises:
+            AssertionError: it was started before.
+            OSError: a child could not be forked; those started before were ended.
+        """
+        assert not self._started, "start() was called before; build a new Pcall to run again"
+        self._started = True
+        # Neither a run that is dropped nor an interpreter that ends leaves children.
+        self._finalizer = weakref.finalize(self, self._run.abandon_if_owner)
+        self._run.start()
+
+    def join(self) -> None:
+        """Block until all calls have ended, then set :attr:`results`, or raise.
+
+        A second call gives the same answer again.
+
+        Raises:
+            AssertionError: :meth:`start` was not called.
+            ChildProcessException: a call failed (see :func:`pcall`).
+            PcallTimeout: a call ran too long.
+        """
+        self._check_started("join")
+        while not self._run.over:
+            self._run.turn(None)
+        if not self._joined:
+            self._conclude()
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+
+    def _conclude(self) -> None:
+        run = self._run
+        outcomes = [outcome for outcome in run.outcomes if outcome is not None]
+        assert len(outcomes) == len(run.outcomes), "a call was lost; this is a fault of pcall"
+        if self._options.return_outcomes:
+            self._results = tuple(outcomes)
+        else:
+            self._failure = failure_of(
+                outcomes, run.timed_out, self._run_timeout, ignored=run.ended_by_us
+            )
+            if all(outcome.ok for outcome in outcomes):
+                self._results = tuple(outcome.value for outcome in outcomes)
+        self._joined = True
+        if self._finalizer is not None:
+            self._finalizer.detach()
+
+    @property
+    def _run_timeout(self) -> float | None:
+        return None if self.timeout is None else float(self.timeout)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all calls are over, or so many seconds; raise for no failed call.
+
+        Returns:
+            :attr:`done`.
+
+        Raises:
+            AssertionError: :meth:`start` was not called.
+        """
+        self._check_started("wait")
+        end = math.inf if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
+        while True:
+            left = end - time.monotonic()
+            self._run.turn(min(max(left, 0.0), 3600.0))
+            if self._run.done or left <= 0:
+                return self._run.done
+
+    def as_completed(self) -> Iterator[Outcome]:
+        """Iterate over the outcomes as they come, those of failed calls too.
+
+        Raises:
+            AssertionError: :meth:`start` was not called.
+        """
+        self._check_started("as_completed")
+        return self._as_completed()
+
+    def _as_completed(self) -> Iterator[Outcome]:
+        run = self._run
+        position = 0
+        while True:
+            while position < len(run.completed):
+                outcome = run.outcomes[run.completed[position]]
+                position += 1
+                assert outcome is not None
+                yield outcome
+            if run.done:
+                return
+            run.turn(None)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to all children and to what they started; do not wait.
+
+        Calls that are queued never start. What has not ended after the grace period is
+        killed while the run is joined, waited for or polled. A later :meth:`join` raises
+        nothing for the calls ended so. Harmless when all is over.
+        """
+        self._run.terminate()
+
+    def kill(self) -> None:
+        """The same with SIGKILL."""
+        self._run.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.join()
+        else:
+            self._run.abandon_if_owner()
+
+    def __await__(self) -> Generator[Any, None, tuple[Any, ...]]:
+        return self._await().__await__()
+
+    async def _await(self) -> tuple[Any, ...]:
+        # Who awaits has asyncio; for all others its import would cost more than the rest.
+        from pcall._aio import finish
+
+        if not self._started:
+            self.start()
+        await finish(self._run)
+        self.join()
+        return self._results or ()
+
+    # ------------------------------------------------------------ looking
+
+    @property
+    def results(self) -> tuple[Any, ...] | None:
+        """Results in call order; None until joined, and when the run failed."""
+        return self._results
+
+    @property
+    def outcomes(self) -> tuple[Outcome | None, ...]:
+        """The outcome of each call, in call order; None for one that is not over."""
+        self._poll()
+        return tuple(self._run.outcomes)
+
+    @property
+    def childs(self) -> tuple[ChildProcess, ...]:
+        """The child of each call, in call order, started or not."""
+        return self._run.children
+
+    @property
+    def pids(self) -> tuple[int | None, ...]:
+        """The process id of each child, in call order; None for one that has not started."""
+        return tuple(child.pid for child in self._run.children)
+
+    @property
+    def livings(self) -> tuple[ChildProcess, ...]:
+        """The children that are alive now."""
+        self._poll()
+        return self._run.living
+
+    @property
+    def done(self) -> bool:
+        """True once no call is running or waiting to run."""
+        self._poll()
+        return self._started and self._run.done
+
+    def _poll(self) -> None:
+        # Whoever polls takes the run forward: queued calls start, deadlines are kept.
+        if self._started and not self._run.over:
+            self._run.turn(0)
+
+    def _check_started(self, name: str) -> None:
+        assert self._started, f"{name}() needs start() first"
+
+
+pcall = Pcall.pcall

@@ -1,0 +1,334 @@
+"""One child as its parent sees it: fork, sentinel, signals, and reaping with its figures."""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import logging
+import multiprocessing
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import starmap
+from multiprocessing import util
+
+from pcall._child import Task, live, perform
+from pcall._randomness import Seeds
+from pcall._records import Call
+from pcall._system import PARENT_DIED, System
+from pcall._transport import RSS_UNIT
+
+__all__ = ["ChildProcess", "Forked", "Surroundings", "disown", "own", "signal_group"]
+
+_log = logging.getLogger("pcall")
+
+# Blocked while a child is made: whatever comes then waits until the parent has the child's
+# number written down, and until the child has handlers of its own.
+_HELD_BACK = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGALRM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    PARENT_DIED,
+)
+_WARNS_OF_THREADS = sys.version_info >= (3, 12)
+
+# Descriptors of all runs of this process, which a new child has no business with.
+_own_descriptors: set[int] = set()
+_fork_lock = threading.Lock()
+
+
+def _renew() -> None:
+    global _fork_lock, _own_descriptors
+    _fork_lock = threading.Lock()
+    _own_descriptors = set()
+
+
+# Also for forks that are not ours: numbers of descriptors mean nothing to a process that
+# may have closed them all.
+os.register_at_fork(after_in_child=_renew)
+
+
+def own(fd: int) -> None:
+    """Keep this descriptor out of the children that are forked from now on."""
+    _own_descriptors.add(fd)
+
+
+def disown(fd: int) -> None:
+    """Undo :func:`own`; before the descriptor is closed."""
+    _own_descriptors.discard(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all children of a run are given alike."""
+
+    system: System
+    context: contextvars.Context
+    seeds: Seeds
+    grace_period: float
+    parent_sentinel: int | None
+    os_threads: bool
+
+
+class Forked:
+    """A forked process, until and after its end. multiprocessing calls this a ``Popen``.
+
+    Attributes:
+        pid: its process id.
+        sentinel: descriptor that becomes readable at its end; None when there is none.
+        answer: descriptor of the file that it answers in.
+        started: when it was forked, on the monotonic clock.
+        started_at: the same in seconds since the epoch.
+        ended: True once it is known to be over.
+        returncode: how it ended, as multiprocessing has it; None when that is unknown.
+        cpu_time: seconds of processor time that it took, or None.
+        max_rss: bytes of its peak resident memory, or None.
+        leftovers: True when processes that it started were still there at its end.
+    """
+
+    def __init__(self, child: ChildProcess, call: Call, around: Surroundings) -> None:
+        system = around.system
+        self._system = system
+        self._lock = threading.Lock()
+        self._lent = False
+        self.ended = self.leftovers = False
+        self.returncode: int | None = None
+        self.cpu_time: float | None = None
+        self.max_rss: int | None = None
+        self.sentinel: int | None = None
+        threads = threading.active_count() > 1
+        pair = None
+        self.answer = system.make_answer_file()
+        own(self.answer)
+        others = _own_descriptors
+        slot: list[int] = []
+        mask: Iterable[int] | None = None
+        try:
+            pair = system.before_fork()
+            _flush()
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+            self.started_at, self.started = time.time(), time.monotonic()
+            _fork_into(slot, quiet=_WARNS_OF_THREADS and (threads or around.os_threads))
+            if slot[0] == 0:
+                child.task = Task(
+                    call=call,
+                    answer=self.answer,
+                    context=around.context,
+                    seeds=around.seeds,
+                    system=system,
+                    parent=child.parent,
+                    parent_sentinel=around.parent_sentinel,
+                    grace_period=around.grace_period,
+                    pair=pair,
+                    others=others,
+                    threads=threads,
+                    mask=mask,
+                )
+                live(child, child.task)
+            self.pid = slot[0]
+            child._popen = self
+        finally:
+            if not slot:
+                disown(self.answer)
+                for fd in (self.answer, *(pair or ())):
+                    os.close(fd)
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self.sentinel = system.sentinel(self.pid, pair)
+        if self.sentinel is not None:
+            own(self.sentinel)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Reap it if it has ended; how it ended, or None."""
+        with self._lock:
+            if not self.ended:
+                self._reap(flag)
+            return self.returncode
+
+    def _reap(self, flag: int) -> None:
+        try:
+            pid, status, usage = os.wait4(self.pid, flag)
+        except ChildProcessError:
+            # Over, but another wait of this process was faster, or SIGCHLD is ignored
+            # and the kernel keeps nothing.
+            self.returncode = self._system.exit_code(self.sentinel)
+        else:
+            if pid == 0:
+                return
+            self.returncode = os.waitstatus_to_exitcode(status)
+            self.cpu_time = usage.ru_utime + usage.ru_stime
+            self.max_rss = usage.ru_maxrss * RSS_UNIT
+        self.ended = True
+        # The group outlives its leader while anything of it runs, and keeps the number
+        # from being given to another. An empty one is gone with the leader.
+        self.leftovers = signal_group(self.pid, signal.SIGTERM)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end; how it ended, or None."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None and not self.ended:
+            left = 0.05 if end is None else min(0.05, end - time.monotonic())
+            if left <= 0:
+                break
+            if self.sentinel is None:
+                time.sleep(left)
+            else:
+                poller = select.poll()
+                poller.register(self.sentinel, select.POLLIN)
+                poller.poll(left * 1000)
+        return self.returncode
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it and to what it has started, unless it is over."""
+        with self._lock:  # nobody else may reap it now and free its number
+            if not self.ended:
+                self._reap(os.WNOHANG)
+            if self.ended:
+                return
+            try:
+                if not signal_group(self.pid, number):
+                    os.kill(self.pid, number)  # it has not made its group yet
+                if number == signal.SIGTERM:
+                    # A stopped process can't act on it. As timeout(1) does.
+                    signal_group(self.pid, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+            except PermissionError:
+                _log.warning(
+                    "process %d could not be sent signal %d: it has become another "
+                    "user's; end it by hand",
+                    self.pid,
+                    number,
+                )
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.signal(signal.SIGKILL)
+
+    def lend_sentinel(self) -> int:
+        """The sentinel for the user, valid for as long as this object lives."""
+        if self.sentinel is None:
+            # Over, or no descriptor was to be had: one that is readable for good.
+            self.sentinel, other = os.pipe()
+            os.close(other)
+        if not self._lent:
+            self._lent = True
+            weakref.finalize(self, _close_in, os.getpid(), self.sentinel).atexit = False
+        return self.sentinel
+
+    def release(self) -> None:
+        """Close what it needed while it lived."""
+        answer, self.answer = self.answer, -1
+        if answer >= 0:
+            disown(answer)
+            os.close(answer)
+        if self.sentinel is not None:
+            disown(self.sentinel)
+            if not self._lent:
+                os.close(self.sentinel)
+                self.sentinel = None
+
+    def close(self) -> None:
+        """Nothing to do: it is released when it is over."""
+
+
+class ChildProcess(multiprocessing.Process):
+    """The child of one call, with the interface of ``multiprocessing.Process``.
+
+    It is started by its run alone.
+    """
+
+    _start_method = None
+    _popen: Forked | None
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(name=f"{call.name}-{call.index}")
+        self._call = call
+        self._sentinel = None  # multiprocessing deletes it in close()
+        self.task: Task | None = None
+        self.parent = os.getpid()
+
+    @property
+    def forked(self) -> Forked | None:
+        """The process itself, once there is one."""
+        return self._popen
+
+    def fork(self, around: Surroundings) -> None:
+        """Start it. Where this raises, :attr:`forked` tells whether there is a process."""
+        Forked(self, self._call, around)
+
+    def start(self) -> None:
+        raise AssertionError("a child of pcall is started by Pcall.start()")
+
+    def run(self) -> None:
+        assert self.task is not None
+        perform(self.task)
+
+    def is_alive(self) -> bool:
+        if self._popen is None:
+            return super().is_alive()
+        self._popen.poll()
+        return not self._popen.ended
+
+    @property
+    def sentinel(self) -> int:
+        if self._popen is None:
+            raise ValueError("process not started")
+        return self._popen.lend_sentinel()
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Signal a process group; False when there is no such group."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Some of it may have been reached; what was not is out of our hands.
+        return False
+    return True
+
+
+def _close_in(pid: int, fd: int) -> None:
+    if os.getpid() == pid:  # a child that frees its copy has closed the number long ago
+        os.close(fd)
+
+
+def _flush() -> None:
+    """What is in the buffers now would else be written by the child, too."""
+    try:
+        util._flush_std_streams()  # type: ignore[attr-defined]
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF):
+            raise
+
+
+def _fork_into(slot: list[int], quiet: bool) -> None:
+    """Append what ``os.fork()`` returns.
+
+    In C from the system call to the list: a signal handler that raises between two
+    bytecodes can't lose the number of a child.
+    """
+    if not quiet:
+        slot.extend(starmap(os.fork, ((),)))
+        return
+    # Python 3.12 and later warn of a fork with threads, and where warnings are errors the
+    # number of the child may be lost in the exception. What the warning warns of is taken
+    # care of in the child. The filters are the process's, so one thread at a time.
+    with _fork_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        slot.extend(starmap(os.fork, ((),)))

@@ -1,0 +1,265 @@
+"""The seam to the operating system: what Linux does best, and a way for every POSIX.
+
+=====================  ==============================  ================================
+what is needed         Linux                           elsewhere
+=====================  ==============================  ================================
+a place for an answer  ``memfd_create``                an unlinked temporary file
+to see a child's end   ``pidfd_open``                  a pipe that the child holds, and
+                                                       a look every few milliseconds
+to wait for many       ``epoll``                       ``poll``
+to end with the        ``prctl(PR_SET_PDEATHSIG)``     a thread in the child that looks
+parent                                                 for it now and then
+=====================  ==============================  ================================
+
+:data:`system` is the one in use. Its choice is made when it is first needed, by trying:
+a kernel may be too old, and a sandbox may refuse.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+from typing import Protocol
+
+__all__ = ["LinuxSystem", "Poller", "PortableSystem", "System", "get_system", "use_system"]
+
+# Sent by the kernel to a child whose parent has died. A signal of its own, because the
+# kernel sends it also when only the *thread* that forked has ended, and the child must
+# be able to tell that from a SIGTERM that is meant. Linux itself never sends this one.
+PARENT_DIED = getattr(signal, "SIGSTKFLT", signal.SIGUSR2)
+
+_PR_SET_PDEATHSIG = 1
+_PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
+_PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
+
+
+class Poller(Protocol):
+    """Tells which of many descriptors are readable."""
+
+    def register(self, fd: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+    def poll(self, timeout: float | None) -> list[int]: ...
+    def fileno(self) -> int | None: ...
+    def close(self) -> None: ...
+
+
+class System(Protocol):
+    """What the supervisor and the child need of an operating system."""
+
+    #: Seconds between two looks at children whose end no descriptor tells; None: no need.
+    look_every: float | None
+    #: Descriptors that the parent holds for each living child.
+    fds_per_child: int
+
+    def make_answer_file(self) -> int:
+        """Descriptor of an empty file without a name, closed by exec."""
+
+    def make_poller(self) -> Poller: ...
+
+    def before_fork(self) -> tuple[int, int] | None:
+        """A pair of descriptors for the parent and the child, where one is needed."""
+
+    def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
+        """In the parent: a descriptor that becomes readable at the child's end."""
+
+    def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
+        """In the child: keep what the parent's sentinel depends on."""
+
+    def parent_sentinel(self) -> int | None:
+        """In the parent: what tells its children of its own end; one for all of them."""
+
+    def end_with_parent(self, parent: int, grace_period: float) -> None:
+        """In the child: end when the parent does."""
+
+    def exit_code(self, sentinel: int | None) -> int | None:
+        """How a child ended whose status somebody else took, if the kernel still says."""
+
+
+class _Epoll:
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+
+    def register(self, fd: int) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unregister(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+
+    def poll(self, timeout: float | None) -> list[int]:
+        return [fd for fd, _ in self._epoll.poll(timeout, 256)]
+
+    def fileno(self) -> int | None:
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+class _Poll:
+    def __init__(self) -> None:
+        self._poll = select.poll()
+
+    def register(self, fd: int) -> None:
+        self._poll.register(fd, select.POLLIN)
+
+    def unregister(self, fd: int) -> None:
+        self._poll.unregister(fd)
+
+    def poll(self, timeout: float | None) -> list[int]:
+        # Rounded up: rounded down, the last millisecond would be spent spinning.
+        milliseconds = None if timeout is None else int(timeout * 1000 + 0.999)
+        return [fd for fd, _ in self._poll.poll(milliseconds)]
+
+    def fileno(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class LinuxSystem:
+    """Linux 5.3 and later."""
+
+    look_every: float | None = None
+    fds_per_child = 2
+
+    def __init__(self) -> None:
+        # Imported here and not above: it takes longer than the rest of the library, and
+        # the portable way does without. It is the optional dependency of this class.
+        import ctypes
+
+        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+        # Tried out, since a sandbox may refuse what the kernel has.
+        os.close(os.memfd_create("pcall", os.MFD_CLOEXEC))
+        os.close(os.pidfd_open(os.getpid()))
+        self._self: tuple[int, int] | None = None
+
+    def make_answer_file(self) -> int:
+        return os.memfd_create("pcall", os.MFD_CLOEXEC)
+
+    def make_poller(self) -> Poller:
+        return _Epoll()
+
+    def before_fork(self) -> tuple[int, int] | None:
+        return None
+
+    def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
+        try:
+            return os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                return None  # busy now: this child is looked at now and then
+            raise
+
+    def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
+        pass
+
+    def parent_sentinel(self) -> int | None:
+        return os.pidfd_open(os.getpid())
+
+    def end_with_parent(self, parent: int, grace_period: float) -> None:
+        def parent_died(signum: int, frame: object) -> None:
+            if os.getppid() == parent:
+                return  # only the thread that forked this child has ended
+            # What the parent would have done: SIGTERM, and SIGKILL's equal later.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, max(grace_period, 0.001))
+            signal.raise_signal(signal.SIGTERM)
+
+        signal.signal(PARENT_DIED, parent_died)
+        self._prctl(_PR_SET_PDEATHSIG, int(PARENT_DIED), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # it died before it was watched
+
+    def exit_code(self, sentinel: int | None) -> int | None:
+        if sentinel is None:
+            return None
+        info = bytearray(64)
+        struct.pack_into("Q", info, 0, _PIDFD_INFO_EXIT)
+        try:
+            fcntl.ioctl(sentinel, _PIDFD_GET_INFO, info)
+        except OSError:
+            return None
+        (mask,) = struct.unpack_from("Q", info, 0)
+        (status,) = struct.unpack_from("i", info, 60)
+        return os.waitstatus_to_exitcode(status) if mask & _PIDFD_INFO_EXIT else None
+
+
+class PortableSystem:
+    """Any POSIX."""
+
+    look_every: float | None = 0.02
+    fds_per_child = 3
+
+    def make_answer_file(self) -> int:
+        with tempfile.TemporaryFile(prefix="pcall-") as file:
+            return os.dup(file.fileno())
+
+    def make_poller(self) -> Poller:
+        return _Poll()
+
+    def before_fork(self) -> tuple[int, int] | None:
+        return os.pipe()
+
+    def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
+        assert pair is not None
+        os.close(pair[1])
+        return pair[0]
+
+    def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
+        assert pair is not None
+        os.close(pair[0])
+
+    def parent_sentinel(self) -> int | None:
+        return None
+
+    def end_with_parent(self, parent: int, grace_period: float) -> None:
+        def watch() -> None:
+            while os.getppid() == parent:
+                time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(grace_period)
+            os.killpg(0, signal.SIGKILL)
+
+        threading.Thread(target=watch, name="pcall-parent-watch", daemon=True).start()
+
+    def exit_code(self, sentinel: int | None) -> int | None:
+        return None
+
+
+_system: System | None = None
+
+
+def get_system() -> System:
+    """The system in use; chosen at the first call."""
+    global _system
+    if _system is None:
+        _system = _choose()
+    return _system
+
+
+def use_system(system: System | None) -> None:
+    """Use this one from now on; None: choose again."""
+    global _system
+    _system = system
+
+
+def _choose() -> System:
+    if sys.platform == "linux":
+        try:
+            return LinuxSystem()
+        except OSError as error:
+            # "No room now" says nothing about what the system can do.
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
+        except (AttributeError, ImportError):
+            pass  # a build of Python, or a C library, without them
+    return PortableSystem()

@@ -1,0 +1,80 @@
+"""What every test is held against: nothing is left behind, and no test takes for ever."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pcall import _system
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--portable",
+        action="store_true",
+        help="run everything on the ways that work on any POSIX, in place of Linux's own",
+    )
+
+
+@pytest.fixture(autouse=True)
+def chosen_system(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Use the portable system where that was asked for."""
+    _system.use_system(_system.PortableSystem() if request.config.getoption("--portable") else None)
+    yield
+    _system.use_system(None)
+
+
+@pytest.fixture(params=["linux", "portable"])
+def each_system(request: pytest.FixtureRequest, chosen_system: None) -> str:
+    """Run the test once on Linux's means and once on the portable ones."""
+    if request.param == "portable":
+        _system.use_system(_system.PortableSystem())
+    return str(request.param)
+
+
+def _children() -> set[int]:
+    found = set()
+    for path in glob.glob("/proc/self/task/*/children"):
+        with open(path) as file:
+            found.update(int(pid) for pid in file.read().split())
+    return found
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the one that listed the folder
+    return found
+
+
+def _files() -> set[str]:
+    return set(glob.glob(os.path.join(tempfile.gettempdir(), "pcall-*")))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(chosen_system: None) -> Iterator[None]:
+    """Fail a test that leaves a child, a descriptor, a thread or a file."""
+    before = _children(), _descriptors(), set(threading.enumerate()), _files()
+    yield
+
+    def left() -> dict[str, object]:
+        return {
+            "children": _children() - before[0],
+            "descriptors": {k: v for k, v in _descriptors().items() if k not in before[1]},
+            "threads": set(threading.enumerate()) - before[2],
+            "files": _files() - before[3],
+        }
+
+    end = time.monotonic() + 2
+    while any(left().values()) and time.monotonic() < end:
+        time.sleep(0.01)  # a thread that a test has joined may take a moment to unregister
+    assert not any(left().values()), f"left behind: {left()}"
