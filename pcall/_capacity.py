@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Iterator
 
-__all__ = ["capacity", "processes_exhausted"]
+__all__ = ["RSS_UNIT", "capacity", "processes_exhausted", "resident_memory"]
+
+# What ru_maxrss counts in: bytes on macOS, kibibytes elsewhere.
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 # What a small child takes beyond its page tables: kernel stack, private pages.
 _BYTES_PER_CHILD = 1 << 20
@@ -45,6 +49,15 @@ def processes_exhausted() -> bool:
             except OSError:
                 pass  # it has ended since
     return tasks >= limit
+
+
+def resident_memory() -> int:
+    """Bytes of resident memory that a child has from its start; the peak where that is unknown."""
+    fields = _read("/proc/self/statm").split()
+    if len(fields) > 2:
+        # Pages of files are not copied by a fork, but found again when they are needed.
+        return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
 def _by_descriptors(fds_per_child: int) -> int:

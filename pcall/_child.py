@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from multiprocessing import util
 from multiprocessing.process import BaseProcess
@@ -28,58 +28,74 @@ from pcall._exception_pickling import users_part
 from pcall._invoke import invoke
 from pcall._randomness import Seeds, seed
 from pcall._records import Call
-from pcall._system import PARENT_DIED, System
-from pcall._transport import resident_memory, write_error, write_value
+from pcall._system import System, set_handler, set_mask
+from pcall._transport import write_error, write_value
 from pcall.exceptions import TaskCancelled
 
-__all__ = ["Task", "live", "perform"]
+__all__ = ["Surroundings", "Task", "live", "perform"]
 
 _log = logging.getLogger("pcall")
 
 
 @dataclass(slots=True)
+class Surroundings:
+    """What the children of a run are told alike.
+
+    Attributes:
+        system: the operating system's services.
+        context: the caller's context variables.
+        seeds: what to seed random generators from.
+        grace_period: seconds that remain after SIGTERM.
+        parent: process id of the parent.
+        parent_sentinel: descriptor that tells of the parent's end, or None.
+        stdin: a text stream of descriptor 0 that nobody has read from, or None.
+        others: descriptors that belong to the parent and to other children.
+        threads: True when the parent has other threads at the fork.
+        mask: the signals that were blocked before the fork.
+    """
+
+    system: System
+    context: contextvars.Context
+    seeds: Seeds
+    grace_period: float
+    parent: int
+    parent_sentinel: int | None
+    stdin: io.TextIOBase | None
+    others: Collection[int] = ()
+    threads: bool = False
+    mask: Collection[int] = ()
+
+
+@dataclass(slots=True)
 class Task:
-    """What a child is told by its parent, through the fork.
+    """What one child is told.
 
     Attributes:
         call: what to call.
         answer: descriptor of the file for the answer.
-        context: the caller's context variables.
-        seeds: what to seed random generators from.
-        system: the operating system's services.
-        parent: process id of the parent.
-        parent_sentinel: descriptor that tells of the parent's end, or None.
-        grace_period: seconds that remain after SIGTERM.
         pair: the pair of descriptors behind the parent's sentinel, where there is one.
-        others: descriptors that belong to the parent and to other children.
-        threads: True when the parent had other threads at the fork.
-        mask: the signals that were blocked before the fork.
+        around: the rest.
     """
 
     call: Call
     answer: int
-    context: contextvars.Context
-    seeds: Seeds
-    system: System
-    parent: int
-    parent_sentinel: int | None
-    grace_period: float
     pair: tuple[int, int] | None
-    others: Iterable[int]
-    threads: bool
-    mask: Iterable[int]
+    around: Surroundings
 
 
+# What SIGTERM does: cancel the target; nothing, while a failure is being answered; end the
+# process, once it has answered. A variable in place of another handler, because to set a
+# handler touches pages that would have to be copied.
+_CANCELS, _WAITS, _ENDS = range(3)
+_sigterm = _CANCELS
 _cancelled = False
-_rss_at_start = 0
 
 
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
-    global _rss_at_start
+    around = task.around
     status = 1
     try:
-        _rss_at_start = resident_memory()
         # A group of its own: what the target starts is signalled with it, and a Ctrl-C
         # at the terminal goes to the parent alone, which decides.
         os.setpgid(0, 0)
@@ -88,24 +104,38 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         gc.freeze()
         # The parent's event loop must not be woken by signals of this process.
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, _cancel)
-        task.system.hold_sentinel(task.pair)
-        task.system.end_with_parent(task.parent, task.grace_period)
+        set_handler(signal.SIGTERM, _on_sigterm)
+        around.system.hold_sentinel(task.pair)
+        around.system.end_with_parent(around.parent, around.grace_period)
         _close_others(task)
+        _no_input()
         # The parent's handlers are the parent's; those of the target run at the end, as
         # multiprocessing has it since Python 3.13.
         atexit._clear()
         atexit.register(util._exit_function)  # type: ignore[attr-defined]
-        if task.threads:
+        if around.threads:
             _renew_streams()
             _forget_unfinished_imports()
-        status = child._bootstrap(parent_sentinel=task.parent_sentinel)  # type: ignore[attr-defined]
+        status = child._bootstrap(parent_sentinel=around.parent_sentinel)  # type: ignore[attr-defined]
     finally:
         try:
             atexit._run_exitfuncs()
             util._flush_std_streams()  # type: ignore[attr-defined]
         finally:
-            _end(status, task)
+            _end(status, around.parent)
+
+
+def _no_input() -> None:
+    """Give descriptor 0 to /dev/null.
+
+    ``_bootstrap`` would make a new ``sys.stdin`` here, in each child, which costs more
+    than anything else of a short one; it makes none where there was none.
+    """
+    sys.stdin = None
+    fd = os.open(os.devnull, os.O_RDONLY)
+    if fd != 0:  # it is 0 when the parent's was closed
+        os.dup2(fd, 0)
+        os.close(fd)
 
 
 def _close_others(task: Task) -> None:
@@ -114,7 +144,7 @@ def _close_others(task: Task) -> None:
     A result that the parent has dropped would live on in a sibling's copy of the
     descriptor; and where descriptors are few, the target needs them.
     """
-    for fd in task.others:
+    for fd in task.around.others:
         if fd != task.answer:
             try:
                 os.close(fd)
@@ -122,19 +152,25 @@ def _close_others(task: Task) -> None:
                 pass  # another thread of the parent was just closing it
 
 
-def _end(status: int, task: Task) -> NoReturn:
-    if os.getppid() != task.parent:
+def _end(status: int, parent: int) -> NoReturn:
+    if os.getppid() != parent:
         # Nobody is left to end what the target started: do it here, and go with it.
         os.killpg(0, signal.SIGKILL)
     if _cancelled:
-        # The status tells that SIGTERM ended it, although it had time to clean up.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
+        _die_of_sigterm()  # the status tells what ended it, although it had time to clean up
     os._exit(status)
 
 
-def _cancel(signum: int, frame: object) -> None:
-    raise TaskCancelled("SIGTERM")
+def _die_of_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _on_sigterm(signum: int, frame: object) -> None:
+    if _sigterm == _CANCELS:
+        raise TaskCancelled("SIGTERM")
+    if _sigterm == _ENDS:
+        _die_of_sigterm()
 
 
 def perform(task: Task) -> NoReturn:
@@ -143,23 +179,25 @@ def perform(task: Task) -> NoReturn:
     Raises:
         SystemExit: always, with the status for the process to end with.
     """
+    global _sigterm
+    around = task.around
     pid = os.getpid()
     failure: BaseException | None = None
     try:
         try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, task.mask)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, PARENT_DIED))
-            seed(task.seeds, task.call.index)
-            value = task.context.run(invoke, task.call)
+            sys.stdin = around.stdin
+            set_mask(signal.SIG_SETMASK, around.mask)
+            seed(around.seeds, task.call.index)
+            value = around.context.run(invoke, task.call)
             _only_in(pid)
-            write_value(task.answer, value, _rss_at_start)
-            # Answered: SIGTERM has nothing left to clean up.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            write_value(task.answer, value)
+            _sigterm = _ENDS
         except BaseException as error:
             # A second SIGTERM must not cost the answer; a stuck one ends by SIGKILL.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _sigterm = _WAITS
             failure = error
     except TaskCancelled as error:  # it came between the lines above
+        _sigterm = _WAITS
         failure = error
     _only_in(pid)
     if failure is None:
@@ -169,13 +207,13 @@ def perform(task: Task) -> NoReturn:
 
 def _fail(failure: BaseException, task: Task) -> int:
     """Answer with the failure, tell the log, and return the status to exit with."""
-    global _cancelled
+    global _cancelled, _sigterm
     # Before anything that can block or fail, such as a handler of the user's.
-    write_error(task.answer, failure, _rss_at_start)
+    write_error(task.answer, failure)
     told = (type(failure), failure, users_part(failure.__traceback__))
     _log.error("call %d failed: %s", task.call.index, task.call, exc_info=told)
     _cancelled = isinstance(failure, TaskCancelled)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _sigterm = _ENDS
     if isinstance(failure, SystemExit) and (failure.code is None or type(failure.code) is int):
         return failure.code or 0
     return 1

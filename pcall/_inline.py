@@ -42,7 +42,8 @@ class InlineRun:
 
     def start(self) -> None:
         """Run the calls."""
-        while (index := self._scheduler.next_start()) is not None:
+        while starts := self._scheduler.next_starts():
+            index = starts[0]
             outcome = _call_here(self._calls[index])
             self._scheduler.started(index, 0.0)
             self._record(outcome)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextvars
+import contextlib
 import errno
+import io
 import logging
 import multiprocessing
 import os
@@ -14,32 +15,35 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import starmap
 from multiprocessing import util
 
-from pcall._child import Task, live, perform
-from pcall._randomness import Seeds
+from pcall._capacity import RSS_UNIT, resident_memory
+from pcall._child import Surroundings, Task, live, perform
 from pcall._records import Call
-from pcall._system import PARENT_DIED, System
-from pcall._transport import RSS_UNIT
+from pcall._system import PARENT_DIED, set_mask
 
-__all__ = ["ChildProcess", "Forked", "Surroundings", "disown", "own", "signal_group"]
+__all__ = ["ChildProcess", "Forked", "disown", "fork_all", "own", "signal_group", "unread_stdin"]
 
 _log = logging.getLogger("pcall")
 
 # Blocked while a child is made: whatever comes then waits until the parent has the child's
 # number written down, and until the child has handlers of its own.
-_HELD_BACK = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGALRM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    PARENT_DIED,
-)
+_HELD_BACK = [
+    int(number)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGALRM,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        PARENT_DIED,
+    )
+]
+_LONGEST_BURST = 0.01  # seconds of forks after which ends and deadlines get a look
+_ONCE: tuple[tuple[()], ...] = ((),)
 _WARNS_OF_THREADS = sys.version_info >= (3, 12)
 
 # Descriptors of all runs of this process, which a new child has no business with.
@@ -68,18 +72,6 @@ def disown(fd: int) -> None:
     _own_descriptors.discard(fd)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all children of a run are given alike."""
-
-    system: System
-    context: contextvars.Context
-    seeds: Seeds
-    grace_period: float
-    parent_sentinel: int | None
-    os_threads: bool
-
-
 class Forked:
     """A forked process, until and after its end. multiprocessing calls this a ``Popen``.
 
@@ -88,7 +80,7 @@ class Forked:
         sentinel: descriptor that becomes readable at its end; None when there is none.
         answer: descriptor of the file that it answers in.
         started: when it was forked, on the monotonic clock.
-        started_at: the same in seconds since the epoch.
+        rss: bytes of resident memory that it was forked with.
         ended: True once it is known to be over.
         returncode: how it ended, as multiprocessing has it; None when that is unknown.
         cpu_time: seconds of processor time that it took, or None.
@@ -96,55 +88,19 @@ class Forked:
         leftovers: True when processes that it started were still there at its end.
     """
 
-    def __init__(self, child: ChildProcess, call: Call, around: Surroundings) -> None:
-        system = around.system
-        self._system = system
+    def __init__(self, pid: int, started: float, rss: int, task: Task) -> None:
+        self.pid = pid
+        self.started = started
+        self.rss = rss
+        self.answer = task.answer
+        self._system = task.around.system
         self._lock = threading.Lock()
         self._lent = False
         self.ended = self.leftovers = False
         self.returncode: int | None = None
         self.cpu_time: float | None = None
         self.max_rss: int | None = None
-        self.sentinel: int | None = None
-        threads = threading.active_count() > 1
-        pair = None
-        self.answer = system.make_answer_file()
-        own(self.answer)
-        others = _own_descriptors
-        slot: list[int] = []
-        mask: Iterable[int] | None = None
-        try:
-            pair = system.before_fork()
-            _flush()
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-            self.started_at, self.started = time.time(), time.monotonic()
-            _fork_into(slot, quiet=_WARNS_OF_THREADS and (threads or around.os_threads))
-            if slot[0] == 0:
-                child.task = Task(
-                    call=call,
-                    answer=self.answer,
-                    context=around.context,
-                    seeds=around.seeds,
-                    system=system,
-                    parent=child.parent,
-                    parent_sentinel=around.parent_sentinel,
-                    grace_period=around.grace_period,
-                    pair=pair,
-                    others=others,
-                    threads=threads,
-                    mask=mask,
-                )
-                live(child, child.task)
-            self.pid = slot[0]
-            child._popen = self
-        finally:
-            if not slot:
-                disown(self.answer)
-                for fd in (self.answer, *(pair or ())):
-                    os.close(fd)
-            if mask is not None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self.sentinel = system.sentinel(self.pid, pair)
+        self.sentinel = self._system.sentinel(pid, task.pair)
         if self.sentinel is not None:
             own(self.sentinel)
 
@@ -249,7 +205,7 @@ class Forked:
 class ChildProcess(multiprocessing.Process):
     """The child of one call, with the interface of ``multiprocessing.Process``.
 
-    It is started by its run alone.
+    It is started by its run alone, with :func:`fork_all`.
     """
 
     _start_method = None
@@ -257,19 +213,11 @@ class ChildProcess(multiprocessing.Process):
 
     def __init__(self, call: Call) -> None:
         super().__init__(name=f"{call.name}-{call.index}")
-        self._call = call
         self._sentinel = None  # multiprocessing deletes it in close()
+        self.call = call
         self.task: Task | None = None
-        self.parent = os.getpid()
-
-    @property
-    def forked(self) -> Forked | None:
-        """The process itself, once there is one."""
-        return self._popen
-
-    def fork(self, around: Surroundings) -> None:
-        """Start it. Where this raises, :attr:`forked` tells whether there is a process."""
-        Forked(self, self._call, around)
+        #: The process itself, once there is one; also after close().
+        self.forked: Forked | None = None
 
     def start(self) -> None:
         raise AssertionError("a child of pcall is started by Pcall.start()")
@@ -308,6 +256,107 @@ def _close_in(pid: int, fd: int) -> None:
         os.close(fd)
 
 
+_stdin: io.TextIOBase | None = None
+
+
+def unread_stdin() -> io.TextIOBase | None:
+    """A text stream of descriptor 0 with nothing in its buffer; None where there is none.
+
+    Made once, here, and put in place in each child, where descriptor 0 is /dev/null.
+    """
+    global _stdin
+    if _stdin is None and sys.stdin is not None:
+        try:
+            _stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        except OSError:
+            return None  # closed
+    return _stdin if sys.stdin is not None else None
+
+
+def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
+    """Fork these children, one right after the other.
+
+    After a fork each page that the parent touches is copied, and that for each fork: so all
+    that can be done before the first or after the last of several forks is done there.
+
+    Where this raises, those that have a :attr:`ChildProcess.forked` were forked.
+    """
+    system = around.system
+    pids: list[int] = []
+    starts: list[float] = []
+    tasks: list[Task] = []
+    mask = None
+    try:
+        try:
+            for child in children:
+                answer = system.make_answer_file()
+                own(answer)
+                child.task = Task(child.call, answer, None, around)
+                tasks.append(child.task)
+                child.task.pair = system.before_fork()
+        except OSError:
+            if len(tasks) < 2:
+                raise
+            # No room for all of them: those before the one that it failed for.
+            _give_back(tasks.pop())
+        rss = resident_memory()
+        around.others = _own_descriptors
+        around.threads = threading.active_count() > 1
+        _flush()
+        mask = set_mask(signal.SIG_BLOCK, _HELD_BACK)
+        around.mask = set(mask) - {int(signal.SIGTERM), PARENT_DIED}
+        _fork_each(
+            children[: len(tasks)], pids, starts, quiet=_WARNS_OF_THREADS and _os_threads(around)
+        )
+    finally:
+        for child, task, pid, started in zip(children, tasks, pids, starts, strict=False):
+            child.forked = child._popen = Forked(pid, started, rss, task)
+        for task in tasks[len(pids) :]:
+            _give_back(task)
+        if mask is not None:
+            set_mask(signal.SIG_SETMASK, mask)
+
+
+def _give_back(task: Task) -> None:
+    disown(task.answer)
+    for fd in (task.answer, *(task.pair or ())):
+        os.close(fd)
+
+
+def _fork_each(
+    children: Sequence[ChildProcess], pids: list[int], starts: list[float], quiet: bool
+) -> None:
+    # Python 3.12 and later warn of a fork with threads, and where warnings are errors the
+    # number of the child may be lost in the exception. What the warning warns of is taken
+    # care of in the child. The filters are the process's, so one thread at a time.
+    hush = warnings.catch_warnings() if quiet else contextlib.nullcontext()
+    with _fork_lock if quiet else contextlib.nullcontext(), hush:
+        if quiet:
+            warnings.simplefilter("ignore", DeprecationWarning)
+        for child in children:
+            starts.append(time.monotonic())
+            # In C from the system call to the list: a signal handler that raises between
+            # two bytecodes can't lose the number of a child.
+            pids.extend(starmap(os.fork, _ONCE))
+            if not pids[-1]:
+                newborn = child
+                break
+            if starts[-1] - starts[0] > _LONGEST_BURST:
+                return
+        else:
+            return
+    assert newborn.task is not None
+    live(newborn, newborn.task)
+
+
+def _os_threads(around: Surroundings) -> bool:
+    """True when Python would warn of a fork: it counts foreign threads, too."""
+    try:
+        return around.threads or len(os.listdir("/proc/self/task")) > 1
+    except OSError:
+        return around.threads
+
+
 def _flush() -> None:
     """What is in the buffers now would else be written by the child, too."""
     try:
@@ -315,20 +364,3 @@ def _flush() -> None:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF):
             raise
-
-
-def _fork_into(slot: list[int], quiet: bool) -> None:
-    """Append what ``os.fork()`` returns.
-
-    In C from the system call to the list: a signal handler that raises between two
-    bytecodes can't lose the number of a child.
-    """
-    if not quiet:
-        slot.extend(starmap(os.fork, ((),)))
-        return
-    # Python 3.12 and later warn of a fork with threads, and where warnings are errors the
-    # number of the child may be lost in the exception. What the warning warns of is taken
-    # care of in the child. The filters are the process's, so one thread at a time.
-    with _fork_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        slot.extend(starmap(os.fork, ((),)))

@@ -80,7 +80,7 @@ class Outcome:
         cpu_time: seconds of user and system time that its child took, or None.
         max_rss: peak resident memory of its child in bytes, or None.
         rss_growth: how many bytes of that the child grew beyond what it had of its parent
-            at the fork, or None when it died before it could say.
+            at the fork, or None.
         log: path of its log while that exists.
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 __all__ = ["Expiry", "Scheduler"]
 
@@ -78,13 +79,14 @@ class Scheduler:
         """When :meth:`expire` will next have something to say."""
         return next(iter(self._deadlines.values()), None)
 
-    def next_start(self) -> int | None:
-        """The call to start now, or None."""
-        full = self._max_workers is not None and len(self._running) >= self._max_workers
-        return self._queued[0] if self._queued and not full else None
+    def next_starts(self, most: int = 1) -> list[int]:
+        """The calls to start now, in this order, up to so many."""
+        if self._max_workers is not None:
+            most = min(most, self._max_workers - len(self._running))
+        return list(islice(self._queued, max(0, most)))
 
     def started(self, index: int, now: float) -> None:
-        """The call that :meth:`next_start` named runs since ``now``."""
+        """The next call that :meth:`next_starts` named runs since ``now``."""
         first = self._queued.popleft()
         assert first == index, f"call {index} started before its turn, which is {first}'s"
         self._running[index] = None

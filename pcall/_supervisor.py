@@ -18,15 +18,23 @@ import errno
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
 
 from pcall._capacity import capacity, processes_exhausted
+from pcall._child import Surroundings
 from pcall._exception_pickling import safe_str
 from pcall._options import Options
-from pcall._process import ChildProcess, Forked, Surroundings, disown, own, signal_group
+from pcall._process import (
+    ChildProcess,
+    Forked,
+    disown,
+    fork_all,
+    own,
+    signal_group,
+    unread_stdin,
+)
 from pcall._randomness import read_seeds
 from pcall._records import Call, Outcome
 from pcall._scheduler import Scheduler
@@ -41,6 +49,8 @@ _log = logging.getLogger("pcall")
 # The longest wait at a time. A signal handler or another thread may have set an earlier
 # deadline (terminate() does) since the wait began, and does not end it.
 _LONGEST_WAIT = 0.25
+# Children that are forked one right after the other.
+_BURST = 16
 # Up to so many calls are started without a look at what the machine can hold.
 _FEW = 16
 
@@ -137,8 +147,9 @@ class Supervisor:
             context=contextvars.copy_context(),
             seeds=read_seeds(),
             grace_period=self._options.grace_period,
+            parent=self._owner,
             parent_sentinel=system.parent_sentinel(),
-            os_threads=_has_os_threads(),
+            stdin=unread_stdin(),
         )
         self.turn(0)
 
@@ -248,32 +259,39 @@ class Supervisor:
 
     def _fill(self) -> None:
         """Start what may start."""
-        while (index := self._scheduler.next_start()) is not None:
+        while indices := self._scheduler.next_starts(_BURST):
             assert self._around is not None
             assert self._poller is not None
-            child = self._child(index)
+            children = [self._child(index) for index in indices]
+            failed: OSError | None = None
             try:
-                child.fork(self._around)
+                fork_all(children, self._around)
             except OSError as error:
-                if child.forked is None:
-                    if self._is_full(error) and self._scheduler.no_room():
-                        return
-                    raise OSError(
-                        error.errno,
-                        f"{error.strerror}: call {index} could not be forked; the "
-                        f"{self._started} calls of {len(self._calls)} that had been started "
-                        "were ended",
-                    ) from error
-                raise
+                if any(child.forked is None for child in children):
+                    failed = error
+                else:
+                    raise
             finally:
-                # Also when a signal handler raised just after the fork: it is there.
-                if child.forked is not None:
-                    self._watch(index, child.forked)
-            # Between two forks: what has ended gives its descriptors and its memory
+                # Also when a signal handler raised in between: they are there.
+                for index, child in zip(indices, children, strict=True):
+                    if child.forked is not None:
+                        self._watch(index, child.forked)
+            if failed is not None:
+                if self._is_full(failed) and self._scheduler.no_room():
+                    return
+                raise self._fork_error(failed) from failed
+            # Between two bursts: what has ended gives its descriptors and its memory
             # back, and nobody's deadline waits for the last of many forks.
-            if len(self._alive) > 1:
+            if self._scheduler.queued:
                 self._collect(self._poller.poll(0))
                 self._expire()
+
+    def _fork_error(self, error: OSError) -> OSError:
+        return OSError(
+            error.errno,
+            f"{error.strerror}: call {self._started} of {len(self._calls)} could not be "
+            f"forked; the {self._started} that had been started were ended",
+        )
 
     def _watch(self, index: int, forked: Forked) -> None:
         self._started += 1
@@ -373,9 +391,7 @@ class Supervisor:
             )
             error.__cause__ = how
         finished = answer.finished if answer else time.monotonic()
-        growth = None
-        if answer is not None and forked.max_rss is not None:
-            growth = max(0, forked.max_rss - answer.rss_at_start)
+        growth = None if forked.max_rss is None else max(0, forked.max_rss - forked.rss)
         return Outcome(
             index=index,
             call=call,
@@ -385,7 +401,7 @@ class Supervisor:
             pid=forked.pid,
             exitcode=exitcode,
             attempts=1,
-            started=forked.started_at,
+            started=time.time() - (time.monotonic() - forked.started),
             duration=finished - forked.started,
             cpu_time=forked.cpu_time,
             max_rss=forked.max_rss,
@@ -459,13 +475,3 @@ class Supervisor:
         if self._around is not None and self._around.parent_sentinel is not None:
             os.close(self._around.parent_sentinel)
         self._around = None
-
-
-def _has_os_threads() -> bool:
-    """True when Python 3.12 or later would warn of a fork; it counts foreign threads, too."""
-    if sys.version_info < (3, 12):
-        return False
-    try:
-        return len(os.listdir("/proc/self/task")) > 1
-    except OSError:
-        return threading.active_count() > 1

@@ -27,14 +27,32 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Protocol
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
-__all__ = ["LinuxSystem", "Poller", "PortableSystem", "System", "get_system", "use_system"]
+__all__ = [
+    "PARENT_DIED",
+    "LinuxSystem",
+    "Poller",
+    "PortableSystem",
+    "System",
+    "get_system",
+    "set_handler",
+    "set_mask",
+    "use_system",
+]
 
 # Sent by the kernel to a child whose parent has died. A signal of its own, because the
 # kernel sends it also when only the *thread* that forked has ended, and the child must
 # be able to tell that from a SIGTERM that is meant. Linux itself never sends this one.
-PARENT_DIED = getattr(signal, "SIGSTKFLT", signal.SIGUSR2)
+PARENT_DIED = int(getattr(signal, "SIGSTKFLT", signal.SIGUSR2))
+
+# The functions of the signal module without its enums: to make and look up those in each
+# child copies more pages than the rest of its start.
+set_handler: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
+set_mask: Callable[[int, Collection[int]], Collection[int]] = getattr(
+    signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask
+)
 
 _PR_SET_PDEATHSIG = 1
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
@@ -174,8 +192,8 @@ class LinuxSystem:
             signal.setitimer(signal.ITIMER_REAL, max(grace_period, 0.001))
             signal.raise_signal(signal.SIGTERM)
 
-        signal.signal(PARENT_DIED, parent_died)
-        self._prctl(_PR_SET_PDEATHSIG, int(PARENT_DIED), 0, 0, 0)
+        set_handler(PARENT_DIED, parent_died)
+        self._prctl(_PR_SET_PDEATHSIG, PARENT_DIED, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)  # it died before it was watched
 

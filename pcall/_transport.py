@@ -20,9 +20,7 @@ from __future__ import annotations
 import mmap
 import os
 import pickle
-import resource
 import struct
-import sys
 import time
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
@@ -31,19 +29,17 @@ from typing import Any
 from pcall._exception_pickling import dump_exception, load_exception, safe_str, type_name
 from pcall.exceptions import RemoteError, ResultError, TaskCancelled
 
-__all__ = ["RSS_UNIT", "Answer", "read_answer", "write_error", "write_value"]
+__all__ = ["Answer", "read_answer", "write_error", "write_value"]
 
 _MAGIC = b"pcall/1\0"
 # magic, kind, length of the type's name, buffers, length of the pickle, length of the
-# file, monotonic time of the end, resident memory at the fork.
-_HEADER = struct.Struct("8sB x H I Q Q d q")
+# file, monotonic time of the end.
+_HEADER = struct.Struct("8sB x H I Q Q d")
 _VALUE, _ERROR = 0, 1
 _SPILL = 1 << 20  # bytes of pickle that are gathered in memory before they go to the file
 _OUT_OF_BAND = 16 << 10  # a smaller buffer costs less inside the pickle
 _SMALL = 64 << 10  # a smaller file is read, a larger one mapped
 _ALIGN = 64  # what numpy and SIMD code like best
-# What ru_maxrss counts in: bytes on macOS, kibibytes elsewhere.
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +50,17 @@ class Answer:
         value: what the call returned.
         error: what it raised, or None.
         finished: when it had the answer, on the monotonic clock.
-        rss_at_start: bytes of resident memory that the child had of its parent's.
     """
 
     value: Any
     error: BaseException | None
     finished: float
-    rss_at_start: int
 
 
 # ------------------------------------------------------------------ in the child
 
 
-def write_value(fd: int, value: Any, rss_at_start: int) -> None:
+def write_value(fd: int, value: Any) -> None:
     """Answer with what the call returned.
 
     Raises:
@@ -75,7 +69,7 @@ def write_value(fd: int, value: Any, rss_at_start: int) -> None:
     """
     finished = time.monotonic()
     try:
-        _write(fd, _VALUE, value, finished, rss_at_start)
+        _write(fd, _VALUE, value, finished)
     except TaskCancelled:
         raise
     except BaseException as error:
@@ -87,7 +81,7 @@ def write_value(fd: int, value: Any, rss_at_start: int) -> None:
         ) from error
 
 
-def write_error(fd: int, error: BaseException, rss_at_start: int) -> None:
+def write_error(fd: int, error: BaseException) -> None:
     """Answer with what the call raised."""
     finished = time.monotonic()
     try:
@@ -95,10 +89,18 @@ def write_error(fd: int, error: BaseException, rss_at_start: int) -> None:
     except Exception:  # out of memory, perhaps: what needs little may still go
         content = dump_exception(RemoteError(type_name(type(error)), safe_str(error)))
     os.ftruncate(fd, 0)
-    _write(fd, _ERROR, content, finished, rss_at_start)
+    _write(fd, _ERROR, content, finished)
 
 
-def _write(fd: int, kind: int, value: Any, finished: float, rss_at_start: int) -> None:
+def _write(fd: int, kind: int, value: Any, finished: float) -> None:
+    if type(value) in _PLAIN:
+        # The way of most answers, with the least that it takes: what a child touches is
+        # copied first.
+        content = pickle.dumps(value, 5)
+        size = _HEADER.size + len(content)
+        head = _HEADER.pack(_MAGIC, kind, 0, 0, len(content), size, finished)
+        _write_all(fd, head + content, 0)
+        return
     name = type_name(type(value)).encode(errors="replace")[:1000]
     start = _HEADER.size + len(name)
     sink = _Sink(fd, start)
@@ -120,9 +122,7 @@ def _write(fd: int, kind: int, value: Any, finished: float, rss_at_start: int) -
     if not buffers and not sink.spilled:
         content = b"".join(sink.pieces)
         total = start + len(content)
-        header = _HEADER.pack(
-            _MAGIC, kind, len(name), 0, len(content), total, finished, rss_at_start
-        )
+        header = _HEADER.pack(_MAGIC, kind, len(name), 0, len(content), total, finished)
         _write_all(fd, header + name + content, 0)
         return
 
@@ -137,9 +137,7 @@ def _write(fd: int, kind: int, value: Any, finished: float, rss_at_start: int) -
         end += view.nbytes
     table = struct.pack(f"{len(places)}Q", *places)
     total = end + len(table)
-    header = _HEADER.pack(
-        _MAGIC, kind, len(name), len(buffers), length, total, finished, rss_at_start
-    )
+    header = _HEADER.pack(_MAGIC, kind, len(name), len(buffers), length, total, finished)
     _write_all(fd, table, end)
     _write_all(fd, header + name, 0)
 
@@ -215,6 +213,7 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
+_PLAIN = {int, float, bool, str, type(None)}
 _inert: dict[type, bool] = {}
 _TRUSTED = {"numpy", "pandas", "pyarrow", "scipy", "builtins", "_io", "array", "collections"}
 _TRUSTED |= {"datetime", "decimal", "fractions", "pathlib", "uuid", "ipaddress", "zoneinfo"}
@@ -234,11 +233,6 @@ def _is_inert(kind: type) -> bool:
     )
 
 
-def resident_memory() -> int:
-    """Bytes of memory resident in this process, at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
-
-
 # ------------------------------------------------------------------ in the parent
 
 
@@ -247,7 +241,7 @@ def read_answer(fd: int) -> Answer | None:
     head = os.pread(fd, _SMALL, 0)
     if len(head) < _HEADER.size:
         return None
-    magic, kind, name_length, count, length, total, finished, rss = _HEADER.unpack_from(head)
+    magic, kind, name_length, count, length, total, finished = _HEADER.unpack_from(head)
     if magic != _MAGIC:
         return None
     start = _HEADER.size + name_length
@@ -280,4 +274,4 @@ def read_answer(fd: int) -> Answer | None:
             f"{type(problem).__name__}: {safe_str(problem)}"
         )
         error.__cause__ = problem
-    return Answer(value, error, finished, rss)
+    return Answer(value, error, finished)
