@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import logging
 import multiprocessing
@@ -17,12 +16,12 @@ import warnings
 import weakref
 from collections.abc import Sequence
 from itertools import starmap
-from multiprocessing import util
 
 from pcall._capacity import RSS_UNIT, resident_memory
 from pcall._child import Surroundings, Task, live, perform
 from pcall._records import Call
-from pcall._system import PARENT_DIED, set_mask
+from pcall._streams import flush_std_streams
+from pcall._system import PARENT_DIED, SIGTERM, set_mask
 
 __all__ = ["ChildProcess", "Forked", "disown", "fork_all", "own", "signal_group", "unread_stdin"]
 
@@ -42,7 +41,7 @@ _HELD_BACK = [
         PARENT_DIED,
     )
 ]
-_LONGEST_BURST = 0.01  # seconds of forks after which ends and deadlines get a look
+_LONGEST_BURST = 0.02  # seconds of forks after which ends and deadlines get a look
 _ONCE: tuple[tuple[()], ...] = ((),)
 _WARNS_OF_THREADS = sys.version_info >= (3, 12)
 
@@ -223,8 +222,9 @@ class ChildProcess(multiprocessing.Process):
         raise AssertionError("a child of pcall is started by Pcall.start()")
 
     def run(self) -> None:
+        """In the child, where it is multiprocessing that runs it: make the call."""
         assert self.task is not None
-        perform(self.task)
+        raise SystemExit(perform(self.task))
 
     def is_alive(self) -> bool:
         if self._popen is None:
@@ -282,85 +282,84 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
     Where this raises, those that have a :attr:`ChildProcess.forked` were forked.
     """
     system = around.system
+    answers: list[int] = []
+    pairs: list[tuple[int, int] | None] = []
+    tasks: list[Task] = []
     pids: list[int] = []
     starts: list[float] = []
-    tasks: list[Task] = []
     mask = None
     try:
         try:
-            for child in children:
-                answer = system.make_answer_file()
-                own(answer)
-                child.task = Task(child.call, answer, None, around)
-                tasks.append(child.task)
-                child.task.pair = system.before_fork()
+            for _ in children:
+                answers.append(system.make_answer_file())
+                own(answers[-1])
+                pairs.append(system.before_fork())
         except OSError:
-            if len(tasks) < 2:
-                raise
-            # No room for all of them: those before the one that it failed for.
-            _give_back(tasks.pop())
+            if len(pairs) == 0:
+                raise  # else: no room for all of them, but for these
         rss = resident_memory()
-        around.others = _own_descriptors
-        around.threads = threading.active_count() > 1
-        _flush()
+        flush_std_streams()
         mask = set_mask(signal.SIG_BLOCK, _HELD_BACK)
-        around.mask = set(mask) - {int(signal.SIGTERM), PARENT_DIED}
-        _fork_each(
-            children[: len(tasks)], pids, starts, quiet=_WARNS_OF_THREADS and _os_threads(around)
+        threads = threading.active_count() > 1
+        around = around._replace(
+            mask=tuple(set(mask) - {SIGTERM, PARENT_DIED}),
+            others=_own_descriptors,
+            threads=threads,
         )
+        tasks += [
+            Task(child.call, answer, pair, around)
+            for child, answer, pair in zip(children, answers, pairs, strict=False)
+        ]
+        quiet = _WARNS_OF_THREADS and (threads or _has_foreign_threads())
+        _fork_each(children, tasks, pids, starts, quiet)
     finally:
         for child, task, pid, started in zip(children, tasks, pids, starts, strict=False):
             child.forked = child._popen = Forked(pid, started, rss, task)
-        for task in tasks[len(pids) :]:
-            _give_back(task)
+        for fd in answers[len(pids) :]:
+            disown(fd)
+            os.close(fd)
+        for pair in pairs[len(pids) :]:
+            for fd in pair or ():
+                os.close(fd)
         if mask is not None:
             set_mask(signal.SIG_SETMASK, mask)
 
 
-def _give_back(task: Task) -> None:
-    disown(task.answer)
-    for fd in (task.answer, *(task.pair or ())):
-        os.close(fd)
-
-
 def _fork_each(
-    children: Sequence[ChildProcess], pids: list[int], starts: list[float], quiet: bool
+    children: Sequence[ChildProcess],
+    tasks: list[Task],
+    pids: list[int],
+    starts: list[float],
+    quiet: bool,
 ) -> None:
     # Python 3.12 and later warn of a fork with threads, and where warnings are errors the
     # number of the child may be lost in the exception. What the warning warns of is taken
     # care of in the child. The filters are the process's, so one thread at a time.
-    hush = warnings.catch_warnings() if quiet else contextlib.nullcontext()
-    with _fork_lock if quiet else contextlib.nullcontext(), hush:
+    with contextlib.ExitStack() as stack:
         if quiet:
+            stack.enter_context(_fork_lock)
+            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", DeprecationWarning)
-        for child in children:
+        for _ in tasks:
             starts.append(time.monotonic())
             # In C from the system call to the list: a signal handler that raises between
             # two bytecodes can't lose the number of a child.
             pids.extend(starmap(os.fork, _ONCE))
             if not pids[-1]:
-                newborn = child
                 break
             if starts[-1] - starts[0] > _LONGEST_BURST:
                 return
         else:
             return
-    assert newborn.task is not None
-    live(newborn, newborn.task)
+    index = len(pids) - 1
+    child = children[index]
+    child.task = tasks[index]
+    live(child, tasks[index])
 
 
-def _os_threads(around: Surroundings) -> bool:
-    """True when Python would warn of a fork: it counts foreign threads, too."""
+def _has_foreign_threads() -> bool:
+    """True when Python would warn of a fork although it knows of no other thread."""
     try:
-        return around.threads or len(os.listdir("/proc/self/task")) > 1
+        return len(os.listdir("/proc/self/task")) > 1
     except OSError:
-        return around.threads
-
-
-def _flush() -> None:
-    """What is in the buffers now would else be written by the child, too."""
-    try:
-        util._flush_std_streams()  # type: ignore[attr-defined]
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF):
-            raise
+        return False

@@ -23,8 +23,8 @@ class Seeds:
     numpy: int | None
 
 
-def read_seeds() -> Seeds:
-    """In the parent: digest the state of the generators that have been imported."""
+def read_seeds() -> Seeds | None:
+    """In the parent: digest the state of the generators that have been imported, if any."""
     of_random = of_numpy = None
     random = sys.modules.get("random")
     # A module can be half imported, by another thread, when we look.
@@ -35,7 +35,7 @@ def read_seeds() -> Seeds:
         _, keys, position, *_ = numpy.get_state()
         # Hashes of numbers are the same in every process; those of bytes are not.
         of_numpy = hash((position, *keys.tolist())) & _MASK
-    return Seeds(of_random, of_numpy)
+    return Seeds(of_random, of_numpy) if (of_random, of_numpy) != (None, None) else None
 
 
 def seed(seeds: Seeds, index: int) -> None:

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from pcall._bootstrap import make_bootstrap
 from pcall._capacity import capacity, processes_exhausted
 from pcall._child import Surroundings
 from pcall._exception_pickling import safe_str
@@ -50,7 +51,7 @@ _log = logging.getLogger("pcall")
 # deadline (terminate() does) since the wait began, and does not end it.
 _LONGEST_WAIT = 0.25
 # Children that are forked one right after the other.
-_BURST = 16
+_BURST = 32
 # Up to so many calls are started without a look at what the machine can hold.
 _FEW = 16
 
@@ -93,6 +94,8 @@ class Supervisor:
         self._leftovers: dict[int, float] = {}
         self._poller: Poller | None = None
         self._around: Surroundings | None = None
+        self._null: int | None = None
+        self._parent_sentinel: int | None = None
         self._waiting = 0
         self._started = 0
         self.outcomes: list[Outcome | None] = [None] * len(calls)
@@ -142,13 +145,16 @@ class Supervisor:
         fd = self._poller.fileno()
         if fd is not None:
             own(fd)
+        self._null = os.open(os.devnull, os.O_RDONLY)
+        self._parent_sentinel = system.parent_sentinel()
         self._around = Surroundings(
+            parent=self._owner,
+            bootstrap=make_bootstrap(self._parent_sentinel),
             system=system,
+            watch_parent=system.parent_watch(self._owner, self._options.grace_period),
             context=contextvars.copy_context(),
             seeds=read_seeds(),
-            grace_period=self._options.grace_period,
-            parent=self._owner,
-            parent_sentinel=system.parent_sentinel(),
+            null=self._null,
             stdin=unread_stdin(),
         )
         self.turn(0)
@@ -472,6 +478,7 @@ class Supervisor:
                 disown(fd)
             self._poller.close()
             self._poller = None
-        if self._around is not None and self._around.parent_sentinel is not None:
-            os.close(self._around.parent_sentinel)
-        self._around = None
+        for fd in (self._null, self._parent_sentinel):
+            if fd is not None:
+                os.close(fd)
+        self._null = self._parent_sentinel = self._around = None

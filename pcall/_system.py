@@ -17,6 +17,7 @@ a kernel may be too old, and a sandbox may refuse.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import errno
 import fcntl
 import os
@@ -24,7 +25,6 @@ import select
 import signal
 import struct
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -32,6 +32,7 @@ from typing import Any, Protocol
 
 __all__ = [
     "PARENT_DIED",
+    "SIGTERM",
     "LinuxSystem",
     "Poller",
     "PortableSystem",
@@ -47,12 +48,11 @@ __all__ = [
 # be able to tell that from a SIGTERM that is meant. Linux itself never sends this one.
 PARENT_DIED = int(getattr(signal, "SIGSTKFLT", signal.SIGUSR2))
 
-# The functions of the signal module without its enums: to make and look up those in each
-# child copies more pages than the rest of its start.
-set_handler: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
-set_mask: Callable[[int, Collection[int]], Collection[int]] = getattr(
-    signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask
-)
+# The functions of the signal module without its enums: to look those up in each child copies
+# more pages than the rest of its start.
+set_handler: Callable[[int, Any], Any] = _signal.signal
+set_mask: Callable[[int, Collection[int]], Collection[int]] = _signal.pthread_sigmask
+SIGTERM = int(signal.SIGTERM)
 
 _PR_SET_PDEATHSIG = 1
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
@@ -94,8 +94,8 @@ class System(Protocol):
     def parent_sentinel(self) -> int | None:
         """In the parent: what tells its children of its own end; one for all of them."""
 
-    def end_with_parent(self, parent: int, grace_period: float) -> None:
-        """In the child: end when the parent does."""
+    def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
+        """In the parent: make what a child calls in order to end when the parent does."""
 
     def exit_code(self, sentinel: int | None) -> int | None:
         """How a child ended whose status somebody else took, if the kernel still says."""
@@ -154,11 +154,10 @@ class LinuxSystem:
         # the portable way does without. It is the optional dependency of this class.
         import ctypes
 
-        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+        self._prctl = ctypes.CDLL(None).prctl
         # Tried out, since a sandbox may refuse what the kernel has.
         os.close(os.memfd_create("pcall", os.MFD_CLOEXEC))
         os.close(os.pidfd_open(os.getpid()))
-        self._self: tuple[int, int] | None = None
 
     def make_answer_file(self) -> int:
         return os.memfd_create("pcall", os.MFD_CLOEXEC)
@@ -183,7 +182,7 @@ class LinuxSystem:
     def parent_sentinel(self) -> int | None:
         return os.pidfd_open(os.getpid())
 
-    def end_with_parent(self, parent: int, grace_period: float) -> None:
+    def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
         def parent_died(signum: int, frame: object) -> None:
             if os.getppid() == parent:
                 return  # only the thread that forked this child has ended
@@ -192,10 +191,14 @@ class LinuxSystem:
             signal.setitimer(signal.ITIMER_REAL, max(grace_period, 0.001))
             signal.raise_signal(signal.SIGTERM)
 
-        set_handler(PARENT_DIED, parent_died)
-        self._prctl(_PR_SET_PDEATHSIG, PARENT_DIED, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)  # it died before it was watched
+        def watch() -> None:
+            set_handler(PARENT_DIED, parent_died)
+            prctl(_PR_SET_PDEATHSIG, PARENT_DIED, 0, 0, 0)
+            if getppid() != parent:
+                os._exit(1)  # it died before it was watched
+
+        prctl, getppid = self._prctl, os.getppid
+        return watch
 
     def exit_code(self, sentinel: int | None) -> int | None:
         if sentinel is None:
@@ -218,6 +221,9 @@ class PortableSystem:
     fds_per_child = 3
 
     def make_answer_file(self) -> int:
+        # Imported here: it brings the random module, which has every fork seed itself anew.
+        import tempfile
+
         with tempfile.TemporaryFile(prefix="pcall-") as file:
             return os.dup(file.fileno())
 
@@ -239,15 +245,18 @@ class PortableSystem:
     def parent_sentinel(self) -> int | None:
         return None
 
-    def end_with_parent(self, parent: int, grace_period: float) -> None:
-        def watch() -> None:
+    def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
+        def look() -> None:
             while os.getppid() == parent:
                 time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(grace_period)
             os.killpg(0, signal.SIGKILL)
 
-        threading.Thread(target=watch, name="pcall-parent-watch", daemon=True).start()
+        def watch() -> None:
+            threading.Thread(target=look, name="pcall-parent-watch", daemon=True).start()
+
+        return watch
 
     def exit_code(self, sentinel: int | None) -> int | None:
         return None

@@ -21,8 +21,10 @@ import mmap
 import os
 import pickle
 import struct
-import time
 from dataclasses import dataclass
+from os import write
+from pickle import dumps
+from time import monotonic
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -35,6 +37,7 @@ _MAGIC = b"pcall/1\0"
 # magic, kind, length of the type's name, buffers, length of the pickle, length of the
 # file, monotonic time of the end.
 _HEADER = struct.Struct("8sB x H I Q Q d")
+_pack = _HEADER.pack
 _VALUE, _ERROR = 0, 1
 _SPILL = 1 << 20  # bytes of pickle that are gathered in memory before they go to the file
 _OUT_OF_BAND = 16 << 10  # a smaller buffer costs less inside the pickle
@@ -67,9 +70,16 @@ def write_value(fd: int, value: Any) -> None:
         ResultError: the value could not be pickled, would not load again, or the file
             could not hold it; nothing counts as answered then.
     """
-    finished = time.monotonic()
+    finished = monotonic()
     try:
-        _write(fd, _VALUE, value, finished)
+        if type(value) in _PLAIN:
+            # The way of most answers, with the least that it takes: each page that a child
+            # touches is copied first.
+            content = dumps(value, 5)
+            size = _HEADER.size + len(content)
+            write(fd, _pack(_MAGIC, _VALUE, 0, 0, len(content), size, finished) + content)
+        else:
+            _write(fd, _VALUE, value, finished)
     except TaskCancelled:
         raise
     except BaseException as error:
@@ -83,7 +93,7 @@ def write_value(fd: int, value: Any) -> None:
 
 def write_error(fd: int, error: BaseException) -> None:
     """Answer with what the call raised."""
-    finished = time.monotonic()
+    finished = monotonic()
     try:
         content = dump_exception(error)
     except Exception:  # out of memory, perhaps: what needs little may still go
@@ -93,14 +103,6 @@ def write_error(fd: int, error: BaseException) -> None:
 
 
 def _write(fd: int, kind: int, value: Any, finished: float) -> None:
-    if type(value) in _PLAIN:
-        # The way of most answers, with the least that it takes: what a child touches is
-        # copied first.
-        content = pickle.dumps(value, 5)
-        size = _HEADER.size + len(content)
-        head = _HEADER.pack(_MAGIC, kind, 0, 0, len(content), size, finished)
-        _write_all(fd, head + content, 0)
-        return
     name = type_name(type(value)).encode(errors="replace")[:1000]
     start = _HEADER.size + len(name)
     sink = _Sink(fd, start)
