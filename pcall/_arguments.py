@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pcall._records import Call
+from pcall._records import Call, show
 
 __all__ = ["build_calls"]
 
@@ -74,8 +74,7 @@ def build_calls(
 
 
 def _kind(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+    return f"{show(value)} ({type(value).__name__})"
 
 
 def _iterate(name: str, value: Iterable[Any], expected: str = "an iterable") -> Iterator[Any]:

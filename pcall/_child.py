@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextvars
 import io
-import logging
 import os
 import signal
 import sys
@@ -29,8 +28,7 @@ from signal import SIG_SETMASK, SIGKILL, raise_signal, set_wakeup_fd
 from typing import Any, NamedTuple, NoReturn
 
 from pcall._bootstrap import Bootstrap
-from pcall._exception_pickling import users_part
-from pcall._invoke import invoke
+from pcall._invoke import invoke, log_failure
 from pcall._randomness import Seeds, seed
 from pcall._records import Call
 from pcall._streams import flush_std_streams, renew_std_streams
@@ -39,8 +37,6 @@ from pcall._transport import write_error, write_value
 from pcall.exceptions import TaskCancelled
 
 __all__ = ["Surroundings", "Task", "live", "perform"]
-
-_log = logging.getLogger("pcall")
 
 
 class Surroundings(NamedTuple):
@@ -120,7 +116,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         for fd in others:
             # A result that the parent has dropped would live on in a sibling's copy of
             # the descriptor; and where descriptors are few, the target needs them.
-            if fd != answer:
+            if fd != answer and (pair is None or fd not in pair):
                 try:
                     close(fd)
                 except OSError:
@@ -200,8 +196,7 @@ def _fail(failure: BaseException, task: Task) -> int:
     global _cancelled, _sigterm
     # Before anything that can block or fail, such as a handler of the user's.
     write_error(task.answer, failure)
-    told = (type(failure), failure, users_part(failure.__traceback__))
-    _log.error("call %d failed: %s", task.call.index, task.call, exc_info=told)
+    log_failure(task.call, failure)
     _cancelled = isinstance(failure, TaskCancelled)
     _sigterm = _ENDS
     if isinstance(failure, SystemExit) and (failure.code is None or type(failure.code) is int):

@@ -221,16 +221,18 @@ def load_exception(data: bytes | memoryview) -> BaseException:
     """The exception that :func:`dump_exception` was given, as well as it can be rebuilt."""
     nodes: list[dict[str, Any]] = pickle.loads(data)
     made: dict[int, BaseException] = {}
-
-    def make(index: int) -> BaseException:
+    todo = list(range(len(nodes)))
+    while todo:  # members before their group; groups can be nested deeper than the stack is
+        index = todo[-1]
+        members = nodes[index]["members"]
+        missing = [member for member in members or () if member not in made]
+        if missing:
+            todo.extend(missing)
+            continue
+        todo.pop()
         if index not in made:
-            node = nodes[index]
-            members = [make(i) for i in node["members"]] if node["members"] is not None else None
-            made[index] = _make(node, members)
-        return made[index]
-
-    for index in range(len(nodes)):
-        make(index)
+            parts = None if members is None else [made[member] for member in members]
+            made[index] = _make(nodes[index], parts)
     # Through the descriptors of BaseException: a frozen dataclass refuses setattr().
     slots = vars(BaseException)
     for index, node in enumerate(nodes):
@@ -265,8 +267,7 @@ def _make(node: dict[str, Any], members: list[BaseException] | None) -> BaseExce
 def _rebuild(recipe: bytes, members: Any) -> BaseException:
     kind, *rest = pickle.loads(recipe)
     if kind == "reduce":
-        error: BaseException = rest[0]
-        return error
+        return rest[0]  # type: ignore[no-any-return]
     reference, content = rest
     cls: type[BaseException] = (
         pickle.loads(reference) if isinstance(reference, bytes) else _local_class(*reference)
@@ -276,10 +277,12 @@ def _rebuild(recipe: bytes, members: Any) -> BaseException:
         args = (args[0], list(members), *args[2:])
     # The constructor of the nearest built-in class: it sets `args` and the fields that
     # live in C, and runs no code of the class, whose __init__ may take anything.
-    builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    error = builtin.__new__(cls, *args)
+    builtin: Any = cls
+    while builtin.__module__ != "builtins":
+        builtin = builtin.__base__  # of several bases the one that the layout is from
+    error: BaseException = builtin.__new__(cls, *args)
     try:
-        builtin.__init__(error, *args)  # type: ignore[misc]
+        builtin.__init__(error, *args)
     except TypeError:
         pass  # the class never passed these on (UnicodeDecodeError wants its five)
     for base in cls.__mro__:

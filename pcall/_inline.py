@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pcall._invoke import invoke
+from pcall._invoke import invoke, log_failure
 from pcall._options import Options
 from pcall._process import ChildProcess
 from pcall._records import Call, Outcome
@@ -34,6 +34,7 @@ class InlineRun:
         self.completed: list[int] = []
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
+        self.ended_from_outside: set[int] = set()
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -87,6 +88,7 @@ def _call_here(call: Call) -> Outcome:
         raise  # it is this process that was interrupted
     except BaseException as failure:
         value, error = None, failure
+        log_failure(call, failure)
     return Outcome(
         index=call.index,
         call=call,

@@ -1,13 +1,17 @@
-"""How a target is called, in a child or here."""
+"""How a target is called, and how its failure is logged, in a child or here."""
 
 from __future__ import annotations
 
+import logging
 from types import CoroutineType
 from typing import Any
 
+from pcall._exception_pickling import users_part
 from pcall._records import Call
 
-__all__ = ["invoke"]
+__all__ = ["invoke", "log_failure"]
+
+_log = logging.getLogger("pcall")
 
 
 def invoke(call: Call) -> Any:
@@ -20,3 +24,9 @@ def invoke(call: Call) -> Any:
 
         value = asyncio.run(value)
     return value
+
+
+def log_failure(call: Call, failure: BaseException) -> None:
+    """Tell the log of a failed call, with its traceback."""
+    told = (type(failure), failure, users_part(failure.__traceback__))
+    _log.error("call %d failed: %s", call.index, call, exc_info=told)

@@ -181,7 +181,8 @@ class Pcall:
             AssertionError: it was started before.
             OSError: a child could not be forked; those started before were ended.
         """
-        assert not self._started, "start() was called before; build a new Pcall to run again"
+        if self._started:
+            raise AssertionError("start() was called before; build a new Pcall to run again")
         self._started = True
         # Neither a run that is dropped nor an interpreter that ends leaves children.
         self._finalizer = weakref.finalize(self, self._run.abandon_if_owner)
@@ -213,7 +214,11 @@ class Pcall:
             self._results = tuple(outcomes)
         else:
             self._failure = failure_of(
-                outcomes, run.timed_out, self._run_timeout, ignored=run.ended_by_us
+                outcomes,
+                run.timed_out,
+                self._run_timeout,
+                ignored=run.ended_by_us,
+                ended_from_outside=run.ended_from_outside,
             )
             if all(outcome.ok for outcome in outcomes):
                 self._results = tuple(outcome.value for outcome in outcomes)
@@ -346,7 +351,8 @@ class Pcall:
             self._run.turn(0)
 
     def _check_started(self, name: str) -> None:
-        assert self._started, f"{name}() needs start() first"
+        if not self._started:  # not an assert statement: those are gone with -O
+            raise AssertionError(f"{name}() needs start() first")
 
 
 pcall = Pcall.pcall

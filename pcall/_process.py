@@ -99,6 +99,8 @@ class Forked:
         self.returncode: int | None = None
         self.cpu_time: float | None = None
         self.max_rss: int | None = None
+        if task.pair is not None:
+            disown(task.pair[1])
         self.sentinel = self._system.sentinel(pid, task.pair)
         if self.sentinel is not None:
             own(self.sentinel)
@@ -294,6 +296,8 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
                 answers.append(system.make_answer_file())
                 own(answers[-1])
                 pairs.append(system.before_fork())
+                for fd in pairs[-1] or ():
+                    own(fd)
         except OSError:
             if len(pairs) == 0:
                 raise  # else: no room for all of them, but for these
@@ -320,6 +324,7 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
             os.close(fd)
         for pair in pairs[len(pids) :]:
             for fd in pair or ():
+                disown(fd)
                 os.close(fd)
         if mask is not None:
             set_mask(signal.SIG_SETMASK, mask)

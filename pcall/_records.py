@@ -10,13 +10,14 @@ from typing import Any
 
 from pcall._exception_pickling import dump_exception, load_exception, portable
 
-__all__ = ["Call", "Outcome"]
+__all__ = ["Call", "Outcome", "show"]
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """The value's ``repr()``, shortened; something in its place where that fails."""
     try:
         return _short.repr(value)
     except Exception:  # a user's repr() must not hide the error that is being told
@@ -50,8 +51,8 @@ class Call:
 
     def __str__(self) -> str:
         """The call as one would write it, long arguments shortened."""
-        shown = [_show(value) for value in self.args]
-        shown += [f"{name}={_show(value)}" for name, value in self.kwargs.items()]
+        shown = [show(value) for value in self.args]
+        shown += [f"{name}={show(value)}" for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from pcall._exception_pickling import safe_str, type_name
 from pcall._records import Outcome
-from pcall.exceptions import ChildDied, ChildProcessException, NotStarted, PcallTimeout
+from pcall.exceptions import ChildDied, ChildProcessException, PcallTimeout
 
 __all__ = ["failure_of"]
 
@@ -19,6 +19,7 @@ def failure_of(
     timed_out: Sequence[int] = (),
     timeout: float | None = None,
     ignored: Collection[int] = (),
+    ended_from_outside: Collection[int] = (),
 ) -> ChildProcessException | PcallTimeout | None:
     """What to raise for these outcomes; None when there is nothing to raise.
 
@@ -32,8 +33,10 @@ def failure_of(
             that were ended for it.
         timeout: the limit, in seconds.
         ignored: indices of calls that were ended on request.
+        ended_from_outside: indices of calls whose child died or whose time was up. A call can
+            also *raise* these errors: when it makes calls of its own.
     """
-    failures = tuple(o for o in outcomes if not o.ok and not isinstance(o.error, NotStarted))
+    failures = tuple(o for o in outcomes if not o.ok and o.attempts)
     told = [o for o in failures if o.index not in ignored]
     if not told:
         return None
@@ -47,9 +50,10 @@ def failure_of(
     else:
         first = told[0]
         cause = first.error
-        if isinstance(cause, ChildDied):
+        ended = first.index in ended_from_outside
+        if ended and isinstance(cause, ChildDied):
             error = ChildDied(cause.exitcode, failures, all_of_them)
-        elif isinstance(cause, PcallTimeout):
+        elif ended and isinstance(cause, PcallTimeout):
             error = PcallTimeout(str(cause), cause.timeout, (first,), failures, all_of_them)
         else:
             assert cause is not None
@@ -78,7 +82,7 @@ def _notes(first: Outcome, failures: Sequence[Outcome], outcomes: Sequence[Outco
             lines.append(f"  and {len(kinds) - _SHOWN} more kinds")
         verb = "call" if len(others) == 1 else "calls"
         notes.append("\n".join([f"{len(others)} more {verb} failed:", *lines]))
-    skipped = sum(isinstance(o.error, NotStarted) for o in outcomes)
+    skipped = sum(not o.attempts for o in outcomes)
     if skipped:
         notes.append(f"{skipped} more were not started for it")
     return notes

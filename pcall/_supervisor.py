@@ -90,6 +90,10 @@ class Supervisor:
         self._to_collect: dict[int, None] = {}
         self._kill_at: dict[int, float] = {}
         self._overdue: set[int] = set()
+        self._lost: set[int] = set()
+        # Calls whose answers were begun to be read: one that breaks off the run when it is
+        # unpickled would do so for ever.
+        self._read: set[int] = set()
         # Groups that outlived their leader, and when they are killed.
         self._leftovers: dict[int, float] = {}
         self._poller: Poller | None = None
@@ -104,6 +108,11 @@ class Supervisor:
         self.ended_by_us: set[int] = set()
 
     # ------------------------------------------------------------ what is asked of it
+
+    @property
+    def ended_from_outside(self) -> set[int]:
+        """Indices of the calls whose child died, or whose time was up."""
+        return self._lost | self._overdue
 
     @property
     def done(self) -> bool:
@@ -206,10 +215,12 @@ class Supervisor:
                 self.stop(number)
                 while not self.over:
                     self._turn(None)
-                return
+                break
             except BaseException:
                 number = signal.SIGKILL
-        self._release()
+        with self._lock:
+            if not self._waiting:
+                self._release()
 
     def abandon_if_owner(self) -> None:
         """:meth:`abandon`, but nothing in a child that inherited this object."""
@@ -345,6 +356,9 @@ class Supervisor:
         answer: Answer | None = None
         failure: Exception | None = None
         try:
+            if index in self._read:
+                raise InterruptedError("interrupted before")
+            self._read.add(index)
             answer = read_answer(forked.answer)
         except Exception as error:  # no memory to map it, perhaps
             failure = ResultError(
@@ -384,6 +398,7 @@ class Supervisor:
                 exitcode = 1 if error else 0
         elif error is None:
             error = ChildDied(exitcode)
+            self._lost.add(index)
             if exitcode == -signal.SIGKILL and index not in self._kill_at:
                 error.add_note(
                     "pcall did not send that signal; the kernel does when memory runs out"
@@ -430,13 +445,13 @@ class Supervisor:
         expiry = self._scheduler.expire(time.monotonic())
         if not expiry.stop:
             return
-        for index in expiry.overdue:
+        for index in expiry.stop:
             _log.error(
-                "timeout: call %d, %s, in process %d has run longer than %g s",
+                "timeout of %g s: call %d, %s, is still running in process %d",
+                self._timeout,
                 index,
                 self._calls[index],
                 self._alive[index].pid,
-                self._timeout,
             )
         self._overdue.update(expiry.overdue)
         if len(expiry.stop) > len(expiry.overdue) or self._options.max_errors == 0:

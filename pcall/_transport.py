@@ -17,6 +17,7 @@ private: views are writable, and a child that inherits one can't change the pare
 
 from __future__ import annotations
 
+import copyreg
 import mmap
 import os
 import pickle
@@ -29,6 +30,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from pcall._exception_pickling import dump_exception, load_exception, safe_str, type_name
+from pcall._mapping import map_private
 from pcall.exceptions import RemoteError, ResultError, TaskCancelled
 
 __all__ = ["Answer", "read_answer", "write_error", "write_value"]
@@ -228,7 +230,8 @@ def _is_inert(kind: type) -> bool:
     if kind in (FunctionType, BuiltinFunctionType):
         return True  # by reference
     return (
-        kind.__reduce_ex__ is object.__reduce_ex__
+        kind not in copyreg.dispatch_table
+        and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
         and kind.__new__ is object.__new__
         and not hasattr(kind, "__setstate__")
@@ -254,7 +257,7 @@ def read_answer(fd: int) -> Answer | None:
     else:
         if os.fstat(fd).st_size != total:
             return None
-        view = memoryview(mmap.mmap(fd, total, mmap.MAP_PRIVATE))
+        view = map_private(fd, total)
     places = struct.unpack_from(f"{2 * count}Q", view, total - 16 * count)
     buffers = [
         view[place : place + size] for place, size in zip(places[::2], places[1::2], strict=True)
