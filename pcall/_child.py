@@ -31,8 +31,9 @@ from pcall._bootstrap import Bootstrap
 from pcall._invoke import invoke, log_failure
 from pcall._randomness import Seeds, seed
 from pcall._records import Call
+from pcall._signals import SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams, renew_std_streams
-from pcall._system import SIGTERM, System, set_handler, set_mask
+from pcall._system import System
 from pcall._transport import write_error, write_value
 from pcall.exceptions import TaskCancelled
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import multiprocessing
@@ -12,63 +11,23 @@ import signal
 import sys
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Sequence
 from itertools import starmap
 
 from pcall._capacity import RSS_UNIT, resident_memory
 from pcall._child import Surroundings, Task, live, perform
+from pcall._forking import disown, no_warning, own, own_descriptors
 from pcall._records import Call
+from pcall._signals import PARENT_DIED, SIGTERM, HeldBack, signal_group
 from pcall._streams import flush_std_streams
-from pcall._system import PARENT_DIED, SIGTERM, set_mask
 
-__all__ = ["ChildProcess", "Forked", "disown", "fork_all", "own", "signal_group", "unread_stdin"]
+__all__ = ["ChildProcess", "Forked", "fork_all", "unread_stdin"]
 
 _log = logging.getLogger("pcall")
 
-# Blocked while a child is made: whatever comes then waits until the parent has the child's
-# number written down, and until the child has handlers of its own.
-_HELD_BACK = [
-    int(number)
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGALRM,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        PARENT_DIED,
-    )
-]
 _LONGEST_BURST = 0.02  # seconds of forks after which ends and deadlines get a look
 _ONCE: tuple[tuple[()], ...] = ((),)
-_WARNS_OF_THREADS = sys.version_info >= (3, 12)
-
-# Descriptors of all runs of this process, which a new child has no business with.
-_own_descriptors: set[int] = set()
-_fork_lock = threading.Lock()
-
-
-def _renew() -> None:
-    global _fork_lock, _own_descriptors
-    _fork_lock = threading.Lock()
-    _own_descriptors = set()
-
-
-# Also for forks that are not ours: numbers of descriptors mean nothing to a process that
-# may have closed them all.
-os.register_at_fork(after_in_child=_renew)
-
-
-def own(fd: int) -> None:
-    """Keep this descriptor out of the children that are forked from now on."""
-    _own_descriptors.add(fd)
-
-
-def disown(fd: int) -> None:
-    """Undo :func:`own`; before the descriptor is closed."""
-    _own_descriptors.discard(fd)
 
 
 class Forked:
@@ -190,7 +149,7 @@ class Forked:
     def release(self) -> None:
         """Close what it needed while it lived."""
         answer, self.answer = self.answer, -1
-        if answer >= 0:
+        if answer >= 0:  # else: done before
             disown(answer)
             os.close(answer)
         if self.sentinel is not None:
@@ -241,23 +200,6 @@ class ChildProcess(multiprocessing.Process):
         return self._popen.lend_sentinel()
 
 
-def signal_group(group: int, number: int) -> bool:
-    """Signal a process group; False when there is no such group."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # Some of it may have been reached; what was not is out of our hands.
-        return False
-    return True
-
-
-def _close_in(pid: int, fd: int) -> None:
-    if os.getpid() == pid:  # a child that frees its copy has closed the number long ago
-        os.close(fd)
-
-
 _stdin: io.TextIOBase | None = None
 
 
@@ -283,13 +225,20 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
 
     Where this raises, those that have a :attr:`ChildProcess.forked` were forked.
     """
+    with HeldBack() as held_back:
+        # A child unblocks what it has handlers for, whatever was blocked here.
+        mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
+        _fork_all(children, around._replace(mask=mask))
+
+
+def _fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
     system = around.system
     answers: list[int] = []
     pairs: list[tuple[int, int] | None] = []
     tasks: list[Task] = []
     pids: list[int] = []
     starts: list[float] = []
-    mask = None
+    rss = resident_memory()
     try:
         try:
             for _ in children:
@@ -301,50 +250,29 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
         except OSError:
             if len(pairs) == 0:
                 raise  # else: no room for all of them, but for these
-        rss = resident_memory()
         flush_std_streams()
-        mask = set_mask(signal.SIG_BLOCK, _HELD_BACK)
         threads = threading.active_count() > 1
-        around = around._replace(
-            mask=tuple(set(mask) - {SIGTERM, PARENT_DIED}),
-            others=_own_descriptors,
-            threads=threads,
-        )
+        around = around._replace(others=own_descriptors(), threads=threads)
         tasks += [
             Task(child.call, answer, pair, around)
             for child, answer, pair in zip(children, answers, pairs, strict=False)
         ]
-        quiet = _WARNS_OF_THREADS and (threads or _has_foreign_threads())
-        _fork_each(children, tasks, pids, starts, quiet)
+        _fork_each(children, tasks, pids, starts)
     finally:
         for child, task, pid, started in zip(children, tasks, pids, starts, strict=False):
             child.forked = child._popen = Forked(pid, started, rss, task)
-        for fd in answers[len(pids) :]:
+        for fd in [
+            *answers[len(pids) :],
+            *(fd for pair in pairs[len(pids) :] for fd in pair or ()),
+        ]:
             disown(fd)
             os.close(fd)
-        for pair in pairs[len(pids) :]:
-            for fd in pair or ():
-                disown(fd)
-                os.close(fd)
-        if mask is not None:
-            set_mask(signal.SIG_SETMASK, mask)
 
 
 def _fork_each(
-    children: Sequence[ChildProcess],
-    tasks: list[Task],
-    pids: list[int],
-    starts: list[float],
-    quiet: bool,
+    children: Sequence[ChildProcess], tasks: list[Task], pids: list[int], starts: list[float]
 ) -> None:
-    # Python 3.12 and later warn of a fork with threads, and where warnings are errors the
-    # number of the child may be lost in the exception. What the warning warns of is taken
-    # care of in the child. The filters are the process's, so one thread at a time.
-    with contextlib.ExitStack() as stack:
-        if quiet:
-            stack.enter_context(_fork_lock)
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore", DeprecationWarning)
+    with no_warning():
         for _ in tasks:
             starts.append(time.monotonic())
             # In C from the system call to the list: a signal handler that raises between
@@ -362,9 +290,6 @@ def _fork_each(
     live(child, tasks[index])
 
 
-def _has_foreign_threads() -> bool:
-    """True when Python would warn of a fork although it knows of no other thread."""
-    try:
-        return len(os.listdir("/proc/self/task")) > 1
-    except OSError:
-        return False
+def _close_in(pid: int, fd: int) -> None:
+    if os.getpid() == pid:  # a child that frees its copy has closed the number long ago
+        os.close(fd)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextvars
 import errno
 import logging
+import math
 import os
 import signal
 import threading
@@ -26,19 +27,19 @@ from pcall._bootstrap import make_bootstrap
 from pcall._capacity import capacity, processes_exhausted
 from pcall._child import Surroundings
 from pcall._exception_pickling import safe_str
+from pcall._forking import disown, own
+from pcall._guard import Guard, group_lives
 from pcall._options import Options
 from pcall._process import (
     ChildProcess,
     Forked,
-    disown,
     fork_all,
-    own,
-    signal_group,
     unread_stdin,
 )
 from pcall._randomness import read_seeds
 from pcall._records import Call, Outcome
 from pcall._scheduler import Scheduler
+from pcall._signals import HeldBack, signal_group
 from pcall._system import Poller, get_system
 from pcall._transport import Answer, read_answer
 from pcall.exceptions import ChildDied, NotStarted, PcallTimeout, ResultError
@@ -50,6 +51,8 @@ _log = logging.getLogger("pcall")
 # The longest wait at a time. A signal handler or another thread may have set an earlier
 # deadline (terminate() does) since the wait began, and does not end it.
 _LONGEST_WAIT = 0.25
+# Seconds after which a run gets a guard: most are over before.
+_UNGUARDED = 0.2
 # Children that are forked one right after the other.
 _BURST = 32
 # Up to so many calls are started without a look at what the machine can hold.
@@ -94,14 +97,16 @@ class Supervisor:
         # Calls whose answers were begun to be read: one that breaks off the run when it is
         # unpickled would do so for ever.
         self._read: set[int] = set()
-        # Groups that outlived their leader, and when they are killed.
-        self._leftovers: dict[int, float] = {}
+        # Groups that outlived their leader, when they are killed, and when looked at.
+        self._leftovers: dict[int, tuple[float, float]] = {}
         self._poller: Poller | None = None
         self._around: Surroundings | None = None
         self._null: int | None = None
         self._parent_sentinel: int | None = None
         self._waiting = 0
         self._started = 0
+        self._started_at = 0.0
+        self._guard: Guard | None = None
         self.outcomes: list[Outcome | None] = [None] * len(calls)
         self.completed: list[int] = []
         self.timed_out: tuple[int, ...] = ()
@@ -145,17 +150,26 @@ class Supervisor:
         """Fork what may start now."""
         if not self._calls:
             return
+        try:
+            self._start()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _start(self) -> None:
+        self._started_at = time.monotonic()
         system = get_system()
         workers = self._options.max_workers
         many = len(self._calls) if workers is None else min(workers, len(self._calls))
         if many > _FEW:
             self._scheduler.limit(capacity(system.fds_per_child))
-        self._poller = system.make_poller()
-        fd = self._poller.fileno()
-        if fd is not None:
-            own(fd)
-        self._null = os.open(os.devnull, os.O_RDONLY)
-        self._parent_sentinel = system.parent_sentinel()
+        with HeldBack():
+            self._poller = system.make_poller()
+            fd = self._poller.fileno()
+            if fd is not None:
+                own(fd)
+            self._null = os.open(os.devnull, os.O_RDONLY)
+            self._parent_sentinel = system.parent_sentinel()
         self._around = Surroundings(
             parent=self._owner,
             bootstrap=make_bootstrap(self._parent_sentinel),
@@ -166,7 +180,7 @@ class Supervisor:
             null=self._null,
             stdin=unread_stdin(),
         )
-        self.turn(0)
+        self._turn(0)
 
     def turn(self, wait: float | None) -> None:
         """Do what is to be done now, after waiting up to so many seconds for something to do.
@@ -197,7 +211,7 @@ class Supervisor:
                 self.ended_by_us.add(index)
                 self._signal(index, number)
             if number == signal.SIGKILL:
-                self._leftovers = dict.fromkeys(self._leftovers, 0.0)
+                self._leftovers = dict.fromkeys(self._leftovers, (0.0, 0.0))
 
     def terminate(self) -> None:
         """SIGTERM to all."""
@@ -256,6 +270,8 @@ class Supervisor:
             self._collect_known()
             self._fill()
             pause = 0.0 if self.over else self.pause(wait)
+            if pause and self._guard is None and self._alive:
+                pause = self._guard_in(pause)
             self._waiting += 1
         try:
             # Without the lock: other threads may look at the run, or end it.
@@ -273,6 +289,21 @@ class Supervisor:
             self._fill()
             if self.over and not self._waiting:
                 self._release()
+
+    def _guard_in(self, pause: float) -> float:
+        """Have the children guarded, once the run has lasted for a moment."""
+        left = self._started_at + _UNGUARDED - time.monotonic()
+        if left > 0:
+            return min(pause, left)
+        self._started_at = math.inf  # once, also if it fails
+        try:
+            guard = Guard(len(self._calls), self._parent_sentinel, self._options.grace_period)
+        except OSError:
+            return pause  # no process, no memory to be had: the run goes on without
+        for index, forked in self._alive.items():
+            guard.watch(index, forked.pid)
+        self._guard = guard
+        return pause
 
     def _fill(self) -> None:
         """Start what may start."""
@@ -313,6 +344,8 @@ class Supervisor:
     def _watch(self, index: int, forked: Forked) -> None:
         self._started += 1
         self._alive[index] = forked
+        if self._guard is not None:
+            self._guard.watch(index, forked.pid)
         self._scheduler.started(index, forked.started)
         if forked.sentinel is None:
             self._unwatched.add(index)
@@ -365,8 +398,9 @@ class Supervisor:
                 f"the answer could not be read: {type(error).__name__}: {safe_str(error)}"
             )
             failure.__cause__ = error
-        self._record(self._outcome(index, forked, answer, failure))
-        self._strike_off(index, forked)
+        with HeldBack():
+            self._record(self._outcome(index, forked, answer, failure))
+            self._strike_off(index, forked)
 
     def _strike_off(self, index: int, forked: Forked) -> None:
         if forked.sentinel is not None and self._by_sentinel.pop(forked.sentinel, None) is not None:
@@ -378,13 +412,15 @@ class Supervisor:
         kill_at = self._kill_at.pop(index, None)
         if forked.leftovers:
             grace = time.monotonic() + self._options.grace_period
-            self._leftovers[forked.pid] = grace if kill_at is None else kill_at
+            self._leftovers[forked.pid] = grace if kill_at is None else kill_at, 0.0
         forked.release()
         outcome = self.outcomes[index]
         assert outcome is not None
         skipped = self._scheduler.ended(index, outcome.ok)
         self._skip(skipped, f"call {index} failed, and max_errors is {self._options.max_errors}")
         del self._alive[index]
+        if self._guard is not None:
+            self._guard.watch(index, 0)
 
     def _outcome(
         self, index: int, forked: Forked, answer: Answer | None, failure: Exception | None
@@ -474,9 +510,15 @@ class Supervisor:
             if kill_at <= now:
                 self._alive[index].signal(signal.SIGKILL)
                 self._kill_at[index] = float("inf")
-        for group, kill_at in list(self._leftovers.items()):
-            if not signal_group(group, signal.SIGKILL if kill_at <= now else 0):
+        for group, (kill_at, look_at) in list(self._leftovers.items()):
+            if now < look_at and now < kill_at:
+                continue
+            if kill_at <= now:
+                signal_group(group, signal.SIGKILL)
+            if kill_at <= now or not _group_lives(group):
                 del self._leftovers[group]
+            else:
+                self._leftovers[group] = kill_at, now + 2 * max(0.002, now - look_at)
 
     # ------------------------------------------------------------ what it holds
 
@@ -487,6 +529,13 @@ class Supervisor:
         return child
 
     def _release(self) -> None:
+        with HeldBack():
+            self._release_all()
+
+    def _release_all(self) -> None:
+        if self._guard is not None:
+            self._guard.end()
+            self._guard = None
         if self._poller is not None:
             fd = self._poller.fileno()
             if fd is not None:
@@ -497,3 +546,15 @@ class Supervisor:
             if fd is not None:
                 os.close(fd)
         self._null = self._parent_sentinel = self._around = None
+
+
+def _group_lives(group: int) -> bool:
+    """True while something of a group, whose leader we have reaped, is running."""
+    try:
+        # Where orphans become ours (the first process of a container), they wait for us.
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+    # Zombies that nobody reaps would answer a signal for ever.
+    return signal_group(group, 0) and group_lives(group)

@@ -17,7 +17,6 @@ a kernel may be too old, and a sandbox may refuse.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import errno
 import fcntl
 import os
@@ -27,32 +26,13 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-__all__ = [
-    "PARENT_DIED",
-    "SIGTERM",
-    "LinuxSystem",
-    "Poller",
-    "PortableSystem",
-    "System",
-    "get_system",
-    "set_handler",
-    "set_mask",
-    "use_system",
-]
+from pcall._guard import kill_own_group_later
+from pcall._signals import PARENT_DIED, set_handler
 
-# Sent by the kernel to a child whose parent has died. A signal of its own, because the
-# kernel sends it also when only the *thread* that forked has ended, and the child must
-# be able to tell that from a SIGTERM that is meant. Linux itself never sends this one.
-PARENT_DIED = int(getattr(signal, "SIGSTKFLT", signal.SIGUSR2))
-
-# The functions of the signal module without its enums: to look those up in each child copies
-# more pages than the rest of its start.
-set_handler: Callable[[int, Any], Any] = _signal.signal
-set_mask: Callable[[int, Collection[int]], Collection[int]] = _signal.pthread_sigmask
-SIGTERM = int(signal.SIGTERM)
+__all__ = ["LinuxSystem", "Poller", "PortableSystem", "System", "get_system", "use_system"]
 
 _PR_SET_PDEATHSIG = 1
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
@@ -186,9 +166,8 @@ class LinuxSystem:
         def parent_died(signum: int, frame: object) -> None:
             if os.getppid() == parent:
                 return  # only the thread that forked this child has ended
-            # What the parent would have done: SIGTERM, and SIGKILL's equal later.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, max(grace_period, 0.001))
+            # What the parent would have done: SIGTERM, and SIGKILL later.
+            kill_own_group_later(grace_period)
             signal.raise_signal(signal.SIGTERM)
 
         def watch() -> None:
@@ -249,9 +228,8 @@ class PortableSystem:
         def look() -> None:
             while os.getppid() == parent:
                 time.sleep(0.1)
+            kill_own_group_later(grace_period)
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(grace_period)
-            os.killpg(0, signal.SIGKILL)
 
         def watch() -> None:
             threading.Thread(target=look, name="pcall-parent-watch", daemon=True).start()

@@ -1,0 +1,64 @@
+"""Signals: those that matter here, and holding them back where one would do harm."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+import signal
+from collections.abc import Callable, Collection
+from typing import Any
+
+__all__ = [
+    "PARENT_DIED",
+    "SIGTERM",
+    "HeldBack",
+    "set_handler",
+    "set_mask",
+    "signal_group",
+]
+
+SIGTERM = int(signal.SIGTERM)
+
+# Sent by the kernel to a child whose parent has died. A signal of its own, because the
+# kernel sends it also when only the *thread* that forked has ended, and the child must
+# be able to tell that from a SIGTERM that is meant. Linux itself never sends this one.
+PARENT_DIED = int(getattr(signal, "SIGSTKFLT", signal.SIGUSR2))
+
+# The functions of the signal module without its enums: to look those up in each child copies
+# more pages than the rest of its start.
+set_handler: Callable[[int, Any], Any] = _signal.signal
+set_mask: Callable[[int, Collection[int]], Collection[int]] = _signal.pthread_sigmask
+
+_BLOCK, _SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_SETMASK)
+_HANDLED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")
+_held_back = [*(int(getattr(signal, name)) for name in _HANDLED), PARENT_DIED]
+
+
+class HeldBack:
+    """Within the block, no signal handler of this thread runs; afterwards, those that are due.
+
+    For the lines between a system call that makes something (a process, a descriptor) and
+    the one that writes down that it is there. An exception out of a handler can come
+    between any two bytecodes, and would lose it.
+
+    Attributes:
+        mask: the signals that were blocked before.
+    """
+
+    mask: Collection[int] = ()
+
+    def __enter__(self) -> HeldBack:
+        self.mask = set_mask(_BLOCK, _held_back)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        set_mask(_SETMASK, self.mask)
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Signal a process group; False when there is no such group, or none that we may."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
