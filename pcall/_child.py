@@ -31,7 +31,7 @@ from pcall._bootstrap import Bootstrap
 from pcall._invoke import invoke, log_failure
 from pcall._randomness import Seeds, seed
 from pcall._records import Call
-from pcall._signals import SIGTERM, set_handler, set_mask
+from pcall._signals import SIGCONT, SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams, renew_std_streams
 from pcall._system import System
 from pcall._transport import write_error, write_value
@@ -111,6 +111,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         set_wakeup_fd(-1)
         _cancelled, _sigterm = False, _CANCELS
         set_handler(SIGTERM, _on_sigterm)
+        set_handler(SIGCONT, _on_nudge)
         if pair is not None:
             system.hold_sentinel(pair)
         watch_parent()
@@ -161,6 +162,10 @@ def _on_sigterm(signum: int, frame: object) -> None:
         raise TaskCancelled("SIGTERM")
     if _sigterm == _ENDS:
         _die_of_sigterm()
+
+
+def _on_nudge(signum: int, frame: object) -> None:
+    """Nothing; but a system call that waited has been broken off for it."""
 
 
 def perform(task: Task) -> int:

@@ -261,7 +261,10 @@ def _make(node: dict[str, Any], members: list[BaseException] | None) -> BaseExce
         lines = [*traceback.format_tb(tb), f"{node['type_name']}: {node['text']}"]
         formatted = "Traceback (most recent call last):\n" + "".join(lines)
         error = RemoteError(node["type_name"], node["text"], formatted)
-    return BaseException.with_traceback(error, tb)
+    try:
+        return BaseException.with_traceback(error, tb)
+    finally:
+        del error, tb, members  # the frames of the traceback lead here: no circle
 
 
 def _rebuild(recipe: bytes, members: Any) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import multiprocessing
@@ -19,7 +20,7 @@ from pcall._capacity import RSS_UNIT, resident_memory
 from pcall._child import Surroundings, Task, live, perform
 from pcall._forking import disown, no_warning, own, own_descriptors
 from pcall._records import Call
-from pcall._signals import PARENT_DIED, SIGTERM, HeldBack, signal_group
+from pcall._signals import signal_group
 from pcall._streams import flush_std_streams
 
 __all__ = ["ChildProcess", "Forked", "fork_all", "unread_stdin"]
@@ -127,6 +128,18 @@ class Forked:
                     number,
                 )
 
+    def nudge(self) -> None:
+        """Have it look at the SIGTERM that it was sent.
+
+        A Python handler runs between two bytecodes. Where the signal came after the last of
+        these before a system call that waits, the handler would wait with it: any other
+        handled signal ends that wait. Nobody else minds a SIGCONT.
+        """
+        with self._lock:
+            if not self.ended:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(self.pid, signal.SIGCONT)
+
     def terminate(self) -> None:
         """SIGTERM."""
         self.signal(signal.SIGTERM)
@@ -218,20 +231,13 @@ def unread_stdin() -> io.TextIOBase | None:
 
 
 def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
-    """Fork these children, one right after the other.
+    """Fork these children, one right after the other, with signals held back by the caller.
 
     After a fork each page that the parent touches is copied, and that for each fork: so all
     that can be done before the first or after the last of several forks is done there.
 
     Where this raises, those that have a :attr:`ChildProcess.forked` were forked.
     """
-    with HeldBack() as held_back:
-        # A child unblocks what it has handlers for, whatever was blocked here.
-        mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
-        _fork_all(children, around._replace(mask=mask))
-
-
-def _fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
     system = around.system
     answers: list[int] = []
     pairs: list[tuple[int, int] | None] = []

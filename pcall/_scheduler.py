@@ -37,7 +37,7 @@ class Scheduler:
         count: how many calls there are.
         max_workers: how many run at once; None: no limit.
         max_errors: when more calls than this have failed, no further one starts; None:
-            no limit.
+            no limit. It holds where calls queue: with ``max_workers``, or :meth:`limit`.
         timeout: seconds that a call may run from its start; None: no limit.
     """
 
@@ -120,7 +120,9 @@ class Scheduler:
         if ok:
             return ()
         self.failed += 1
-        if self._max_errors is not None and self.failed > self._max_errors:
+        # Where all may run at once none is queued, though the last may not be forked yet.
+        queues = self._max_workers is not None
+        if queues and self._max_errors is not None and self.failed > self._max_errors:
             return self.stop()
         return ()
 

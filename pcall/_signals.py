@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "PARENT_DIED",
+    "SIGCONT",
     "SIGTERM",
     "HeldBack",
     "set_handler",
@@ -17,7 +18,7 @@ __all__ = [
     "signal_group",
 ]
 
-SIGTERM = int(signal.SIGTERM)
+SIGTERM, SIGCONT = int(signal.SIGTERM), int(signal.SIGCONT)
 
 # Sent by the kernel to a child whose parent has died. A signal of its own, because the
 # kernel sends it also when only the *thread* that forked has ended, and the child must
@@ -48,7 +49,13 @@ class HeldBack:
     mask: Collection[int] = ()
 
     def __enter__(self) -> HeldBack:
-        self.mask = set_mask(_BLOCK, _held_back)
+        self.mask = set_mask(_BLOCK, ())
+        try:
+            set_mask(_BLOCK, _held_back)
+        except BaseException:
+            # It blocks first and then runs the handler of what had come before that.
+            set_mask(_SETMASK, self.mask)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -39,7 +39,7 @@ from pcall._process import (
 from pcall._randomness import read_seeds
 from pcall._records import Call, Outcome
 from pcall._scheduler import Scheduler
-from pcall._signals import HeldBack, signal_group
+from pcall._signals import PARENT_DIED, SIGTERM, HeldBack, signal_group
 from pcall._system import Poller, get_system
 from pcall._transport import Answer, read_answer
 from pcall.exceptions import ChildDied, NotStarted, PcallTimeout, ResultError
@@ -51,6 +51,10 @@ _log = logging.getLogger("pcall")
 # The longest wait at a time. A signal handler or another thread may have set an earlier
 # deadline (terminate() does) since the wait began, and does not end it.
 _LONGEST_WAIT = 0.25
+# Seconds between two nudges of a child that was sent SIGTERM.
+_NUDGE_EVERY = 0.1
+# Seconds between two looks at what outlived its leader: no descriptor tells of its end.
+_LEFTOVERS_EVERY = 0.02
 # Seconds after which a run gets a guard: most are over before.
 _UNGUARDED = 0.2
 # Children that are forked one right after the other.
@@ -92,6 +96,7 @@ class Supervisor:
         self._unwatched: set[int] = set()
         self._to_collect: dict[int, None] = {}
         self._kill_at: dict[int, float] = {}
+        self._nudge_at = 0.0
         self._overdue: set[int] = set()
         self._lost: set[int] = set()
         # Calls whose answers were begun to be read: one that breaks off the run when it is
@@ -161,8 +166,8 @@ class Supervisor:
         system = get_system()
         workers = self._options.max_workers
         many = len(self._calls) if workers is None else min(workers, len(self._calls))
-        if many > _FEW:
-            self._scheduler.limit(capacity(system.fds_per_child))
+        if many > _FEW and (room := capacity(system.fds_per_child)) < many:
+            self._scheduler.limit(room)
         with HeldBack():
             self._poller = system.make_poller()
             fd = self._poller.fileno()
@@ -253,7 +258,9 @@ class Supervisor:
         if system is not None and (system.look_every or self._unwatched):
             pause = min(pause, system.look_every or 0.02)
         if self._leftovers:
-            pause = min(pause, 0.005)
+            pause = min(pause, _LEFTOVERS_EVERY)
+        if self._kill_at:
+            pause = min(pause, _NUDGE_EVERY)
         deadlines = [self._scheduler.next_deadline, min(self._kill_at.values(), default=None)]
         for deadline in deadlines:
             if deadline is not None:
@@ -312,18 +319,19 @@ class Supervisor:
             assert self._poller is not None
             children = [self._child(index) for index in indices]
             failed: OSError | None = None
-            try:
-                fork_all(children, self._around)
-            except OSError as error:
-                if any(child.forked is None for child in children):
+            with HeldBack() as held_back:
+                # A child unblocks what it has handlers for, whatever was blocked here.
+                mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
+                try:
+                    fork_all(children, self._around._replace(mask=mask))
+                except OSError as error:
+                    if all(child.forked is not None for child in children):
+                        raise
                     failed = error
-                else:
-                    raise
-            finally:
-                # Also when a signal handler raised in between: they are there.
-                for index, child in zip(indices, children, strict=True):
-                    if child.forked is not None:
-                        self._watch(index, child.forked)
+                finally:
+                    for index, child in zip(indices, children, strict=True):
+                        if child.forked is not None:
+                            self._watch(index, child.forked)
             if failed is not None:
                 if self._is_full(failed) and self._scheduler.no_room():
                     return
@@ -411,8 +419,9 @@ class Supervisor:
         self._unwatched.discard(index)
         kill_at = self._kill_at.pop(index, None)
         if forked.leftovers:
-            grace = time.monotonic() + self._options.grace_period
-            self._leftovers[forked.pid] = grace if kill_at is None else kill_at, 0.0
+            now = time.monotonic()
+            grace = now + self._options.grace_period
+            self._leftovers[forked.pid] = grace if kill_at is None else kill_at, now
         forked.release()
         outcome = self.outcomes[index]
         assert outcome is not None
@@ -501,24 +510,30 @@ class Supervisor:
             return  # once: a second one would break into what the first made it clean up
         self._alive[index].signal(number)
         grace = time.monotonic() + self._options.grace_period
-        self._kill_at[index] = grace if number == signal.SIGTERM else float("inf")
+        self._kill_at[index] = grace if number == signal.SIGTERM else math.inf
 
     def _kill(self) -> None:
         """SIGKILL to what has outlived its grace period."""
         now = time.monotonic()
+        nudge = now >= self._nudge_at
+        if nudge:
+            self._nudge_at = now + _NUDGE_EVERY
         for index, kill_at in self._kill_at.items():
             if kill_at <= now:
                 self._alive[index].signal(signal.SIGKILL)
-                self._kill_at[index] = float("inf")
+                self._kill_at[index] = math.inf
+            elif nudge and kill_at < math.inf:
+                self._alive[index].nudge()
         for group, (kill_at, look_at) in list(self._leftovers.items()):
-            if now < look_at and now < kill_at:
-                continue
             if kill_at <= now:
                 signal_group(group, signal.SIGKILL)
-            if kill_at <= now or not _group_lives(group):
-                del self._leftovers[group]
+                kill_at = math.inf
+            elif now < look_at:
+                continue
+            if _group_lives(group):
+                self._leftovers[group] = kill_at, now + _LEFTOVERS_EVERY
             else:
-                self._leftovers[group] = kill_at, now + 2 * max(0.002, now - look_at)
+                del self._leftovers[group]
 
     # ------------------------------------------------------------ what it holds
 
@@ -550,11 +565,12 @@ class Supervisor:
 
 def _group_lives(group: int) -> bool:
     """True while something of a group, whose leader we have reaped, is running."""
+    # Zombies that nobody reaps would answer a signal for ever.
+    lives = signal_group(group, 0) and group_lives(group)
     try:
         # Where orphans become ours (the first process of a container), they wait for us.
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
         pass
-    # Zombies that nobody reaps would answer a signal for ever.
-    return signal_group(group, 0) and group_lives(group)
+    return lives

@@ -265,11 +265,14 @@ def read_answer(fd: int) -> Answer | None:
     value: Any = None
     error: BaseException | None = None
     try:
-        loaded = pickle.loads(view[start:stop], buffers=buffers)
         if kind == _ERROR:
+            # Its frames will lead here, and keep alive what is found here.
+            loaded = pickle.loads(view[start:stop])
+            view = memoryview(b"")
             error = load_exception(loaded)
+            del loaded
         else:
-            value = loaded
+            value = pickle.loads(view[start:stop], buffers=buffers)
     except (KeyboardInterrupt, TaskCancelled):
         raise  # meant for this process: what the stream itself raises was seen in the child
     except BaseException as problem:

@@ -41,8 +41,11 @@ def each_system(request: pytest.FixtureRequest, chosen_system: None) -> str:
 def _children() -> set[int]:
     found = set()
     for path in glob.glob("/proc/self/task/*/children"):
-        with open(path) as file:
-            found.update(int(pid) for pid in file.read().split())
+        try:
+            with open(path) as file:
+                found.update(int(pid) for pid in file.read().split())
+        except OSError:
+            pass  # the thread has ended
     return found
 
 

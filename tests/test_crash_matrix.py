@@ -9,7 +9,9 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import pytest
 from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, ResultError
 
 MB = 1 << 20
-HANG_ENDS_AFTER = 1.5
+HANG_ENDS_AFTER = 1
 
 
 class Alien(BaseException):
@@ -86,13 +88,11 @@ WAYS = {
     "exception": Way(raise_exception, ValueError, "seven"),
     "sys.exit": Way(sys_exit, SystemExit, "7"),
     "os._exit": Way(os_exit, ChildDied, "exited with status 7 before returning", 7),
-    "SIGSEGV": Way(
-        segfault, ChildDied, "killed by SIGSEGV before returning", -int(signal.SIGSEGV)
-    ),
+    "SIGSEGV": Way(segfault, ChildDied, "killed by SIGSEGV before returning", -int(signal.SIGSEGV)),
     "SIGKILL": Way(
         kill_itself, ChildDied, "killed by SIGKILL before returning", -int(signal.SIGKILL)
     ),
-    "hang": Way(hang, PcallTimeout, "1.5 s"),
+    "hang": Way(hang, PcallTimeout, "timeout of"),
     "KeyboardInterrupt": Way(interrupt, KeyboardInterrupt, ""),
     "BaseException": Way(raise_alien, Alien, "seven"),
     "MemoryError": Way(out_of_memory, MemoryError, ""),
@@ -108,6 +108,10 @@ def do(way: str) -> Any:
 
 def do_elsewhere(way: str, pid: int) -> Any:
     return do(way) if os.getpid() != pid else None
+
+
+def do_only_in(way: str, pid: int) -> Any:
+    return do(way) if os.getpid() == pid else None
 
 
 class EndsPickling:
@@ -129,12 +133,13 @@ class EndsUnpicklingInParent(EndsPickling):
 
 
 class EndsUnpicklingByRegistry(EndsPickling):
-    """Its class has no method of pickle's: the reducer is registered for it."""
+    """Its class has no method of pickle's: a reducer is registered for it."""
 
     __reduce__ = object.__reduce__
 
 
-copyreg.pickle(EndsUnpicklingByRegistry, lambda this: (do, (this.way,)))
+# Harmless elsewhere than in the child: loaded in the parent, it must not end the tests.
+copyreg.pickle(EndsUnpicklingByRegistry, lambda this: (do_only_in, (this.way, os.getpid())))
 
 
 def running(way: str) -> Any:
@@ -251,49 +256,48 @@ def test_a_result_that_raises_in_the_parent_alone(way: str) -> None:
 
 
 def test_a_result_that_interrupts_in_the_parent_alone() -> None:
-    """A KeyboardInterrupt in the parent goes on, and nothing is left behind."""
+    """A KeyboardInterrupt in the parent goes on, once, and nothing hangs or stays behind."""
+    script = """
+        import os
+        from pcall import pcall
 
-    def unpickling_in_parent() -> Any:
-        return EndsUnpicklingInParent("KeyboardInterrupt")
+        def interrupt(pid):
+            if os.getpid() != pid:
+                raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            Pcall.pcall([neighbour, unpickling_in_parent], iargs=[(1,), ()])
-    finally:
-        signal.signal(signal.SIGINT, before)
+        class Interrupts:
+            def __reduce__(self):
+                return interrupt, (os.getpid(),)
+
+        try:
+            pcall([int, Interrupts])
+        except KeyboardInterrupt:
+            print("interrupted")
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            print("no child")
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=20
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "interrupted\nno child\n", "")
 
 
 def test_a_result_whose_reducer_is_registered() -> None:
-    """What a result does while it loads costs its own call, also by way of ``copyreg``."""
+    """A result is tried out in its child also when ``copyreg`` knows how to load it."""
 
     def registered() -> Any:
-        # Were it loaded in the parent without a trial, this would end the parent's calls.
-        return EndsUnpicklingByRegistry("exception")
+        return EndsUnpicklingByRegistry("os._exit")
 
-    def registered_death() -> Any:
-        child = os.getpid()
-        value = EndsUnpicklingByRegistry("exception")
-        copyreg.pickle(
-            EndsUnpicklingByRegistry,
-            lambda this: (_exit_in, (child, 7)),  # harmless in any other process
-        )
-        return value
-
-    check(WAYS["exception"], *run(registered), wrapped=True)
-    check(WAYS["os._exit"], *run(registered_death), wrapped=False)
-
-
-def _exit_in(pid: int, status: int) -> None:
-    if os.getpid() == pid:
-        os._exit(status)
+    check(WAYS["os._exit"], *run(registered), wrapped=False)
 
 
 def test_all_of_them_at_once() -> None:
     """Each of many calls that end badly in one run has its own outcome."""
     columns = [(stage, way) for stage in STAGES for way in WAYS]
     calls = Pcall.options(max_errors=None, grace_period=1)(
-        lambda stage, way: STAGES[stage](way), iargs=columns, timeout=10
+        lambda stage, way: STAGES[stage](way), iargs=columns, timeout=4
     )
     calls.start()
     with pytest.raises(ChildProcessException) as info:
@@ -308,66 +312,6 @@ def test_all_of_them_at_once() -> None:
             error = error.__cause__
         assert type(error) is WAYS[way].error, (stage, way)
         assert WAYS[way].exitcode in (None, outcome.exitcode)
-
-
-def test_a_result_that_is_too_large_for_its_file() -> None:
-    """A write that fails is that call's error, and names the value's type."""
-    error, broken = run(limited, MB)
-    assert type(broken.error) is ResultError
-    assert isinstance(broken.error.__cause__, OSError)
-    assert "of type bytes" in str(error)
-    assert "File too large" in str(error)
-
-
-def test_a_result_that_kills_by_its_size() -> None:
-    """A child that the kernel kills for the size of its answer has died without one."""
-
-    def too_large() -> bytes:
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        return limited(MB)
-
-    error, broken = run(too_large)
-    assert type(broken.error) is ChildDied
-    assert str(error) == "killed by SIGXFSZ before returning"
-
-
-def test_a_child_that_can_write_nothing() -> None:
-    """A child that can't even answer with its error is not dropped in silence."""
-    error, broken = run(limited, 0)
-    assert type(error) is type(broken.error) is ChildDied
-    assert broken.exitcode not in (0, None)
-
-
-def test_a_buffer_that_has_gone_when_it_is_written(tmp_path: Any) -> None:
-    """A buffer whose memory can't be read while it is written is that call's error."""
-    numpy = pytest.importorskip("numpy")
-    path = tmp_path / "data"
-    path.write_bytes(bytes(MB))
-
-    def truncated() -> Any:
-        array = numpy.memmap(path, dtype="u1", mode="r+").view(numpy.ndarray)
-        os.truncate(path, 0)
-        return array
-
-    error, broken = run(truncated)
-    assert type(broken.error) is ResultError
-    assert isinstance(broken.error.__cause__, OSError)
-    assert "of type numpy.ndarray" in str(error)
-
-
-def test_a_result_that_is_nested_too_deeply() -> None:
-    """Pickle's own RecursionError is that call's error."""
-
-    def deep() -> list[Any]:
-        value: list[Any] = []
-        for _ in range(100_000):
-            value = [value]
-        return value
-
-    _, broken = run(deep)
-    assert type(broken.error) is ResultError
-    assert type(broken.error.__cause__) is RecursionError
 
 
 def test_a_child_that_becomes_another_program() -> None:
@@ -387,7 +331,8 @@ def test_a_child_that_is_killed_at_any_moment(each_system: str) -> None:
     seed = random.randrange(1 << 30)
 
     def killed_at(seconds: float) -> bytes:
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # the default of SIGALRM is to kill
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it kills
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         return b"x" * 40 * MB
 
     moments = random.Random(seed)

@@ -167,13 +167,12 @@ def test_options_of_a_subclass():
 
 
 def test_a_configured_class_says_where_it_comes_from():
-    """The name and module of a configured class are those of its base."""
+    """The name of a configured class is that of its base."""
 
     class Mine(Pcall):
         pass
 
-    Bounded = Mine.options(max_workers=1)
-    assert (Bounded.__name__, Bounded.__module__) == ("Mine", __name__)
+    assert Mine.options(max_workers=1).__name__ == "Mine"
 
 
 # ------------------------------------------------------------------ each option
@@ -208,7 +207,7 @@ def test_max_workers_bounds_what_runs_at_once(tmp_path):
     def count(x):
         mine = tmp_path / str(x)
         mine.touch()
-        time.sleep(0.02)
+        time.sleep(0.1)
         running = len(list(tmp_path.iterdir()))
         mine.unlink()
         return running
@@ -254,6 +253,13 @@ def test_max_errors_none_tolerates_all():
     """With max_errors None every call runs, however many have failed."""
     policy = Pcall.options(max_workers=2, max_errors=None, return_outcomes=True)
     assert all(isinstance(o.error, ValueError) for o in policy.pcall(square, x=[-1] * 8))
+
+
+@pytest.mark.parametrize("count", [5, 100])
+def test_without_a_queue_a_failure_stops_no_call(count):
+    """max_errors matters once calls queue: where all run at once, all run."""
+    outcomes = Pcall.options(return_outcomes=True).pcall(square, x=[-1] * count)
+    assert [type(o.error) for o in outcomes] == [ValueError] * count
 
 
 def test_a_tolerated_failure_is_raised_in_the_end():

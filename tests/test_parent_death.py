@@ -23,17 +23,25 @@ LONG, PROMPT = 90, 20
 
 HEAD = """
 import glob, os, pathlib, signal, subprocess, sys, threading, time
-from pcall import Pcall, _system
 
 folder = pathlib.Path(sys.argv[1])
+
+def failed(kind, error, tb):
+    sys.__excepthook__(kind, error, tb)
+    if not issubclass(kind, KeyboardInterrupt):
+        note("failed")
+
+def note(kind, pid=None):
+    (folder / f"{kind}-{pid or os.getpid()}").touch()
+
+sys.excepthook = failed
+from pcall import Pcall, _system
+
 if sys.argv[2] == "portable":
     _system.use_system(_system.PortableSystem())
 # A job in the background starts with SIGINT ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-def note(kind, pid=None):
-    (folder / f"{kind}-{pid or os.getpid()}").touch()
 
 def start_sleep():
     note("grandchild", subprocess.Popen(["sleep", "1000"]).pid)
@@ -95,6 +103,7 @@ def noted(folder: Path, kind: str, count: int = 1) -> list[int]:
         if len(found) >= count:
             assert len(found) == count
             return found
+        assert not list(folder.glob("notes/failed-*")), "the script failed"
         assert time.monotonic() < end, f"{len(found)} of {count} {kind} in 60 s"
         time.sleep(0.01)
 
@@ -341,9 +350,8 @@ def test_ctrl_c_between_forks_loses_no_child(tmp_path, system):
 def work(i):
     time.sleep(1000)
 
-import random
+signal.signal(signal.SIGALRM, signal.default_int_handler)
 for delay in [0.001 * 2**k for k in range(8)]:
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, delay)
     try:
         Pcall.options(grace_period=LONG).pcall(work, i=range(300))
@@ -352,7 +360,42 @@ for delay in [0.001 * 2**k for k in range(8)]:
     else:
         raise AssertionError("it was not interrupted")
     assert not my_children(), my_children()
-    assert len(os.listdir("/proc/self/fd")) < 10
+stay()
+"""
+    with running(tmp_path, system, body) as parent:
+        noted(tmp_path, "stays")
+        parent.communicate(timeout=PROMPT)
+        assert parent.returncode == 0
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_ctrl_c_between_forks_loses_no_descriptor(tmp_path, system):
+    """Interrupted at 200 moments of starting children, the parent has no descriptor more."""
+    body = """
+import random
+
+def descriptors():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the one that listed the folder
+    return found
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+Pcall.pcall(int)  # what is opened once is open now
+before = descriptors()
+interrupted = 0
+while interrupted < 200:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.004))
+        Pcall.options(grace_period=LONG).pcall(time.sleep, iargs=[(1000,)] * 3)
+    except KeyboardInterrupt:
+        interrupted += 1
+    left = {k: v for k, v in descriptors().items() if k not in before}
+    assert not left, f"left after interrupt {interrupted}: {left}"
+    assert not my_children(), my_children()
 stay()
 """
     with running(tmp_path, system, body) as parent:

@@ -1,0 +1,430 @@
+"""Contract of the seam to the operating system: what both systems must do alike."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pcall import Pcall, _capacity, _system
+
+# Python 3.12 warns of forks beside threads; pytest may have one that watches the time.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+PROMPT = 10
+
+
+@pytest.fixture
+def system(each_system) -> _system.System:
+    return _system.get_system()
+
+
+@pytest.fixture
+def forked(system) -> Iterator[Callable[..., tuple[int, int]]]:
+    """A function that forks as a run does; it returns the child's number and its sentinel."""
+    made = []
+
+    def fork(body: Callable[[], object]) -> tuple[int, int]:
+        pair = system.before_fork()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                system.hold_sentinel(pair)
+                body()
+            finally:
+                os._exit(0)
+        sentinel = system.sentinel(pid, pair)
+        made.append((pid, sentinel))
+        return pid, sentinel
+
+    yield fork
+    for pid, sentinel in made:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        os.close(sentinel)
+
+
+def readable(fd: int, seconds: float) -> bool:
+    return bool(select.select([fd], [], [], seconds)[0])
+
+
+def run_script(body: str, *arguments: str) -> str:
+    """Run a script to its end; return its stdout."""
+    head = "import errno, os, resource, signal, sys, time\nfrom pcall import _capacity, _system\n"
+    found = subprocess.run(
+        [sys.executable, "-c", head + textwrap.dedent(body), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+# ------------------------------------------------------------ the answer file
+
+
+def test_the_answer_file_has_no_name_and_is_closed_by_exec(system):
+    """A file for an answer is empty, leaves no name anywhere, and no program inherits it."""
+    before = set(os.listdir(tempfile.gettempdir()))
+    fd = system.make_answer_file()
+    try:
+        assert os.fstat(fd).st_size == 0
+        assert os.fstat(fd).st_nlink == 0
+        assert not {n for n in os.listdir(tempfile.gettempdir()) if "pcall" in n} - before
+        assert not os.get_inheritable(fd)
+        assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    finally:
+        os.close(fd)
+
+
+def test_the_answer_file_is_shared_with_a_child(system, forked):
+    """What a child writes anywhere in the file is what its parent reads there."""
+    fd = system.make_answer_file()
+    try:
+        _, sentinel = forked(lambda: os.pwrite(fd, b"answer", 5_000_000))
+        assert readable(sentinel, PROMPT)
+        assert os.fstat(fd).st_size == 5_000_006
+        assert os.pread(fd, 10, 5_000_000) == b"answer"
+    finally:
+        os.close(fd)
+
+
+# ------------------------------------------------------------ the sentinel
+
+
+def test_the_sentinel_tells_of_the_end_and_not_before(forked):
+    """A sentinel is not readable while the child lives, and is when it has ended, for good."""
+    reader, writer = os.pipe()
+    pid, sentinel = forked(lambda: os.read(reader, 1))
+    try:
+        assert not readable(sentinel, 0.3)
+        os.write(writer, b"x")
+        assert readable(sentinel, PROMPT)
+        assert os.waitpid(pid, 0) == (pid, 0)
+        assert readable(sentinel, 0)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_the_sentinel_tells_of_a_killed_and_not_of_a_stopped_child(forked):
+    """A stopped child has not ended; a killed one has."""
+    pid, sentinel = forked(lambda: time.sleep(60))
+    os.kill(pid, signal.SIGSTOP)
+    assert not readable(sentinel, 0.3)
+    os.kill(pid, signal.SIGKILL)
+    assert readable(sentinel, PROMPT)
+
+
+def test_a_grandchild_hides_no_end_or_looks_are_taken(system, forked):
+    """Where a grandchild's copy of descriptors keeps a sentinel silent, looks make up for it."""
+
+    def leave_a_grandchild():
+        if os.fork() == 0:
+            time.sleep(2)
+            os._exit(0)
+
+    _, sentinel = forked(leave_a_grandchild)
+    if not readable(sentinel, 1):
+        assert system.look_every is not None
+        assert system.look_every <= 0.1
+
+
+def test_a_sentinel_that_is_not_to_be_had_is_done_without():
+    """With no descriptor left for a pidfd there is no sentinel, and the child is looked at."""
+    body = """
+    from pcall import pcall
+
+    system = _system.get_system()
+    pcall(abs, iargs=[(0,)])
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    assert system.sentinel(pid, None) is None
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    # A run with ever more room: an error at once that says so, until it works.
+    worked = []
+    for _ in range(12):
+        try:
+            assert pcall(abs, iargs=[(-1,), (-2,), (-3,)]) == (1, 2, 3)
+            worked.append(True)
+        except OSError as error:
+            assert error.errno == errno.EMFILE, error
+            worked.append(False)
+        os.close(taken.pop())
+    assert worked == sorted(worked), worked
+    assert worked[-1], worked
+    """
+    if _system.LinuxSystem is not type(_system._choose()):
+        pytest.skip("Linux's own means are not to be had here")
+    run_script(body)
+
+
+def test_exit_code_of_a_child_whose_status_was_taken(system, forked):
+    """Where the kernel still tells how a reaped child ended, that is told; elsewhere None."""
+    cases = [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), signal.SIGKILL), -9)]
+    for body, expected in cases:
+        pid, sentinel = forked(body)
+        os.waitpid(pid, 0)
+        assert system.exit_code(sentinel) in (expected, None)
+    assert system.exit_code(None) is None
+
+
+def test_exit_code_where_the_kernel_tells(forked, system):
+    """Linux 6.15 and later keep the status for those who hold the pidfd."""
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    if not isinstance(system, _system.LinuxSystem) or release < (6, 15):
+        pytest.skip(f"Linux {os.uname().release}, {type(system).__name__}: the kernel keeps none")
+    pid, sentinel = forked(lambda: os._exit(7))
+    assert system.exit_code(sentinel) is None  # it runs, or has not been reaped
+    os.waitpid(pid, 0)
+    assert system.exit_code(sentinel) == 7
+
+
+# ------------------------------------------------------------ the poller
+
+
+def test_the_poller_tells_who_is_ready(system):
+    """Of many registered descriptors poll() names those that are readable, and no others."""
+    poller = system.make_poller()
+    pipes = [os.pipe() for _ in range(300)]
+    try:
+        for reader, _ in pipes:
+            poller.register(reader)
+        assert poller.poll(0) == []
+        for _, writer in pipes[::2]:
+            os.write(writer, b"x")
+        found = set()
+        while ready := poller.poll(0):  # it may name them in portions
+            for fd in ready:
+                assert fd not in found
+                poller.unregister(fd)
+            found.update(ready)
+        assert found == {reader for reader, _ in pipes[::2]}
+    finally:
+        poller.close()
+        for pipe in pipes:
+            os.close(pipe[0])
+            os.close(pipe[1])
+
+
+def test_the_poller_waits_as_long_as_it_is_told(system):
+    """poll() returns at once when something is ready, and else when the time is up, not before."""
+    poller = system.make_poller()
+    reader, writer = os.pipe()
+    try:
+        poller.register(reader)
+        start = time.monotonic()
+        assert poller.poll(0.2) == []
+        assert time.monotonic() - start >= 0.19
+        os.write(writer, b"x")
+        start = time.monotonic()
+        assert poller.poll(60) == [reader]
+        assert poller.poll(None) == [reader]
+        assert time.monotonic() - start < PROMPT
+        poller.unregister(reader)
+        assert poller.poll(0) == []
+    finally:
+        poller.close()
+        os.close(reader)
+        os.close(writer)
+
+
+def test_the_descriptor_of_the_poller(system):
+    """Where the poller has a descriptor of its own, that is readable when anything in it is."""
+    poller = system.make_poller()
+    reader, writer = os.pipe()
+    try:
+        fd = poller.fileno()
+        assert fd is not None or system.look_every is not None
+        if fd is not None:
+            poller.register(reader)
+            assert not readable(fd, 0.1)
+            os.write(writer, b"x")
+            assert readable(fd, PROMPT)
+    finally:
+        poller.close()
+        os.close(reader)
+        os.close(writer)
+
+
+# ------------------------------------------------------------ the end of the parent
+
+ORPHAN = """
+    system = getattr(_system, sys.argv[1])()
+    early = sys.argv[2] == "early"
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        parent = os.getpid()
+        watch = system.parent_watch(parent, 0.5)
+        if os.fork() == 0:
+            os.setpgid(0, 0)  # what ends it may end its group
+            os.close(reader)
+            if early:  # the parent dies before it is watched
+                while os.getppid() == parent:
+                    time.sleep(0.01)
+            watch()
+            os.write(writer, b"w")
+            time.sleep(60)
+            os._exit(0)
+        if early:
+            os._exit(0)
+        time.sleep(60)
+    os.close(writer)
+    if not early:
+        assert os.read(reader, 1) == b"w"
+        os.kill(middle, signal.SIGKILL)
+    os.waitpid(middle, 0)
+    start = time.monotonic()
+    while os.read(reader, 1):
+        pass
+    assert time.monotonic() - start < 20
+"""
+
+
+@pytest.mark.parametrize("when", ["watched", "early"])
+def test_a_child_ends_with_its_parent(system, when):
+    """A child ends soon after its parent, also where that died before it was watched."""
+    run_script(ORPHAN, type(system).__name__, when)
+
+
+# ------------------------------------------------------------ the choice, and the room there is
+
+
+def test_the_choice_is_made_by_trying():
+    """No room for a descriptor at the first use is no reason to choose the portable way."""
+    if _system.LinuxSystem is not type(_system._choose()):
+        pytest.skip("Linux's own means are not to be had here")
+    body = """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    import ctypes
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        _system.get_system()
+    except OSError as error:
+        assert error.errno == errno.EMFILE, error
+    else:
+        raise AssertionError("no error")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert type(_system.get_system()) is _system.LinuxSystem
+    """
+    run_script(body)
+
+
+def test_capacity_follows_the_limit_of_descriptors():
+    """The room for children is what the limit of descriptors leaves, and never less than one."""
+    body = """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    def room(limit, each):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        return _capacity.capacity(each)
+
+    assert 50 <= room(256, 2) <= 126
+    assert 33 <= room(256, 3) <= 84
+    before = room(256, 2)
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+    assert before - 52 <= room(256, 2) <= before - 48
+    taken += [os.open(os.devnull, os.O_RDONLY) for _ in range(140)]
+    assert room(256, 2) == 1
+    """
+    run_script(body)
+
+
+def test_capacity_of_this_machine():
+    """As it is, this machine has room for some children and no endless number of them."""
+    assert 1 <= _capacity.capacity(2) <= 1 << 30
+    assert isinstance(_capacity.capacity(2), int)
+
+
+def test_resident_memory_grows_with_what_is_used():
+    """The memory that a child starts with is counted: 50 MB more in the parent are seen."""
+    before = _capacity.resident_memory()
+    block = bytearray(os.urandom(1 << 20) * 50)
+    assert len(block) - (8 << 20) < _capacity.resident_memory() - before < len(block) + (32 << 20)
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A real control group in which there may be 30 processes."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, tail = line.partition(" - ")
+        kind, _, options = tail.split()
+        if kind == "cgroup2" or (kind == "cgroup" and "pids" in options.split(",")):
+            folder = Path(fields.split()[4], f"pcall-test-{os.getpid()}")
+            try:
+                folder.mkdir()
+            except OSError:
+                continue
+            try:
+                (folder / "pids.max").write_text("30")
+            except OSError:
+                folder.rmdir()
+                continue
+            yield folder
+            end = time.monotonic() + PROMPT
+            while (folder / "cgroup.procs").read_text() and time.monotonic() < end:
+                time.sleep(0.05)
+            folder.rmdir()
+            return
+    pytest.skip("no control group that limits processes can be made here")
+
+
+def test_calls_beyond_a_control_groups_processes_run_in_waves(system, small_group):
+    """In a control group with room for 30 processes 100 calls run in waves."""
+    body = """
+    from pcall import pcall
+
+    with open(sys.argv[1] + "/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+    _system.use_system(getattr(_system, sys.argv[2])())
+
+    def nap(x):
+        time.sleep(0.05)
+        return x * x
+
+    assert pcall(nap, x=range(100)) == tuple(x * x for x in range(100))
+    """
+    run_script(body, str(small_group), type(system).__name__)
+
+
+def test_children_are_made_and_seen_by_the_system_in_use(system):
+    """A run has no pidfd and no epoll where the portable system is in use, and no file else."""
+    run = Pcall(time.sleep, iargs=[(60,)])
+    run.start()
+    try:
+        links = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                links.append(os.readlink(f"/proc/self/fd/{name}"))
+            except OSError:
+                pass  # the one that listed the folder
+        portable = isinstance(system, _system.PortableSystem)
+        assert any("pidfd" in link for link in links) is not portable
+        assert any("memfd:pcall" in link for link in links) is not portable
+    finally:
+        run.kill()
+        run.wait()

@@ -1,0 +1,150 @@
+"""The whole public API, used as its types allow. Read by mypy, never run."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+from collections.abc import Iterator
+from typing import Any, assert_type
+
+import pcall as package
+from pcall import (
+    Call,
+    ChildDied,
+    ChildProcessException,
+    NotStarted,
+    Outcome,
+    Pcall,
+    PcallError,
+    PcallTimeout,
+    RemoteError,
+    ResultError,
+    TaskCancelled,
+    __version__,
+    pcall,
+)
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+async def later(x: int) -> int:
+    return x
+
+
+class Target:
+    def __call__(self, x: int) -> int:
+        return x
+
+
+assert_type(__version__, str)
+
+
+def arguments() -> None:
+    assert_type(pcall(add, x=(1, 2, 3), y=(4, 5, 6)), tuple[Any, ...])
+    assert_type(package.pcall(add, None, (1,), [(2,)], {}, [{}]), tuple[Any, ...])
+    pcall([add, add], timeout=1, cargs=(1, 2))
+    pcall((target for target in (add, later)), timeout=0.5)
+    pcall(lambda: None)
+    pcall(functools.partial(add, 1), y=itertools.count(), iargs=itertools.repeat((), 3))
+    pcall(Target(), iargs=({1}, [2], "3"), ikwargs=({"x": 1},))
+    pcall(Target, x="abc", self={"a": 1}.values(), cls=range(3))
+    pcall(add, ckwargs={"x": 1}, ikwargs=None, iargs=None)
+
+
+def objects() -> None:
+    run = Pcall(add, x=(1, 2), y=(3, 4))
+    assert_type(run, Pcall)
+    assert_type(run.results, tuple[Any, ...] | None)
+    assert_type(run.outcomes, tuple[Outcome | None, ...])
+    assert_type(run.pids, tuple[int | None, ...])
+    assert_type(run.done, bool)
+    assert_type(run.wait(), bool)
+    assert_type(run.wait(timeout=0.1), bool)
+    assert_type(run.as_completed(), Iterator[Outcome])
+    children: tuple[multiprocessing.Process, ...] = run.childs + run.livings
+    for child in children:
+        assert_type(child.exitcode, int | None)
+        assert_type(child.sentinel, int)
+        assert_type(child.is_alive(), bool)
+        assert_type(child.name, str)
+    run.start()
+    run.join()
+    run.terminate()
+    run.kill()
+    with Pcall(add, timeout=3, x=(1, 2), y=(3, 4)) as entered:
+        assert_type(entered, Pcall)
+    print(run.targets, run.timeout, run.cargs, run.iargs, run.ckwargs, run.ikwargs, run.varkwargs)
+
+
+def policy() -> None:
+    Bounded = Pcall.options(
+        max_workers=8,
+        max_errors=None,
+        grace_period=0.5,
+        max_tasks_per_child=1,
+        return_outcomes=True,
+    )
+    assert_type(Bounded, type[Pcall])
+    assert_type(Bounded.pcall(add, x=(1,), y=(2,)), tuple[Any, ...])
+    assert_type(Bounded(add, x=(1,), y=(2,)), Pcall)
+
+
+class Mine(Pcall):
+    """A subclass keeps its type."""
+
+
+def subclass() -> None:
+    assert_type(Mine.options(max_workers=2), type[Mine])
+    with Mine(add, x=(1,), y=(2,)) as mine:
+        assert_type(mine, Mine)
+
+
+async def awaiting() -> None:
+    assert_type(await Pcall(later, x=(1, 2)), tuple[Any, ...])
+    assert_type(await pcall.aio(later, timeout=2, x=(1, 2)), tuple[Any, ...])
+    assert_type(await Mine.pcall.aio(later, x=(1, 2)), tuple[Any, ...])
+
+
+def looking(outcome: Outcome) -> None:
+    assert_type(outcome.index, int)
+    assert_type(outcome.call, Call)
+    assert_type(outcome.ok, bool)
+    assert_type(outcome.error, BaseException | None)
+    assert_type(outcome.pid, int | None)
+    assert_type(outcome.exitcode, int | None)
+    assert_type(outcome.attempts, int)
+    assert_type(outcome.started, float | None)
+    assert_type(outcome.duration, float | None)
+    assert_type(outcome.cpu_time, float | None)
+    assert_type(outcome.max_rss, int | None)
+    assert_type(outcome.rss_growth, int | None)
+    assert_type(outcome.log, str | None)
+    print(outcome.value, outcome.result())
+    assert_type(outcome.call.args, tuple[Any, ...])
+    assert_type(outcome.call.name, str)
+    assert_type(str(outcome.call), str)
+
+
+def errors() -> None:
+    try:
+        pcall(add)
+    except ChildDied as error:
+        assert_type(error.exitcode, int | None)
+        assert_type(error.signal, int | None)
+    except ChildProcessException as error:
+        assert_type(error.failures, tuple[Outcome, ...])
+        assert_type(error.outcomes, tuple[Outcome | None, ...])
+    except PcallTimeout as error:
+        assert_type(error.timeout, float | None)
+        assert_type(error.running, tuple[Outcome, ...])
+        assert_type(error.failures, tuple[Outcome, ...])
+        assert_type(error.outcomes, tuple[Outcome | None, ...])
+    except RemoteError as error:
+        assert_type(error.type_name, str)
+        assert_type(error.text, str)
+        assert_type(error.traceback, str)
+    except (ResultError, NotStarted, PcallError, TaskCancelled):
+        raise
