@@ -19,6 +19,8 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 # What a small child takes beyond its page tables: kernel stack, private pages.
 _BYTES_PER_CHILD = 1 << 20
+# Processes that may have come and gone between a refused fork and the count of them.
+_BURST = 32
 # The share of the memory that is free now which page tables may fill.
 _SHARE_OF_MEMORY = 0.5
 
@@ -28,13 +30,16 @@ def capacity(fds_per_child: int) -> int:
     return max(1, min(_by_descriptors(fds_per_child), _by_memory(), _by_cgroup_pids()))
 
 
-def processes_exhausted() -> bool:
+def processes_exhausted(children: int) -> bool:
     """True when the user or the control group has all the processes that it may have.
+
+    Args:
+        children: how many of this run were there; some may have ended since.
 
     Asked when a fork was refused with EAGAIN, which says nothing of the reason. Too slow to
     ask before: the kernel counts a user's tasks but does not tell, so they are counted here.
     """
-    if _by_cgroup_pids() < 1:
+    if _by_cgroup_pids() <= children + _BURST:
         return True
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if limit == resource.RLIM_INFINITY:
@@ -48,7 +53,7 @@ def processes_exhausted() -> bool:
                     tasks += len(os.listdir(f"/proc/{pid}/task"))
             except OSError:
                 pass  # it has ended since
-    return tasks >= limit
+    return tasks + 2 * (children + _BURST) >= limit
 
 
 def resident_memory() -> int:

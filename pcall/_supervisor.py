@@ -107,6 +107,7 @@ class Supervisor:
         self._poller: Poller | None = None
         self._around: Surroundings | None = None
         self._null: int | None = None
+        self._in_place_of_std: list[int] = []
         self._parent_sentinel: int | None = None
         self._waiting = 0
         self._started = 0
@@ -169,11 +170,15 @@ class Supervisor:
         if many > _FEW and (room := capacity(system.fds_per_child)) < many:
             self._scheduler.limit(room)
         with HeldBack():
+            # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
+            # its number, and whatever is printed.
+            while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+                self._in_place_of_std.append(fd)
+            self._null = fd
             self._poller = system.make_poller()
-            fd = self._poller.fileno()
-            if fd is not None:
-                own(fd)
-            self._null = os.open(os.devnull, os.O_RDONLY)
+            polled = self._poller.fileno()
+            if polled is not None:
+                own(polled)
             self._parent_sentinel = system.parent_sentinel()
         self._around = Surroundings(
             parent=self._owner,
@@ -366,7 +371,7 @@ class Supervisor:
         """True when the machine has no room now, so that waiting for an end may help."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return True
-        return error.errno == errno.EAGAIN and processes_exhausted()
+        return error.errno == errno.EAGAIN and processes_exhausted(len(self._alive))
 
     def _collect(self, ready: list[int]) -> None:
         """Take the answers of children that have ended."""
@@ -557,9 +562,10 @@ class Supervisor:
                 disown(fd)
             self._poller.close()
             self._poller = None
-        for fd in (self._null, self._parent_sentinel):
+        for fd in (self._null, self._parent_sentinel, *self._in_place_of_std):
             if fd is not None:
                 os.close(fd)
+        self._in_place_of_std.clear()
         self._null = self._parent_sentinel = self._around = None
 
 

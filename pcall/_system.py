@@ -32,7 +32,10 @@ from typing import Protocol
 from pcall._guard import kill_own_group_later
 from pcall._signals import PARENT_DIED, set_handler
 
-__all__ = ["LinuxSystem", "Poller", "PortableSystem", "System", "get_system", "use_system"]
+__all__ = ["ROOM", "LinuxSystem", "Poller", "PortableSystem", "System", "get_system", "use_system"]
+
+# Bytes of a file for an answer that it may be given at once.
+ROOM = 4096
 
 _PR_SET_PDEATHSIG = 1
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
@@ -151,6 +154,8 @@ class LinuxSystem:
     def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
         try:
             return os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None  # over, and reaped: by another wait, or where SIGCHLD is ignored
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 return None  # busy now: this child is looked at now and then
@@ -204,6 +209,8 @@ class PortableSystem:
         import tempfile
 
         with tempfile.TemporaryFile(prefix="pcall-") as file:
+            # Room for a short answer: on a full disk, too, a child can say what is wrong.
+            os.posix_fallocate(file.fileno(), 0, ROOM)
             return os.dup(file.fileno())
 
     def make_poller(self) -> Poller:
@@ -232,7 +239,10 @@ class PortableSystem:
             os.kill(os.getpid(), signal.SIGTERM)
 
         def watch() -> None:
-            threading.Thread(target=look, name="pcall-parent-watch", daemon=True).start()
+            try:
+                threading.Thread(target=look, name="pcall-parent-watch", daemon=True).start()
+            except RuntimeError:
+                pass  # no thread to be had: the guard of the run is left
 
         return watch
 

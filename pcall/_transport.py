@@ -6,9 +6,9 @@ Layout, in the byte order of the machine, which both sides share:
 
     header | name of the value's type | pickle | buffers, each aligned | their places
 
-The header counts for nothing unless the file is as long as it says. A short answer is
-written at one stroke; of a long one the header is written last. So a child that dies
-while it writes has not answered.
+The header counts for nothing unless the file is as long as it says. An answer of a page is
+written at one stroke, a longer one makes the file longer as it is written, and of the longest
+the header is written last. So a child that dies while it writes has not answered.
 
 Buffers that the pickle refers to (protocol 5: numpy arrays, and what is built on them) are
 written from where they lie and mapped by the parent, with no copy between. The mapping is
@@ -31,6 +31,7 @@ from typing import Any
 
 from pcall._exception_pickling import dump_exception, load_exception, safe_str, type_name
 from pcall._mapping import map_private
+from pcall._system import ROOM
 from pcall.exceptions import RemoteError, ResultError, TaskCancelled
 
 __all__ = ["Answer", "read_answer", "write_error", "write_value"]
@@ -85,7 +86,7 @@ def write_value(fd: int, value: Any) -> None:
     except TaskCancelled:
         raise
     except BaseException as error:
-        os.ftruncate(fd, 0)
+        _take_back(fd)
         doing = "could not be sent" if isinstance(error, OSError) else "could not be pickled"
         raise ResultError(
             f"the result, of type {type_name(type(value))}, {doing}: "
@@ -96,12 +97,20 @@ def write_value(fd: int, value: Any) -> None:
 def write_error(fd: int, error: BaseException) -> None:
     """Answer with what the call raised."""
     finished = monotonic()
+    _take_back(fd)
     try:
-        content = dump_exception(error)
-    except Exception:  # out of memory, perhaps: what needs little may still go
-        content = dump_exception(RemoteError(type_name(type(error)), safe_str(error)))
-    os.ftruncate(fd, 0)
-    _write(fd, _ERROR, content, finished)
+        _write(fd, _ERROR, dump_exception(error), finished)
+    except Exception:  # out of memory or disk, perhaps: what needs little may still go
+        _take_back(fd)
+        little = RemoteError(type_name(type(error)), safe_str(error)[:1000])
+        _write(fd, _ERROR, dump_exception(little), finished)
+
+
+def _take_back(fd: int) -> None:
+    """Make nothing of what was written; what it took is free again, but for a first page."""
+    os.pwrite(fd, bytes(_HEADER.size), 0)
+    if os.fstat(fd).st_size > ROOM:
+        os.ftruncate(fd, ROOM)
 
 
 def _write(fd: int, kind: int, value: Any, finished: float) -> None:
@@ -252,10 +261,10 @@ def read_answer(fd: int) -> Answer | None:
     start = _HEADER.size + name_length
     stop = start + length
     view: memoryview
-    if total == len(head) and not count:
+    if total <= len(head) and not count:
         view = memoryview(head)
     else:
-        if os.fstat(fd).st_size != total:
+        if os.fstat(fd).st_size < total:
             return None
         view = map_private(fd, total)
     places = struct.unpack_from(f"{2 * count}Q", view, total - 16 * count)
