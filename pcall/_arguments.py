@@ -80,8 +80,9 @@ def _kind(value: Any) -> str:
 def _iterate(name: str, value: Iterable[Any], expected: str = "an iterable") -> Iterator[Any]:
     try:
         return iter(value)
-    except TypeError:
-        raise TypeError(f"{name} must be {expected}, not {_kind(value)}") from None
+    except TypeError as error:
+        cause = error if hasattr(type(value), "__iter__") else None  # its own code failed
+        raise TypeError(f"{name} must be {expected}, not {_kind(value)}") from cause
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

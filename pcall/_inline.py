@@ -24,7 +24,6 @@ class InlineRun:
     are none.
     """
 
-    done = over = True
     living: tuple[ChildProcess, ...] = ()
 
     def __init__(self, calls: Sequence[Call], options: Options, timeout: float | None) -> None:
@@ -37,6 +36,13 @@ class InlineRun:
         self.ended_from_outside: set[int] = set()
 
     @property
+    def done(self) -> bool:
+        """True once no call waits to run."""
+        return self._scheduler.over
+
+    over = done
+
+    @property
     def children(self) -> tuple[ChildProcess, ...]:
         """Children that are never started."""
         return tuple(ChildProcess(call) for call in self._calls)
@@ -45,13 +51,25 @@ class InlineRun:
         """Run the calls."""
         while starts := self._scheduler.next_starts():
             index = starts[0]
-            outcome = _call_here(self._calls[index])
             self._scheduler.started(index, 0.0)
+            try:
+                outcome = _call_here(self._calls[index])
+            except KeyboardInterrupt as error:  # it is this process that was interrupted
+                call = self._calls[index]
+                self._record(Outcome(index=index, call=call, ok=False, error=error, attempts=1))
+                self.ended_by_us.add(index)
+                self._scheduler.ended(index, ok=False)
+                self.terminate()
+                raise
             self._record(outcome)
-            for skipped in self._scheduler.ended(index, outcome.ok):
-                call = self._calls[skipped]
-                error = NotStarted(f"{call} (call {skipped}) was not started: call {index} failed")
-                self._record(Outcome(index=skipped, call=call, ok=False, error=error))
+            self._skip(self._scheduler.ended(index, outcome.ok), f"call {index} failed")
+
+    def _skip(self, indices: tuple[int, ...], why: str) -> None:
+        for index in indices:
+            if self.outcomes[index] is None:
+                call = self._calls[index]
+                error = NotStarted(f"{call} (call {index}) was not started: {why}")
+                self._record(Outcome(index=index, call=call, ok=False, error=error))
 
     def _record(self, outcome: Outcome) -> None:
         self.outcomes[outcome.index] = outcome
@@ -61,10 +79,14 @@ class InlineRun:
         """All is over."""
 
     def terminate(self) -> None:
-        """All is over."""
+        """Start none of those that have not started."""
+        queued = self._scheduler.stop()
+        self.ended_by_us.update(queued)
+        self._skip(queued, "the run was ended before its turn came")
 
     def kill(self) -> None:
-        """All is over."""
+        """The same."""
+        self.terminate()
 
     def abandon_if_owner(self) -> None:
         """All is over."""
@@ -85,7 +107,7 @@ def _call_here(call: Call) -> Outcome:
     try:
         value = invoke(call)
     except KeyboardInterrupt:
-        raise  # it is this process that was interrupted
+        raise
     except BaseException as failure:
         value, error = None, failure
         log_failure(call, failure)

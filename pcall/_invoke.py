@@ -22,7 +22,10 @@ def invoke(call: Call) -> Any:
         # use it, and have it imported, come here.
         import asyncio
 
-        value = asyncio.run(value)
+        try:
+            return asyncio.run(value)
+        finally:
+            value.close()  # where it was refused, as inside a running loop
     return value
 
 

@@ -170,7 +170,12 @@ class Pcall:
                 wrong type.
             ValueError: a value out of its range.
         """
-        return type(cls.__name__, (cls,), {"_options": cls._options.but(policy)})
+        names = {
+            "_options": cls._options.but(policy),
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+        }
+        return type(cls.__name__, (cls,), names)
 
     # ------------------------------------------------------------ running
 
@@ -220,7 +225,7 @@ class Pcall:
                 ignored=run.ended_by_us,
                 ended_from_outside=run.ended_from_outside,
             )
-            if all(outcome.ok for outcome in outcomes):
+            if all(outcome.ok for outcome in outcomes) and not run.ended_by_us:
                 self._results = tuple(outcome.value for outcome in outcomes)
         self._joined = True
         if self._finalizer is not None:
