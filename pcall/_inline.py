@@ -58,8 +58,8 @@ class InlineRun:
                 call = self._calls[index]
                 self._record(Outcome(index=index, call=call, ok=False, error=error, attempts=1))
                 self.ended_by_us.add(index)
-                self._scheduler.ended(index, ok=False)
                 self.terminate()
+                self._scheduler.ended(index, ok=False)
                 raise
             self._record(outcome)
             self._skip(self._scheduler.ended(index, outcome.ok), f"call {index} failed")

@@ -20,10 +20,11 @@ def check_seconds(name: str, value: Any) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    number: Any = value
     try:
-        seconds = float(value)
+        seconds = float(number)
     except OverflowError:  # an int that no float can hold
-        seconds = math.inf if value > 0 else -math.inf
+        seconds = math.inf if number > 0 else -math.inf
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{name} must be zero or more seconds, not {value!r}")
     return seconds

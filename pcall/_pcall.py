@@ -148,7 +148,8 @@ class Pcall:
         if self._options.max_workers == 0:
             run = InlineRun
         unlimited = limit is None or limit == 0 or math.isinf(limit)
-        self._run = run(calls, self._options, None if unlimited else limit)
+        self._limit = None if unlimited else limit
+        self._run = run(calls, self._options, self._limit)
         self._started = self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
         self._results: tuple[Any, ...] | None = None
@@ -221,7 +222,7 @@ class Pcall:
             self._failure = failure_of(
                 outcomes,
                 run.timed_out,
-                self._run_timeout,
+                self._limit,
                 ignored=run.ended_by_us,
                 ended_from_outside=run.ended_from_outside,
             )
@@ -230,10 +231,6 @@ class Pcall:
         self._joined = True
         if self._finalizer is not None:
             self._finalizer.detach()
-
-    @property
-    def _run_timeout(self) -> float | None:
-        return None if self.timeout is None else float(self.timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all calls are over, or so many seconds; raise for no failed call.

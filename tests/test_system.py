@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pcall import Pcall, _capacity, _system
+from pcall import Pcall, _capacity, _system, _transport
 
 # Python 3.12 warns of forks beside threads; pytest may have one that watches the time.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -77,14 +77,14 @@ def run_script(body: str, *arguments: str) -> str:
 # ------------------------------------------------------------ the answer file
 
 
-def test_the_answer_file_has_no_name_and_is_closed_by_exec(system):
-    """A file for an answer is empty, leaves no name anywhere, and no program inherits it."""
-    before = set(os.listdir(tempfile.gettempdir()))
+def test_the_answer_file_has_no_name_and_is_closed_by_exec(system, tmp_path, monkeypatch):
+    """A file for an answer holds none yet, leaves no name anywhere, and no program inherits it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     fd = system.make_answer_file()
     try:
-        assert os.fstat(fd).st_size == 0
+        assert _transport.read_answer(fd) is None
         assert os.fstat(fd).st_nlink == 0
-        assert not {n for n in os.listdir(tempfile.gettempdir()) if "pcall" in n} - before
+        assert os.listdir(tmp_path) == []
         assert not os.get_inheritable(fd)
         assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     finally:
