@@ -41,11 +41,11 @@ class Bootstrap(NamedTuple):
     whole: Callable[[process.BaseProcess], int]
 
 
-def make_bootstrap(sentinel: int | None) -> Bootstrap:
+def make_bootstrap(sentinel: int) -> Bootstrap:
     """What the children of the calling thread begin and end with.
 
     Args:
-        sentinel: descriptor that tells of the parent's end, or None.
+        sentinel: descriptor that tells of the parent's end.
     """
     # Looked up here, all of it: what a child finds in a closure it need not look up, and
     # looking up writes to the interpreter's caches.

@@ -91,12 +91,13 @@ class Task(NamedTuple):
 # handler touches pages that would have to be copied.
 _CANCELS, _WAITS, _ENDS = range(3)
 _sigterm = _CANCELS
+_pid = 0
 _cancelled = False
 
 
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
-    global _cancelled, _sigterm
+    global _cancelled, _pid, _sigterm
     _, answer, pair, around = task
     parent, (begin, end, whole), system, watch_parent, *_, null, _, _, others, threads = around
     status = 1
@@ -109,12 +110,13 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         freeze()
         # The parent's event loop must not be woken by signals of this process.
         set_wakeup_fd(-1)
-        _cancelled, _sigterm = False, _CANCELS
+        _cancelled, _sigterm, _pid = False, _CANCELS, getpid()
         set_handler(SIGTERM, _on_sigterm)
         set_handler(SIGCONT, _on_nudge)
         if pair is not None:
             system.hold_sentinel(pair)
         watch_parent()
+        dup2(null, 0)
         for fd in others:
             # A result that the parent has dropped would live on in a sibling's copy of
             # the descriptor; and where descriptors are few, the target needs them.
@@ -123,7 +125,6 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
                     close(fd)
                 except OSError:
                     pass  # another thread of the parent was just closing it
-        dup2(null, 0)
         # The parent's handlers are the parent's; those of the target run at the end, as
         # multiprocessing has it since Python 3.13.
         _clear()
@@ -158,6 +159,8 @@ def _die_of_sigterm() -> None:
 
 
 def _on_sigterm(signum: int, frame: object) -> None:
+    if getpid() != _pid:  # another process, which the target made with a fork of its own
+        _die_of_sigterm()
     if _sigterm == _CANCELS:
         raise TaskCancelled("SIGTERM")
     if _sigterm == _ENDS:

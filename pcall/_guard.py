@@ -27,11 +27,11 @@ class Guard:
 
     Args:
         size: how many calls the run has.
-        sentinel: descriptor that tells of this process's end, or None.
+        sentinel: descriptor that tells of this process's end.
         grace_period: seconds from the parent's end to SIGKILL.
     """
 
-    def __init__(self, size: int, sentinel: int | None, grace_period: float) -> None:
+    def __init__(self, size: int, sentinel: int, grace_period: float) -> None:
         # Shared with the guard. A slot for each call; 0 when it has no child.
         self._memory = mmap.mmap(-1, 4 * size)
         self._pids = memoryview(self._memory).cast("i")
@@ -61,7 +61,7 @@ class Guard:
         self._memory.close()
 
 
-def _guard(pids: memoryview, parent: int, sentinel: int | None, grace: float) -> NoReturn:
+def _guard(pids: memoryview, parent: int, sentinel: int, grace: float) -> NoReturn:
     try:
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
@@ -69,10 +69,10 @@ def _guard(pids: memoryview, parent: int, sentinel: int | None, grace: float) ->
             signal.signal(number, signal.SIG_IGN)
         _close_all_but(sentinel)
         poller = select.poll()
-        if sentinel is not None:
-            poller.register(sentinel, select.POLLIN)
+        poller.register(sentinel, select.POLLIN)
         while os.getppid() == parent:
-            poller.poll(None if sentinel is not None else 200)
+            poller.poll()
+            time.sleep(0.01)  # the parent's end is seen a moment before it is another's child
         _kill_later({pid for pid in pids if pid}, grace)
     finally:
         os._exit(0)

@@ -9,10 +9,10 @@ from typing import Any
 
 from pcall._invoke import invoke, log_failure
 from pcall._options import Options
+from pcall._outcome import not_started
 from pcall._process import ChildProcess
 from pcall._records import Call, Outcome
 from pcall._scheduler import Scheduler
-from pcall.exceptions import NotStarted
 
 __all__ = ["InlineRun"]
 
@@ -67,9 +67,7 @@ class InlineRun:
     def _skip(self, indices: tuple[int, ...], why: str) -> None:
         for index in indices:
             if self.outcomes[index] is None:
-                call = self._calls[index]
-                error = NotStarted(f"{call} (call {index}) was not started: {why}")
-                self._record(Outcome(index=index, call=call, ok=False, error=error))
+                self._record(not_started(self._calls[index], why))
 
     def _record(self, outcome: Outcome) -> None:
         self.outcomes[outcome.index] = outcome

@@ -6,7 +6,9 @@ state draw the same numbers.
 
 from __future__ import annotations
 
+import pickle
 import sys
+from binascii import crc32
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +31,13 @@ def read_seeds() -> Seeds | None:
     random = sys.modules.get("random")
     # A module can be half imported, by another thread, when we look.
     if random is not None and hasattr(random, "getstate"):
-        of_random = hash(random.getstate()) & _MASK
+        version, numbers, gauss = random.getstate()
+        # Hashes of numbers are the same in every process; those of None and bytes are not.
+        of_random = hash((version, numbers, gauss or 0.0)) & _MASK
     numpy = sys.modules.get("numpy.random")
     if numpy is not None and hasattr(numpy, "get_state"):
-        _, keys, position, *_ = numpy.get_state()
-        # Hashes of numbers are the same in every process; those of bytes are not.
-        of_numpy = hash((position, *keys.tolist())) & _MASK
+        content = pickle.dumps(numpy.get_state(legacy=False), 4)
+        of_numpy = crc32(content) << 32 | crc32(content[::-1])
     return Seeds(of_random, of_numpy) if (of_random, of_numpy) != (None, None) else None
 
 
@@ -46,4 +49,8 @@ def seed(seeds: Seeds, index: int) -> None:
     numpy: Any = sys.modules.get("numpy.random")
     if seeds.numpy is not None:
         half = (1 << 32) - 1
-        numpy.seed([seeds.numpy >> 32, seeds.numpy & half, index >> 32, index & half])
+        words = [seeds.numpy >> 32, seeds.numpy & half, index >> 32, index & half]
+        try:
+            numpy.seed(words)
+        except TypeError:  # not the generator that numpy starts with
+            numpy.set_bit_generator(type(numpy.get_bit_generator())(words))

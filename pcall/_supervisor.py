@@ -13,36 +13,24 @@ children before it goes on.
 
 from __future__ import annotations
 
-import contextvars
 import errno
 import logging
-import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Sequence
 
-from pcall._bootstrap import make_bootstrap
 from pcall._capacity import capacity, processes_exhausted
-from pcall._child import Surroundings
-from pcall._exception_pickling import safe_str
-from pcall._forking import disown, own
-from pcall._guard import Guard, group_lives
+from pcall._ending import Ending
+from pcall._equipment import Equipment
 from pcall._options import Options
-from pcall._process import (
-    ChildProcess,
-    Forked,
-    fork_all,
-    unread_stdin,
-)
-from pcall._randomness import read_seeds
+from pcall._outcome import not_started, outcome_of, take_answer
+from pcall._process import ChildProcess, Forked, fork_all
 from pcall._records import Call, Outcome
 from pcall._scheduler import Scheduler
-from pcall._signals import PARENT_DIED, SIGTERM, HeldBack, signal_group
-from pcall._system import Poller, get_system
-from pcall._transport import Answer, read_answer
-from pcall.exceptions import ChildDied, NotStarted, PcallTimeout, ResultError
+from pcall._signals import PARENT_DIED, SIGTERM, HeldBack
+from pcall._system import get_system
 
 __all__ = ["Supervisor"]
 
@@ -51,12 +39,8 @@ _log = logging.getLogger("pcall")
 # The longest wait at a time. A signal handler or another thread may have set an earlier
 # deadline (terminate() does) since the wait began, and does not end it.
 _LONGEST_WAIT = 0.25
-# Seconds between two nudges of a child that was sent SIGTERM.
-_NUDGE_EVERY = 0.1
-# Seconds between two looks at what outlived its leader: no descriptor tells of its end.
-_LEFTOVERS_EVERY = 0.02
-# Seconds after which a run gets a guard: most are over before.
-_UNGUARDED = 0.2
+# Seconds between two looks at a child for which no descriptor was to be had.
+_LOOK_EVERY = 0.02
 # Children that are forked one right after the other.
 _BURST = 32
 # Up to so many calls are started without a look at what the machine can hold.
@@ -95,24 +79,13 @@ class Supervisor:
         self._by_sentinel: dict[int, int] = {}
         self._unwatched: set[int] = set()
         self._to_collect: dict[int, None] = {}
-        self._kill_at: dict[int, float] = {}
-        self._nudge_at = 0.0
+        self._ending = Ending(self._alive, options.grace_period)
         self._overdue: set[int] = set()
         self._lost: set[int] = set()
-        # Calls whose answers were begun to be read: one that breaks off the run when it is
-        # unpickled would do so for ever.
-        self._read: set[int] = set()
-        # Groups that outlived their leader, when they are killed, and when looked at.
-        self._leftovers: dict[int, tuple[float, float]] = {}
-        self._poller: Poller | None = None
-        self._around: Surroundings | None = None
-        self._null: int | None = None
-        self._in_place_of_std: list[int] = []
-        self._parent_sentinel: int | None = None
+        self._read: set[int] = set()  # calls whose answers were begun to be read
+        self._equipment: Equipment | None = None  # while it runs
         self._waiting = 0
         self._started = 0
-        self._started_at = 0.0
-        self._guard: Guard | None = None
         self.outcomes: list[Outcome | None] = [None] * len(calls)
         self.completed: list[int] = []
         self.timed_out: tuple[int, ...] = ()
@@ -133,7 +106,7 @@ class Supervisor:
     @property
     def over(self) -> bool:
         """True once, beyond that, nothing is left of what the calls started."""
-        return self._scheduler.over and not self._leftovers
+        return self._scheduler.over and not self._ending.leftovers
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -163,33 +136,12 @@ class Supervisor:
             raise
 
     def _start(self) -> None:
-        self._started_at = time.monotonic()
         system = get_system()
         workers = self._options.max_workers
         many = len(self._calls) if workers is None else min(workers, len(self._calls))
         if many > _FEW and (room := capacity(system.fds_per_child)) < many:
             self._scheduler.limit(room)
-        with HeldBack():
-            # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
-            # its number, and whatever is printed.
-            while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-                self._in_place_of_std.append(fd)
-            self._null = fd
-            self._poller = system.make_poller()
-            polled = self._poller.fileno()
-            if polled is not None:
-                own(polled)
-            self._parent_sentinel = system.parent_sentinel()
-        self._around = Surroundings(
-            parent=self._owner,
-            bootstrap=make_bootstrap(self._parent_sentinel),
-            system=system,
-            watch_parent=system.parent_watch(self._owner, self._options.grace_period),
-            context=contextvars.copy_context(),
-            seeds=read_seeds(),
-            null=self._null,
-            stdin=unread_stdin(),
-        )
+        self._equipment = Equipment(system, len(self._calls), self._options.grace_period)
         self._turn(0)
 
     def turn(self, wait: float | None) -> None:
@@ -214,14 +166,14 @@ class Supervisor:
             queued = self._scheduler.stop()
             self.ended_by_us.update(queued)
             self._skip(queued, "the run was ended before its turn came")
-            if self._poller is not None:
+            if self._equipment is not None:
                 # What ended by itself until now was not ended by us.
-                self._collect(self._poller.poll(0))
+                self._collect(self._equipment.poller.poll(0))
             for index in list(self._alive):
                 self.ended_by_us.add(index)
-                self._signal(index, number)
+                self._ending.signal(index, number)
             if number == signal.SIGKILL:
-                self._leftovers = dict.fromkeys(self._leftovers, (0.0, 0.0))
+                self._ending.kill_leftovers()
 
     def terminate(self) -> None:
         """SIGTERM to all."""
@@ -253,82 +205,60 @@ class Supervisor:
 
     def fileno(self) -> int | None:
         """A descriptor that is readable when :meth:`turn` has something to do, or None."""
-        return None if self._poller is None else self._poller.fileno()
+        return None if self._equipment is None else self._equipment.poller.fileno()
 
     def pause(self, wait: float | None = None) -> float:
         """Seconds until :meth:`turn` is due although nothing has ended."""
-        now = time.monotonic()
-        system = self._around.system if self._around else None
         pause = _LONGEST_WAIT if wait is None else min(wait, _LONGEST_WAIT)
-        if system is not None and (system.look_every or self._unwatched):
-            pause = min(pause, system.look_every or 0.02)
-        if self._leftovers:
-            pause = min(pause, _LEFTOVERS_EVERY)
-        if self._kill_at:
-            pause = min(pause, _NUDGE_EVERY)
-        deadlines = [self._scheduler.next_deadline, min(self._kill_at.values(), default=None)]
-        for deadline in deadlines:
-            if deadline is not None:
-                pause = min(pause, deadline - now)
-        return max(pause, 0.0)
+        if self._equipment is not None:
+            look_every = self._equipment.around.system.look_every
+            if look_every or self._unwatched:
+                pause = min(pause, look_every or _LOOK_EVERY)
+        deadline = self._scheduler.next_deadline
+        if deadline is not None:
+            pause = min(pause, deadline - time.monotonic())
+        return max(0.0, min(pause, self._ending.pause()))
 
     # ------------------------------------------------------------ the steps of a turn
 
     def _turn(self, wait: float | None) -> None:
-        poller = self._poller
-        if poller is None:
+        equipment = self._equipment
+        if equipment is None:
             return  # not started, or over and released
         with self._lock:
             self._collect_known()
-            self._fill()
+            self._fill(equipment)
             pause = 0.0 if self.over else self.pause(wait)
-            if pause and self._guard is None and self._alive:
-                pause = self._guard_in(pause)
+            if pause and self._alive:
+                pause = min(pause, equipment.guard_in(self._alive))
             self._waiting += 1
         try:
             # Without the lock: other threads may look at the run, or end it.
-            ready = poller.poll(pause)
+            ready = equipment.poller.poll(pause)
         finally:
             with self._lock:
                 self._waiting -= 1
         with self._lock:
-            if self._poller is None:
+            if self._equipment is None:
                 return  # another thread has seen the end of it
-            self._look()
+            self._look(equipment)
             self._collect(ready)
             self._expire()
-            self._kill()
-            self._fill()
+            self._ending.take_turn()
+            self._fill(equipment)
             if self.over and not self._waiting:
                 self._release()
 
-    def _guard_in(self, pause: float) -> float:
-        """Have the children guarded, once the run has lasted for a moment."""
-        left = self._started_at + _UNGUARDED - time.monotonic()
-        if left > 0:
-            return min(pause, left)
-        self._started_at = math.inf  # once, also if it fails
-        try:
-            guard = Guard(len(self._calls), self._parent_sentinel, self._options.grace_period)
-        except OSError:
-            return pause  # no process, no memory to be had: the run goes on without
-        for index, forked in self._alive.items():
-            guard.watch(index, forked.pid)
-        self._guard = guard
-        return pause
-
-    def _fill(self) -> None:
+    def _fill(self, equipment: Equipment) -> None:
         """Start what may start."""
         while indices := self._scheduler.next_starts(_BURST):
-            assert self._around is not None
-            assert self._poller is not None
             children = [self._child(index) for index in indices]
             failed: OSError | None = None
             with HeldBack() as held_back:
                 # A child unblocks what it has handlers for, whatever was blocked here.
                 mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
                 try:
-                    fork_all(children, self._around._replace(mask=mask))
+                    fork_all(children, equipment.around._replace(mask=mask))
                 except OSError as error:
                     if all(child.forked is not None for child in children):
                         raise
@@ -336,7 +266,7 @@ class Supervisor:
                 finally:
                     for index, child in zip(indices, children, strict=True):
                         if child.forked is not None:
-                            self._watch(index, child.forked)
+                            self._watch(index, child.forked, equipment)
             if failed is not None:
                 if self._is_full(failed) and self._scheduler.no_room():
                     return
@@ -344,7 +274,7 @@ class Supervisor:
             # Between two bursts: what has ended gives its descriptors and its memory
             # back, and nobody's deadline waits for the last of many forks.
             if self._scheduler.queued:
-                self._collect(self._poller.poll(0))
+                self._collect(equipment.poller.poll(0))
                 self._expire()
 
     def _fork_error(self, error: OSError) -> OSError:
@@ -354,18 +284,16 @@ class Supervisor:
             f"forked; the {self._started} that had been started were ended",
         )
 
-    def _watch(self, index: int, forked: Forked) -> None:
+    def _watch(self, index: int, forked: Forked, equipment: Equipment) -> None:
         self._started += 1
         self._alive[index] = forked
-        if self._guard is not None:
-            self._guard.watch(index, forked.pid)
+        equipment.watch(index, forked.pid)
         self._scheduler.started(index, forked.started)
         if forked.sentinel is None:
             self._unwatched.add(index)
         else:
-            assert self._poller is not None
             self._by_sentinel[forked.sentinel] = index
-            self._poller.register(forked.sentinel)
+            equipment.poller.register(forked.sentinel)
 
     def _is_full(self, error: OSError) -> bool:
         """True when the machine has no room now, so that waiting for an end may help."""
@@ -380,10 +308,10 @@ class Supervisor:
                 self._to_collect[self._by_sentinel[fd]] = None
         self._collect_known()
 
-    def _look(self) -> None:
+    def _look(self, equipment: Equipment) -> None:
         """Look at the children whose end no descriptor tells, or not in time."""
-        assert self._around is not None
-        unwatched = self._alive if self._around.system.look_every else self._unwatched
+        everywhere = equipment.around.system.look_every
+        unwatched = self._alive if everywhere else self._unwatched
         self._to_collect.update(dict.fromkeys(unwatched))
 
     def _collect_known(self) -> None:
@@ -399,85 +327,36 @@ class Supervisor:
             self._to_collect.pop(index, None)
 
     def _finish(self, index: int, forked: Forked) -> None:
-        answer: Answer | None = None
-        failure: Exception | None = None
-        try:
-            if index in self._read:
-                raise InterruptedError("interrupted before")
-            self._read.add(index)
-            answer = read_answer(forked.answer)
-        except Exception as error:  # no memory to map it, perhaps
-            failure = ResultError(
-                f"the answer could not be read: {type(error).__name__}: {safe_str(error)}"
-            )
-            failure.__cause__ = error
+        again = index in self._read
+        self._read.add(index)
+        answer = take_answer(forked, again)
+        outcome = outcome_of(
+            self._calls[index],
+            forked,
+            answer,
+            signalled=self._ending.was_signalled(index),
+            overdue=self._timeout if index in self._overdue else None,
+        )
         with HeldBack():
-            self._record(self._outcome(index, forked, answer, failure))
-            self._strike_off(index, forked)
+            if answer is None:
+                self._lost.add(index)
+            self._record(outcome)
+            self._strike_off(outcome, forked)
 
-    def _strike_off(self, index: int, forked: Forked) -> None:
+    def _strike_off(self, outcome: Outcome, forked: Forked) -> None:
+        index, equipment = outcome.index, self._equipment
+        assert equipment is not None
         if forked.sentinel is not None and self._by_sentinel.pop(forked.sentinel, None) is not None:
             # Before it is closed: other children hold copies of it, and for epoll it
             # would stay open, and ready, until the last of them has gone.
-            assert self._poller is not None
-            self._poller.unregister(forked.sentinel)
+            equipment.poller.unregister(forked.sentinel)
         self._unwatched.discard(index)
-        kill_at = self._kill_at.pop(index, None)
-        if forked.leftovers:
-            now = time.monotonic()
-            grace = now + self._options.grace_period
-            self._leftovers[forked.pid] = grace if kill_at is None else kill_at, now
+        self._ending.ended(index, forked)
         forked.release()
-        outcome = self.outcomes[index]
-        assert outcome is not None
+        equipment.watch(index, 0)
         skipped = self._scheduler.ended(index, outcome.ok)
         self._skip(skipped, f"call {index} failed, and max_errors is {self._options.max_errors}")
         del self._alive[index]
-        if self._guard is not None:
-            self._guard.watch(index, 0)
-
-    def _outcome(
-        self, index: int, forked: Forked, answer: Answer | None, failure: Exception | None
-    ) -> Outcome:
-        call = self._calls[index]
-        exitcode = forked.returncode
-        error: BaseException | None = failure
-        if answer is not None:
-            error = answer.error
-            if exitcode is None:  # taken by another wait, but the answer tells enough
-                exitcode = 1 if error else 0
-        elif error is None:
-            error = ChildDied(exitcode)
-            self._lost.add(index)
-            if exitcode == -signal.SIGKILL and index not in self._kill_at:
-                error.add_note(
-                    "pcall did not send that signal; the kernel does when memory runs out"
-                )
-        if index in self._overdue:
-            how = error
-            error = PcallTimeout(
-                f"{call} (call {index}, pid {forked.pid}) ran longer than "
-                f"the timeout of {self._timeout:g} s",
-                timeout=self._timeout,
-            )
-            error.__cause__ = how
-        finished = answer.finished if answer else time.monotonic()
-        growth = None if forked.max_rss is None else max(0, forked.max_rss - forked.rss)
-        return Outcome(
-            index=index,
-            call=call,
-            ok=error is None,
-            value=answer.value if answer and error is None else None,
-            error=error,
-            pid=forked.pid,
-            exitcode=exitcode,
-            attempts=1,
-            started=time.time() - (time.monotonic() - forked.started),
-            duration=finished - forked.started,
-            cpu_time=forked.cpu_time,
-            max_rss=forked.max_rss,
-            rss_growth=growth,
-        )
 
     def _record(self, outcome: Outcome) -> None:
         if self.outcomes[outcome.index] is None:
@@ -486,9 +365,7 @@ class Supervisor:
 
     def _skip(self, indices: tuple[int, ...], why: str) -> None:
         for index in indices:
-            call = self._calls[index]
-            error = NotStarted(f"{call} (call {index}) was not started: {why}")
-            self._record(Outcome(index=index, call=call, ok=False, error=error))
+            self._record(not_started(self._calls[index], why))
 
     def _expire(self) -> None:
         """End the calls whose time is up."""
@@ -508,37 +385,7 @@ class Supervisor:
             self.timed_out = tuple(sorted(expiry.stop))
             self._skip(self._scheduler.stop(), f"call {expiry.overdue[0]} ran out of time")
         for index in expiry.stop:
-            self._signal(index, signal.SIGTERM)
-
-    def _signal(self, index: int, number: int) -> None:
-        if number == signal.SIGTERM and index in self._kill_at:
-            return  # once: a second one would break into what the first made it clean up
-        self._alive[index].signal(number)
-        grace = time.monotonic() + self._options.grace_period
-        self._kill_at[index] = grace if number == signal.SIGTERM else math.inf
-
-    def _kill(self) -> None:
-        """SIGKILL to what has outlived its grace period."""
-        now = time.monotonic()
-        nudge = now >= self._nudge_at
-        if nudge:
-            self._nudge_at = now + _NUDGE_EVERY
-        for index, kill_at in self._kill_at.items():
-            if kill_at <= now:
-                self._alive[index].signal(signal.SIGKILL)
-                self._kill_at[index] = math.inf
-            elif nudge and kill_at < math.inf:
-                self._alive[index].nudge()
-        for group, (kill_at, look_at) in list(self._leftovers.items()):
-            if kill_at <= now:
-                signal_group(group, signal.SIGKILL)
-                kill_at = math.inf
-            elif now < look_at:
-                continue
-            if _group_lives(group):
-                self._leftovers[group] = kill_at, now + _LEFTOVERS_EVERY
-            else:
-                del self._leftovers[group]
+            self._ending.signal(index, signal.SIGTERM)
 
     # ------------------------------------------------------------ what it holds
 
@@ -549,34 +396,6 @@ class Supervisor:
         return child
 
     def _release(self) -> None:
-        with HeldBack():
-            self._release_all()
-
-    def _release_all(self) -> None:
-        if self._guard is not None:
-            self._guard.end()
-            self._guard = None
-        if self._poller is not None:
-            fd = self._poller.fileno()
-            if fd is not None:
-                disown(fd)
-            self._poller.close()
-            self._poller = None
-        for fd in (self._null, self._parent_sentinel, *self._in_place_of_std):
-            if fd is not None:
-                os.close(fd)
-        self._in_place_of_std.clear()
-        self._null = self._parent_sentinel = self._around = None
-
-
-def _group_lives(group: int) -> bool:
-    """True while something of a group, whose leader we have reaped, is running."""
-    # Zombies that nobody reaps would answer a signal for ever.
-    lives = signal_group(group, 0) and group_lives(group)
-    try:
-        # Where orphans become ours (the first process of a container), they wait for us.
-        while os.waitpid(-group, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-    return lives
+        if self._equipment is not None:
+            self._equipment.close()
+            self._equipment = None

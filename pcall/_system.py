@@ -74,8 +74,11 @@ class System(Protocol):
     def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
         """In the child: keep what the parent's sentinel depends on."""
 
-    def parent_sentinel(self) -> int | None:
-        """In the parent: what tells its children of its own end; one for all of them."""
+    def parent_sentinel(self) -> tuple[int, ...]:
+        """In the parent: a descriptor that tells its children of its own end.
+
+        What else there is in the tuple must be open in the parent, and nowhere else.
+        """
 
     def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
         """In the parent: make what a child calls in order to end when the parent does."""
@@ -106,18 +109,22 @@ class _Epoll:
 
 class _Poll:
     def __init__(self) -> None:
-        self._poll = select.poll()
+        self._fds: set[int] = set()
 
     def register(self, fd: int) -> None:
-        self._poll.register(fd, select.POLLIN)
+        self._fds.add(fd)
 
     def unregister(self, fd: int) -> None:
-        self._poll.unregister(fd)
+        self._fds.remove(fd)
 
     def poll(self, timeout: float | None) -> list[int]:
+        # One for each call: several threads can't use the same.
+        poller = select.poll()
+        for fd in tuple(self._fds):
+            poller.register(fd, select.POLLIN)
         # Rounded up: rounded down, the last millisecond would be spent spinning.
         milliseconds = None if timeout is None else int(timeout * 1000 + 0.999)
-        return [fd for fd, _ in self._poll.poll(milliseconds)]
+        return [fd for fd, _ in poller.poll(milliseconds)]
 
     def fileno(self) -> int | None:
         return None
@@ -164,8 +171,8 @@ class LinuxSystem:
     def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
         pass
 
-    def parent_sentinel(self) -> int | None:
-        return os.pidfd_open(os.getpid())
+    def parent_sentinel(self) -> tuple[int, ...]:
+        return (os.pidfd_open(os.getpid()),)
 
     def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
         def parent_died(signum: int, frame: object) -> None:
@@ -228,8 +235,8 @@ class PortableSystem:
         assert pair is not None
         os.close(pair[0])
 
-    def parent_sentinel(self) -> int | None:
-        return None
+    def parent_sentinel(self) -> tuple[int, ...]:
+        return os.pipe()
 
     def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
         def look() -> None:

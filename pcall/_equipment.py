@@ -1,0 +1,115 @@
+"""What a run holds of the operating system while it lasts: made at once, given back at once."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import os
+import time
+from collections.abc import Mapping
+
+from pcall._bootstrap import make_bootstrap
+from pcall._child import Surroundings
+from pcall._forking import disown, own
+from pcall._guard import Guard
+from pcall._process import Forked, unread_stdin
+from pcall._randomness import read_seeds
+from pcall._signals import HeldBack
+from pcall._system import System
+
+__all__ = ["Equipment"]
+
+# Seconds after which a run gets a guard: most are over before.
+_UNGUARDED = 0.2
+
+
+class Equipment:
+    """Descriptors, the guard, and what children are told.
+
+    Args:
+        system: the operating system's services.
+        size: how many calls the run has.
+        grace_period: seconds from SIGTERM to SIGKILL.
+
+    Attributes:
+        poller: tells which children have ended.
+        around: what children are told.
+    """
+
+    def __init__(self, system: System, size: int, grace_period: float) -> None:
+        self._size = size
+        self._grace_period = grace_period
+        self._guard: Guard | None = None
+        self._guard_at = time.monotonic() + _UNGUARDED
+        self._descriptors: list[int] = []
+        with HeldBack():
+            # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
+            # its number, and whatever is printed.
+            null = -1
+            while null <= 2:
+                null = os.open(os.devnull, os.O_RDWR)
+                self._descriptors.append(null)
+            try:
+                self._sentinel, *others = system.parent_sentinel()
+                self._descriptors += [self._sentinel, *others]
+                for fd in (null, *others):
+                    own(fd)
+                self.poller = system.make_poller()
+            except BaseException:
+                self._close_descriptors()
+                raise
+            polled = self.poller.fileno()
+            if polled is not None:
+                own(polled)
+        parent = os.getpid()
+        self.around = Surroundings(
+            parent=parent,
+            bootstrap=make_bootstrap(self._sentinel),
+            system=system,
+            watch_parent=system.parent_watch(parent, grace_period),
+            context=contextvars.copy_context(),
+            seeds=read_seeds(),
+            null=null,
+            stdin=unread_stdin(),
+        )
+
+    def guard_in(self, alive: Mapping[int, Forked]) -> float:
+        """Have the children guarded, once the run has lasted for a moment.
+
+        Returns:
+            The seconds until then; infinite once it is done.
+        """
+        left = self._guard_at - time.monotonic()
+        if left > 0:
+            return left
+        self._guard_at = math.inf  # once, also if it fails
+        try:
+            guard = Guard(self._size, self._sentinel, self._grace_period)
+        except OSError:
+            return math.inf  # no process, no memory to be had: the run goes on without
+        for index, forked in alive.items():
+            guard.watch(index, forked.pid)
+        self._guard = guard
+        return math.inf
+
+    def watch(self, index: int, pid: int) -> None:
+        """Tell the guard that a call has this child now; 0 for none."""
+        if self._guard is not None:
+            self._guard.watch(index, pid)
+
+    def close(self) -> None:
+        """Give everything back."""
+        with HeldBack():
+            if self._guard is not None:
+                self._guard.end()
+            polled = self.poller.fileno()
+            if polled is not None:
+                disown(polled)
+            self.poller.close()
+            self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        for fd in self._descriptors:
+            disown(fd)
+            os.close(fd)
+        self._descriptors.clear()

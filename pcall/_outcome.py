@@ -1,0 +1,94 @@
+"""From a child that has ended, and what it answered, to the outcome of its call."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from pcall._exception_pickling import safe_str
+from pcall._process import Forked
+from pcall._records import Call, Outcome
+from pcall._transport import Answer, read_answer
+from pcall.exceptions import ChildDied, NotStarted, PcallTimeout, ResultError
+
+__all__ = ["not_started", "outcome_of", "take_answer"]
+
+
+def take_answer(forked: Forked, again: bool) -> Answer | ResultError | None:
+    """What the child answered, or why that can't be had; None when it has not.
+
+    Args:
+        again: True when an earlier try was interrupted. What interrupts the run when it is
+            unpickled would do so for ever.
+    """
+    try:
+        if again:
+            raise InterruptedError("an earlier try was interrupted")
+        return read_answer(forked.answer)
+    except Exception as error:  # no memory to map it, perhaps
+        problem = f"{type(error).__name__}: {safe_str(error)}"
+        failure = ResultError(f"the answer could not be read: {problem}")
+        failure.__cause__ = error
+        return failure
+
+
+def outcome_of(
+    call: Call,
+    forked: Forked,
+    answer: Answer | ResultError | None,
+    *,
+    signalled: bool,
+    overdue: float | None,
+) -> Outcome:
+    """The outcome of a call whose child has ended.
+
+    Args:
+        call: the call.
+        forked: its child.
+        answer: of :func:`take_answer`.
+        signalled: True when the child was sent a signal by this library.
+        overdue: the timeout, when it has run longer than that.
+    """
+    exitcode = forked.returncode
+    value = None
+    finished = time.monotonic()
+    error: BaseException | None
+    if isinstance(answer, Answer):
+        value, error, finished = answer.value, answer.error, answer.finished
+        if exitcode is None:  # taken by another wait, but the answer tells enough
+            exitcode = 1 if error else 0
+    elif answer is not None:
+        error = answer
+    else:
+        error = ChildDied(exitcode)
+        if exitcode == -signal.SIGKILL and not signalled:
+            error.add_note("pcall did not send that signal; the kernel does when memory runs out")
+    if overdue is not None:
+        how = error
+        error = PcallTimeout(
+            f"{call} (call {call.index}, pid {forked.pid}) ran longer than "
+            f"the timeout of {overdue:g} s",
+            timeout=overdue,
+        )
+        error.__cause__ = how
+    return Outcome(
+        index=call.index,
+        call=call,
+        ok=error is None,
+        value=value if error is None else None,
+        error=error,
+        pid=forked.pid,
+        exitcode=exitcode,
+        attempts=1,
+        started=time.time() - (time.monotonic() - forked.started),
+        duration=finished - forked.started,
+        cpu_time=forked.cpu_time,
+        max_rss=forked.max_rss,
+        rss_growth=None if forked.max_rss is None else max(0, forked.max_rss - forked.rss),
+    )
+
+
+def not_started(call: Call, why: str) -> Outcome:
+    """The outcome of a call that never ran."""
+    error = NotStarted(f"{call} (call {call.index}) was not started: {why}")
+    return Outcome(index=call.index, call=call, ok=False, error=error)
