@@ -105,6 +105,7 @@ def test_500_runs_in_a_row_leak_nothing():
     assert resident() - before[2] < 8 * MB
 
 
+@pytest.mark.unsettled
 def test_results_are_freed_with_their_run():
     """Of 20 runs with results of 20 MB each, no result outlives its run."""
     pcall(bytes, iargs=[(20 * MB,)])
