@@ -8,10 +8,11 @@ shortest gives the number of calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from pcall._records import Call, show
+from pcall._calls import Calls
+from pcall._records import show
 
 __all__ = ["build_calls"]
 
@@ -23,7 +24,7 @@ def build_calls(
     ckwargs: Any = None,
     ikwargs: Any = None,
     varkwargs: Mapping[str, Any] | None = None,
-) -> list[Call]:
+) -> Calls:
     """The calls that these arguments make, in call order.
 
     Args:
@@ -37,40 +38,72 @@ def build_calls(
     Raises:
         TypeError: an argument has the wrong shape; the text names it and the call.
     """
-    one_target = callable(targets)
     common = tuple(_iterate("cargs", cargs))
     common_kwargs = _mapping("ckwargs", {} if ckwargs is None else ckwargs)
 
-    columns: list[Iterator[Any]] = []
-    if not one_target:
-        columns.append(_iterate("targets", targets, "a callable or an iterable of callables"))
+    columns: list[Iterable[Any]] = []
+    if not callable(targets):
+        items = _iterate("targets", targets, "a callable or an iterable of callables")
+        columns.append(_each("targets", items, _target))
     if iargs is not None:
-        columns.append(_iterate("iargs", iargs))
+        columns.append(_tuples(iargs))
     if ikwargs is not None:
-        columns.append(_iterate("ikwargs", ikwargs))
-    names = list(varkwargs or ())
+        columns.append(_each("ikwargs", _iterate("ikwargs", ikwargs), _mapping))
+    names = tuple(varkwargs or ())
     for name in names:
         values = (varkwargs or {})[name]
         columns.append(_iterate(name, values, "an iterable with one value for each call"))
 
     if not columns:
-        return [Call(0, targets, common, common_kwargs)]
+        return Calls(1, targets, common, common_kwargs)
+    rows = list(zip(*columns))  # noqa: B905 - the shortest decides
+    count = len(rows)
+    if len(names) == len(columns):
+        return Calls(count, targets, common, common_kwargs, names=names, rows=rows)
 
-    calls = []
-    for index, row in enumerate(zip(*columns)):  # noqa: B905 - the shortest decides
-        cells = iter(row)
-        target = targets if one_target else next(cells)
-        if not callable(target):
-            raise TypeError(f"targets[{index}] must be callable, not {_kind(target)}")
-        args = common
-        if iargs is not None:
-            args = (*common, *_iterate(f"iargs[{index}]", next(cells)))
-        kwargs = dict(common_kwargs)
-        if ikwargs is not None:
-            kwargs.update(_mapping(f"ikwargs[{index}]", next(cells)))
-        kwargs.update(zip(names, cells, strict=True))
-        calls.append(Call(index, target, args, kwargs))
-    return calls
+    # One column of each kind again, from the first on.
+    taken = 0
+    of_targets = of_args = of_kwargs = None
+    if not callable(targets):
+        of_targets = [row[taken] for row in rows]
+        taken += 1
+    if iargs is not None:
+        of_args = [row[taken] for row in rows]
+        if common:
+            of_args = [common + args for args in of_args]
+        taken += 1
+    if ikwargs is not None:
+        of_kwargs = [{**common_kwargs, **row[taken]} for row in rows]
+        taken += 1
+    return Calls(
+        count,
+        targets,
+        common,
+        common_kwargs,
+        targets=of_targets,
+        args=of_args,
+        kwargs=of_kwargs,
+        names=names,
+        rows=[row[taken:] for row in rows] if names else None,
+    )
+
+
+def _tuples(iargs: Any) -> Iterable[tuple[Any, ...]]:
+    items = _iterate("iargs", iargs)
+    if type(iargs) in (list, tuple) and set(map(type, iargs)) == {tuple}:
+        return items  # the way of most, without a look at each
+    return _each("iargs", items, lambda name, item: tuple(_iterate(name, item)))
+
+
+def _each(name: str, items: Iterable[Any], convert: Callable[[str, Any], Any]) -> Iterator[Any]:
+    for index, item in enumerate(items):
+        yield convert(f"{name}[{index}]", item)
+
+
+def _target(name: str, value: Any) -> Any:
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {_kind(value)}")
+    return value
 
 
 def _kind(value: Any) -> str:

@@ -30,6 +30,7 @@ RANKED = [
     "_bootstrap",
     "_invoke",
     "_arguments",
+    "_calls",
     "_scheduler",
     "_report",
     "_transport",

@@ -1,0 +1,79 @@
+"""The calls of a run, kept as columns: a hundred thousand are no objects until asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+from pcall._records import Call
+
+__all__ = ["Calls"]
+
+Parts = tuple[Any, tuple[Any, ...], Mapping[str, Any]]
+
+
+class Calls(Sequence[Call]):
+    """Calls in call order. What is the same for all is kept once.
+
+    Args:
+        count: how many there are.
+        target: the callable of all, unless ``targets`` are given.
+        common: positional arguments of all, unless ``args`` are given.
+        common_kwargs: keyword arguments of all, unless ``kwargs`` are given.
+        targets: a callable for each call.
+        args: positional arguments for each call.
+        kwargs: keyword arguments for each call.
+        names: of further keyword arguments.
+        rows: for each call the values for these names.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        target: Any,
+        common: tuple[Any, ...],
+        common_kwargs: Mapping[str, Any],
+        *,
+        targets: list[Any] | None = None,
+        args: list[tuple[Any, ...]] | None = None,
+        kwargs: list[dict[str, Any]] | None = None,
+        names: tuple[str, ...] = (),
+        rows: list[tuple[Any, ...]] | None = None,
+    ) -> None:
+        self._count = count
+        self._target, self._targets = target, targets
+        self._common, self._args = common, args
+        self._common_kwargs, self._kwargs = common_kwargs, kwargs
+        self._names, self._rows = names, rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if index < 0:
+            index += self._count
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        ((target, args, kwargs),) = self.parts(index, index + 1)
+        return Call(index, target, args, dict(kwargs))
+
+    def parts(self, start: int, stop: int) -> Iterator[Parts]:
+        """Target, positional and keyword arguments of each of these calls."""
+        targets = repeat(self._target) if self._targets is None else self._targets[start:stop]
+        args = repeat(self._common) if self._args is None else self._args[start:stop]
+        kwargs: Any = repeat(self._common_kwargs, stop - start)
+        if self._kwargs is not None:
+            kwargs = self._kwargs[start:stop]
+        if self._rows is not None:
+            # In C as far as possible: this is most of what a trivial call takes.
+            named = map(dict, map(zip, repeat(self._names), self._rows[start:stop]))
+            common = self._kwargs is not None or self._common_kwargs
+            kwargs = map(_merged, kwargs, named) if common else named
+        return zip(targets, args, kwargs)  # noqa: B905 - some repeat for ever
+
+
+def _merged(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    return {**common, **named}
