@@ -32,7 +32,7 @@ from pcall._invoke import invoke, log_failure
 from pcall._randomness import Seeds, seed
 from pcall._records import Call
 from pcall._signals import SIGCONT, SIGTERM, set_handler, set_mask
-from pcall._streams import flush_std_streams, renew_std_streams
+from pcall._streams import flush_std_streams, renew_streams
 from pcall._system import System
 from pcall._transport import write_error, write_value
 from pcall.exceptions import TaskCancelled
@@ -129,7 +129,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         # multiprocessing has it since Python 3.13.
         _clear()
         if threads:
-            renew_std_streams()
+            renew_streams()
             _forget_unfinished_imports()
         if begin is not None:
             begin(child)

@@ -131,7 +131,6 @@ def test_the_lock_of_a_handler(tmp_path, system):
     run(tmp_path, system, body)
 
 
-@pytest.mark.unsettled
 def test_threads_that_log_all_the_time(tmp_path, system):
     """Children log to a file and to stderr while threads of the parent do nothing else."""
     body = """
