@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Iterator
+
+from pcall._cgroups import read, room_for_memory, room_for_processes
 
 __all__ = ["RSS_UNIT", "capacity", "processes_exhausted", "resident_memory"]
 
@@ -58,7 +59,7 @@ def processes_exhausted(children: int) -> bool:
 
 def resident_memory() -> int:
     """Bytes of resident memory that a child has from its start; the peak where that is unknown."""
-    fields = _read("/proc/self/statm").split()
+    fields = read("/proc/self/statm").split()
     if len(fields) > 2:
         # Pages of files are not copied by a fork, but found again when they are needed.
         return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
@@ -95,52 +96,23 @@ def _by_memory() -> int:
     free = _field("/proc/meminfo", "MemAvailable")
     if page_tables is None or free is None:
         return 1 << 30
-    for folder in _cgroups():
-        most, used = _number(f"{folder}/memory.max"), _number(f"{folder}/memory.current")
-        if most is not None and used is not None:
-            free = min(free, most - used)
+    in_groups = room_for_memory()
+    if in_groups is not None:
+        free = min(free, in_groups)
     return int(free * _SHARE_OF_MEMORY) // (page_tables + _BYTES_PER_CHILD)
 
 
 def _by_cgroup_pids() -> int:
-    room = 1 << 30
-    for folder in _cgroups():
-        most, used = _number(f"{folder}/pids.max"), _number(f"{folder}/pids.current")
-        if most is not None and used is not None:
-            room = min(room, most - used)
-    return room
-
-
-def _cgroups() -> Iterator[str]:
-    """Folders of this process's control group and of those above it (version 2)."""
-    for line in _read("/proc/self/cgroup").splitlines():
-        number, _, path = line.split(":", 2)
-        if number == "0":
-            while path not in ("", "/"):
-                yield f"/sys/fs/cgroup{path}"
-                path = os.path.dirname(path)
-            yield "/sys/fs/cgroup"
+    room = room_for_processes()
+    return 1 << 30 if room is None else room
 
 
 def _field(path: str, name: str) -> int | None:
     """A field of a file of "name: number kB" lines, in bytes."""
-    for line in _read(path).splitlines():
+    for line in read(path).splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def _number(path: str) -> int | None:
-    text = _read(path).strip()
-    return int(text) if text.isdigit() else None  # "max" is no limit
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _listing(path: str) -> list[str]:

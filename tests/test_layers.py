@@ -41,6 +41,7 @@ RANKED = [
     "_randomness",
     "_streams",
     "_capacity",
+    "_cgroups",
     "_system",
     "_guard",
     "_forking",

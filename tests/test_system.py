@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pcall import Pcall, _capacity, _system, _transport
+from pcall import Pcall, _capacity, _cgroups, _system, _transport
 
 # Python 3.12 warns of forks beside threads; pytest may have one that watches the time.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -369,47 +369,89 @@ def test_resident_memory_grows_with_what_is_used():
 
 @pytest.fixture
 def small_group() -> Iterator[Path]:
-    """A real control group in which there may be 30 processes."""
+    """A real control group within one in which there may be 30 processes."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, tail = line.partition(" - ")
         kind, _, options = tail.split()
         if kind == "cgroup2" or (kind == "cgroup" and "pids" in options.split(",")):
-            folder = Path(fields.split()[4], f"pcall-test-{os.getpid()}")
+            outer = Path(fields.split()[4], f"pcall-test-{os.getpid()}")
+            inner = outer / "inner"
             try:
-                folder.mkdir()
+                outer.mkdir()
             except OSError:
                 continue
             try:
-                (folder / "pids.max").write_text("30")
+                (outer / "pids.max").write_text("30")
             except OSError:
-                folder.rmdir()
+                outer.rmdir()
                 continue
-            yield folder
+            inner.mkdir()
+            yield inner
             end = time.monotonic() + PROMPT
-            while (folder / "cgroup.procs").read_text() and time.monotonic() < end:
+            while (inner / "cgroup.procs").read_text() and time.monotonic() < end:
                 time.sleep(0.05)
-            folder.rmdir()
+            inner.rmdir()
+            outer.rmdir()
             return
     pytest.skip("no control group that limits processes can be made here")
 
 
-@pytest.mark.unsettled
-def test_calls_beyond_a_control_groups_processes_run_in_waves(system, small_group):
-    """In a control group with room for 30 processes 100 calls run in waves."""
+@pytest.mark.parametrize(("others", "count"), [(0, 100), (20, 16)], ids=["seen before", "refused"])
+def test_calls_beyond_a_control_groups_processes_run_in_waves(system, small_group, others, count):
+    """Calls run in waves where the control group above has room for 30 processes, or for 9."""
     body = """
+    import subprocess
     from pcall import pcall
 
     with open(sys.argv[1] + "/cgroup.procs", "w") as file:
         file.write(str(os.getpid()))
     _system.use_system(getattr(_system, sys.argv[2])())
+    sleepers = [subprocess.Popen(["sleep", "100"]) for _ in range(int(sys.argv[3]))]
 
     def nap(x):
         time.sleep(0.05)
         return x * x
 
-    assert pcall(nap, x=range(100)) == tuple(x * x for x in range(100))
+    count = int(sys.argv[4])
+    assert pcall(nap, x=range(count)) == tuple(x * x for x in range(count))
+    for sleeper in sleepers:
+        sleeper.kill()
+        sleeper.wait()
     """
-    run_script(body, str(small_group), type(system).__name__)
+    run_script(body, str(small_group), type(system).__name__, str(others), str(count))
+
+
+HOST = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw"
+V1 = "39 31 0:36 {} /sys/fs/cgroup/pids rw,nosuid - cgroup cgroup rw,pids"
+V1_MANY = "40 31 0:37 / /sys/fs/cgroup/cpu,pids rw shared:9 - cgroup cgroup rw,cpu,pids"
+V2 = "26 23 0:23 {} {} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+TOP = "/sys/fs/cgroup"
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "expected"),
+    [
+        ("0::/a/b", [V2.format("/", TOP)], [f"{TOP}/a/b", f"{TOP}/a", TOP]),
+        ("0::/", [V2.format("/", TOP)], [TOP]),
+        ("0::/../other", [V2.format("/", TOP)], [TOP]),
+        ("8:pids:/a\n4:memory:/b", [HOST, V1.format("/")], [f"{TOP}/pids/a", f"{TOP}/pids"]),
+        ("3:cpu,pids:/a", [HOST, V1_MANY], [f"{TOP}/cpu,pids/a", f"{TOP}/cpu,pids"]),
+        ("8:pids:/docker/1f/in", [V1.format("/docker/1f")], [f"{TOP}/pids/in", f"{TOP}/pids"]),
+        ("8:pids:/docker/1f", [V1.format("/docker/1f")], [f"{TOP}/pids"]),
+        ("8:pids:/docker/1ff", [V1.format("/docker/1f")], [f"{TOP}/pids"]),
+        (
+            "8:pids:/a\n1:name=systemd:/c\n0::/b",
+            [HOST, V1.format("/"), V2.format("/", f"{TOP}/unified")],
+            [f"{TOP}/pids/a", f"{TOP}/pids", f"{TOP}/unified/b", f"{TOP}/unified"],
+        ),
+        ("0::/a", [], []),
+        ("", [V2.format("/", TOP)], []),
+    ],
+)
+def test_the_folders_of_control_groups(groups, mounts, expected):
+    """Groups are found where they are mounted: of both versions, in containers, and nested."""
+    found = _cgroups.folders("pids", groups, "\n".join(mounts))
+    assert [folder for folder, _ in found] == expected
 
 
 def test_children_are_made_and_seen_by_the_system_in_use(system):

@@ -1,0 +1,107 @@
+"""The control groups that this process is in, of both versions, and how much room they leave.
+
+Where they are mounted, and which part of their tree that is, the kernel tells: a machine
+may have a mount for each controller (version 1), one for all (version 2), or both, and a
+container sees the groups above its own or does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+__all__ = ["folders", "read", "room_for_memory", "room_for_processes"]
+
+
+def room_for_processes() -> int | None:
+    """How many more processes these groups may have; None when no limit is known."""
+    room = None
+    for folder, _ in _own_folders("pids"):
+        most, used = _number(f"{folder}/pids.max"), _number(f"{folder}/pids.current")
+        room = _least(room, most, used)
+    return room
+
+
+def room_for_memory() -> int | None:
+    """How many more bytes these groups may use; None when no limit is known."""
+    room = None
+    for folder, version in _own_folders("memory"):
+        if version == 2:
+            names, reclaimed = ("memory.max", "memory.current"), "inactive_file"
+        else:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            reclaimed = "total_inactive_file"
+        most, used = (_number(f"{folder}/{name}") for name in names)
+        for line in read(f"{folder}/memory.stat").splitlines():
+            name, _, value = line.partition(" ")
+            if name == reclaimed and used is not None:
+                # Pages of files that nobody uses: taken back as soon as memory is short.
+                used = max(0, used - int(value))
+        room = _least(room, most, used)
+    return room
+
+
+def _least(room: int | None, most: int | None, used: int | None) -> int | None:
+    if most is None or used is None:
+        return room
+    return most - used if room is None else min(room, most - used)
+
+
+def _own_folders(controller: str) -> list[tuple[str, int]]:
+    return list(folders(controller, read("/proc/self/cgroup"), read("/proc/self/mountinfo")))
+
+
+def folders(controller: str, groups: str, mounts: str) -> Iterator[tuple[str, int]]:
+    """The folders of a process's control groups, each before those above it.
+
+    Args:
+        controller: ``pids``, ``memory``.
+        groups: what ``/proc/<pid>/cgroup`` says.
+        mounts: what ``/proc/<pid>/mountinfo`` says.
+
+    Yields:
+        The folder, and the version of control groups, 1 or 2.
+    """
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        version = 1 if controllers else 2
+        if version == 2 or controller in controllers.split(","):
+            for root, point in _mounts(controller, version, mounts):
+                # What lies elsewhere, as a container sees it, is in what is mounted.
+                top = root.rstrip("/")
+                inside = f"{path}/".startswith(f"{top}/") and not path.startswith("/..")
+                rest = path.removeprefix(top) if inside else ""
+                while rest not in ("", "/"):
+                    yield point + rest, version
+                    rest = os.path.dirname(rest)
+                yield point, version
+                break
+
+
+def _mounts(controller: str, version: int, mounts: str) -> Iterator[tuple[str, str]]:
+    """For each mount of these groups which group it shows, and where."""
+    for line in mounts.splitlines():
+        place, _, kind = line.partition(" - ")
+        name, _, options = kind.split(" ", 2)
+        if version == 2:
+            fits = name == "cgroup2"
+        else:
+            fits = name == "cgroup" and controller in options.rpartition(" ")[2].split(",")
+        if fits:
+            root, point = place.split(" ")[3:5]
+            yield root, point
+
+
+def _number(path: str) -> int | None:
+    """The number that a file holds; None where there is none, as in ``max``, which is no limit."""
+    text = read(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def read(path: str) -> str:
+    """The content of a file of the kernel's; nothing where it can't be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
