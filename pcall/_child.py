@@ -13,6 +13,7 @@ are imported by name: to look an attribute up writes to the interpreter's caches
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import io
 import os
@@ -21,10 +22,12 @@ import sys
 import threading
 from atexit import _clear, _run_exitfuncs
 from collections.abc import Callable, Collection
+from functools import partial
 from gc import freeze
 from multiprocessing.process import BaseProcess
 from os import _exit, close, dup2, getpid, getppid, setpgid
-from signal import SIG_SETMASK, SIGKILL, raise_signal, set_wakeup_fd
+from signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGKILL, raise_signal, set_wakeup_fd
+from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from pcall._bootstrap import Bootstrap
@@ -158,13 +161,59 @@ def _die_of_sigterm() -> None:
     raise_signal(SIGTERM)
 
 
-def _on_sigterm(signum: int, frame: object) -> None:
+def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     if getpid() != _pid:  # another process, which the target made with a fork of its own
         _die_of_sigterm()
+    if _forking or (frame is not None and frame.f_code in _hooks):
+        _postponed[:] = [SIGTERM]
+        return
+    _postponed.clear()
     if _sigterm == _CANCELS:
         raise TaskCancelled("SIGTERM")
     if _sigterm == _ENDS:
         _die_of_sigterm()
+
+
+# In the processes that the target forks (a Process, the workers of a Pool) SIGTERM does what it
+# does in any. It is blocked until then: the interpreter forgets at their start what a handler
+# of Python's was to be called for, and who waits for their end would wait for ever.
+_forking: dict[int, bool] = {}  # by thread that forks, whether SIGTERM was blocked before
+_postponed: list[int] = []
+
+
+def _before_fork() -> None:
+    if _pid:
+        thread = threading.get_ident()
+        _forking[thread] = True
+        _forking[thread] = SIGTERM in set_mask(SIG_BLOCK, (SIGTERM,))
+
+
+def _after_fork_in_parent() -> None:
+    if _pid and not _forking.pop(threading.get_ident(), True):
+        set_mask(SIG_UNBLOCK, (SIGTERM,))
+
+
+def _after_fork_in_child() -> None:
+    global _pid
+    if _pid:
+        _pid = 0
+        _postponed.clear()
+        if signal.getsignal(SIGTERM) is _on_sigterm:
+            signal.signal(SIGTERM, signal.SIG_DFL)
+        if not _forking.pop(threading.get_ident(), True):
+            set_mask(SIG_UNBLOCK, (SIGTERM,))
+        _forking.clear()
+
+
+_hooks = {_before_fork.__code__, _after_fork_in_parent.__code__}
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
+# What is raised in a hook is lost. So a SIGTERM that comes in one is handled after the last, which
+# is this: C from end to end, it has each signal that was put off seen as if it had just come.
+os.register_at_fork(after_in_parent=partial(_postponed.sort, key=_thread.interrupt_main))
 
 
 def _on_nudge(signum: int, frame: object) -> None:

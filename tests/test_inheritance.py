@@ -176,7 +176,6 @@ def double(n):
     return 2 * n
 
 
-@pytest.mark.unsettled
 def test_processes_and_pools_within_a_child():
     """A child can start a Process, a Pool and an executor of its own."""
 
@@ -213,6 +212,43 @@ def test_a_process_of_a_child_is_ended_as_anywhere(capfd):
 
     assert pcall(target, 20) == (-signal.SIGTERM,)
     assert capfd.readouterr().err == ""
+
+
+def test_a_process_of_a_child_is_ended_before_it_runs():
+    """Process.terminate() within a child ends a process that has not yet begun to run, too."""
+
+    def target():
+        codes = set()
+        for _ in range(50):
+            process = fork.Process(target=time.sleep, args=(60,))
+            process.start()
+            process.terminate()
+            process.join(5)
+            codes.add(process.exitcode)
+        return codes
+
+    assert pcall(target, 30) == ({-signal.SIGTERM},)
+
+
+def test_a_target_that_forks_is_cancelled_while_it_does(capfd):
+    """A SIGTERM that comes in the middle of a fork of the target cancels it all the same."""
+
+    def target():
+        while True:
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
+
+    start = time.monotonic()
+    run = Pcall.options(grace_period=60)(target, iargs=[()] * 20)
+    run.start()
+    time.sleep(0.5)
+    run.terminate()
+    assert run.wait(10)
+    assert [type(outcome.error) for outcome in run.outcomes] == [TaskCancelled] * 20
+    assert time.monotonic() - start < 20
+    assert "ignored" not in capfd.readouterr().err
 
 
 # ------------------------------------------------------------ the thread, its context, signals
