@@ -51,6 +51,7 @@ class Surroundings(NamedTuple):
         bootstrap: how to become a multiprocessing child.
         system: the operating system's services.
         watch_parent: to be called in order to end when the parent does.
+        sentinel: descriptor that tells of the parent's end.
         context: the caller's context variables.
         seeds: what to seed random generators from.
         null: descriptor of /dev/null.
@@ -64,6 +65,7 @@ class Surroundings(NamedTuple):
     bootstrap: Bootstrap
     system: System
     watch_parent: Callable[[], None]
+    sentinel: int
     context: contextvars.Context
     seeds: Seeds | None
     null: int
@@ -102,7 +104,8 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
     global _cancelled, _pid, _sigterm
     _, answer, pair, around = task
-    parent, (begin, end, whole), system, watch_parent, *_, null, _, _, others, threads = around
+    parent, (begin, end, whole), system, watch_parent, sentinel, *_ = around
+    *_, null, _, _, others, threads = around
     status = 1
     try:
         # A group of its own: what the target starts is signalled with it, and a Ctrl-C
@@ -123,7 +126,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         for fd in others:
             # A result that the parent has dropped would live on in a sibling's copy of
             # the descriptor; and where descriptors are few, the target needs them.
-            if fd != answer and (pair is None or fd not in pair):
+            if fd not in (answer, sentinel) and (pair is None or fd not in pair):
                 try:
                     close(fd)
                 except OSError:

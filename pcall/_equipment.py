@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from pcall._bootstrap import make_bootstrap
 from pcall._child import Surroundings
@@ -26,6 +27,8 @@ _UNGUARDED = 0.2
 class Equipment:
     """Descriptors, the guard, and what children are told.
 
+    To be made and closed while signals are held back: an interrupt would lose some.
+
     Args:
         system: the operating system's services.
         size: how many calls the run has.
@@ -42,35 +45,37 @@ class Equipment:
         self._guard: Guard | None = None
         self._guard_at = time.monotonic() + _UNGUARDED
         self._descriptors: list[int] = []
-        with HeldBack():
-            # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
-            # its number, and whatever is printed.
-            null = -1
-            while null <= 2:
-                null = os.open(os.devnull, os.O_RDWR)
-                self._descriptors.append(null)
-            try:
-                self._sentinel, *others = system.parent_sentinel()
-                self._descriptors += [self._sentinel, *others]
-                for fd in (null, *others):
-                    own(fd)
-                self.poller = system.make_poller()
-            except BaseException:
-                self._close_descriptors()
-                raise
-            polled = self.poller.fileno()
-            if polled is not None:
-                own(polled)
         parent = os.getpid()
+        context, seeds, stdin = contextvars.copy_context(), read_seeds(), unread_stdin()
+        watch_parent = system.parent_watch(parent, grace_period)
+        # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
+        # its number, and whatever is printed.
+        null = -1
+        while null <= 2:
+            null = os.open(os.devnull, os.O_RDWR)
+            self._descriptors.append(null)
+        try:
+            self._sentinel, *others = system.parent_sentinel()
+            self._descriptors += [self._sentinel, *others]
+            for fd in (null, self._sentinel, *others):
+                own(fd)
+            self.poller = system.make_poller()
+        except BaseException:
+            self._close_descriptors()
+            raise
+        polled = self.poller.fileno()
+        if polled is not None:
+            own(polled)
         self.around = Surroundings(
             parent=parent,
             bootstrap=make_bootstrap(self._sentinel),
             system=system,
-            watch_parent=system.parent_watch(parent, grace_period),
-            context=contextvars.copy_context(),
-            seeds=read_seeds(),
+            watch_parent=watch_parent,
+            sentinel=self._sentinel,
+            context=context,
+            seeds=seeds,
             null=null,
-            stdin=unread_stdin(),
+            stdin=stdin,
         )
 
     def guard_in(self, alive: Mapping[int, Forked]) -> float:
@@ -83,13 +88,10 @@ class Equipment:
         if left > 0:
             return left
         self._guard_at = math.inf  # once, also if it fails
-        try:
-            guard = Guard(self._size, self._sentinel, self._grace_period)
-        except OSError:
-            return math.inf  # no process, no memory to be had: the run goes on without
-        for index, forked in alive.items():
-            guard.watch(index, forked.pid)
-        self._guard = guard
+        with HeldBack(), suppress(OSError):  # no room for it: the run goes on without
+            self._guard = Guard(self._size, self._sentinel, self._grace_period)
+            for index, forked in alive.items():
+                self._guard.watch(index, forked.pid)
         return math.inf
 
     def watch(self, index: int, pid: int) -> None:
@@ -99,14 +101,13 @@ class Equipment:
 
     def close(self) -> None:
         """Give everything back."""
-        with HeldBack():
-            if self._guard is not None:
-                self._guard.end()
-            polled = self.poller.fileno()
-            if polled is not None:
-                disown(polled)
-            self.poller.close()
-            self._close_descriptors()
+        if self._guard is not None:
+            self._guard.end()
+        polled = self.poller.fileno()
+        if polled is not None:
+            disown(polled)
+        self.poller.close()
+        self._close_descriptors()
 
     def _close_descriptors(self) -> None:
         for fd in self._descriptors:

@@ -8,6 +8,8 @@ import sys
 import weakref
 from typing import Any
 
+from pcall._signals import HeldBack
+
 __all__ = ["map_private"]
 
 
@@ -43,9 +45,10 @@ def _map_by_libc(fd: int, size: int) -> memoryview:
     import ctypes
 
     protection = mmap.PROT_READ | mmap.PROT_WRITE
-    address = _libc().mmap(None, size, protection, mmap.MAP_PRIVATE, fd, 0)
-    if address is None or address == ctypes.c_void_p(-1).value:
-        raise OSError(ctypes.get_errno(), f"{size} bytes of a result could not be mapped")
-    content = (ctypes.c_ubyte * size).from_address(address)
-    weakref.finalize(content, _libc().munmap, address, size).atexit = False
+    with HeldBack():
+        address = _libc().mmap(None, size, protection, mmap.MAP_PRIVATE, fd, 0)
+        if address is None or address == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), f"{size} bytes of a result could not be mapped")
+        content = (ctypes.c_ubyte * size).from_address(address)
+        weakref.finalize(content, _libc().munmap, address, size).atexit = False
     return memoryview(content).cast("B")

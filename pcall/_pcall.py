@@ -51,8 +51,12 @@ class _BoundEntry:
         **varkwargs: Iterable[Any],
     ) -> tuple[Any, ...]:
         run = self._owner(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
-        run.start()
-        run.join()
+        try:
+            run.start()
+            run.join()
+        except BaseException:
+            run._run.abandon_if_owner()  # it may have been interrupted between two turns
+            raise
         return run.results or ()
 
     async def aio(
@@ -205,8 +209,12 @@ class Pcall:
             PcallTimeout: a call ran too long.
         """
         self._check_started("join")
-        while not self._run.over:
-            self._run.turn(None)
+        try:
+            while not self._run.over:
+                self._run.turn(None)
+        except BaseException:
+            self._run.abandon_if_owner()
+            raise
         if not self._joined:
             self._conclude()
         if self._failure is not None:

@@ -20,7 +20,7 @@ from pcall._capacity import RSS_UNIT, resident_memory
 from pcall._child import Surroundings, Task, live, perform
 from pcall._forking import disown, no_warning, own, own_descriptors
 from pcall._records import Call
-from pcall._signals import signal_group
+from pcall._signals import HeldBack, signal_group
 from pcall._streams import flush_std_streams
 
 __all__ = ["ChildProcess", "Forked", "fork_all", "unread_stdin"]
@@ -152,8 +152,9 @@ class Forked:
         """The sentinel for the user, valid for as long as this object lives."""
         if self.sentinel is None:
             # Over, or no descriptor was to be had: one that is readable for good.
-            self.sentinel, other = os.pipe()
-            os.close(other)
+            with HeldBack():
+                self.sentinel, other = os.pipe()
+                os.close(other)
         if not self._lent:
             self._lent = True
             weakref.finalize(self, _close_in, os.getpid(), self.sentinel).atexit = False

@@ -31,8 +31,10 @@ set_handler: Callable[[int, Any], Any] = _signal.signal
 set_mask: Callable[[int, Collection[int]], Collection[int]] = _signal.pthread_sigmask
 
 _BLOCK, _SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_SETMASK)
-_HANDLED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")
-_held_back = [*(int(getattr(signal, name)) for name in _HANDLED), PARENT_DIED]
+# All but what a thread brings upon itself: blocked, that would end the process.
+_FAULTS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
+_faults = {int(getattr(signal, name)) for name in _FAULTS if hasattr(signal, name)}
+_held_back = [int(number) for number in signal.valid_signals() if number not in _faults]
 
 
 class HeldBack:
@@ -60,6 +62,14 @@ class HeldBack:
 
     def __exit__(self, *_: object) -> None:
         set_mask(_SETMASK, self.mask)
+
+    def let_in(self) -> None:
+        """Run what is due now, and from now on what comes, until :meth:`hold`."""
+        set_mask(_SETMASK, self.mask)
+
+    def hold(self) -> None:
+        """Hold back again; also where this raises, for what came before."""
+        set_mask(_BLOCK, _held_back)
 
 
 def signal_group(group: int, number: int) -> bool:

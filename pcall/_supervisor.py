@@ -20,6 +20,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pcall._capacity import capacity, processes_exhausted
 from pcall._ending import Ending
@@ -84,7 +85,7 @@ class Supervisor:
         self._lost: set[int] = set()
         self._read: set[int] = set()  # calls whose answers were begun to be read
         self._equipment: Equipment | None = None  # while it runs
-        self._waiting = 0
+        self._waiting: set[object] = set()  # the turns that wait, without the lock
         self._started = 0
         self.outcomes: list[Outcome | None] = [None] * len(calls)
         self.completed: list[int] = []
@@ -141,7 +142,8 @@ class Supervisor:
         many = len(self._calls) if workers is None else min(workers, len(self._calls))
         if many > _FEW and (room := capacity(system.fds_per_child)) < many:
             self._scheduler.limit(room)
-        self._equipment = Equipment(system, len(self._calls), self._options.grace_period)
+        with HeldBack():
+            self._equipment = Equipment(system, len(self._calls), self._options.grace_period)
         self._turn(0)
 
     def turn(self, wait: float | None) -> None:
@@ -163,9 +165,10 @@ class Supervisor:
         """
         self.check_owner()
         with self._lock:
-            queued = self._scheduler.stop()
-            self.ended_by_us.update(queued)
-            self._skip(queued, "the run was ended before its turn came")
+            with HeldBack():
+                queued = self._scheduler.stop()
+                self.ended_by_us.update(queued)
+                self._skip(queued, "the run was ended before its turn came")
             if self._equipment is not None:
                 # What ended by itself until now was not ended by us.
                 self._collect(self._equipment.poller.poll(0))
@@ -186,21 +189,27 @@ class Supervisor:
     def abandon(self) -> None:
         """End everything, and wait for that. Interrupted, it kills and still waits."""
         number: int = signal.SIGTERM
-        for _ in range(100):  # no more than one Ctrl-C after another can be
-            try:
-                self.stop(number)
-                while not self.over:
-                    self._turn(None)
-                break
-            except BaseException:
-                number = signal.SIGKILL
-        with self._lock:
-            if not self._waiting:
-                self._release()
+        # What interrupts is let in only where it is caught.
+        with HeldBack() as held_back:
+            for _ in range(100):  # no more than one Ctrl-C after another can be
+                try:
+                    held_back.let_in()
+                    self.stop(number)
+                    while not self.over:
+                        self._turn(None)
+                    held_back.hold()
+                    break
+                except BaseException:
+                    number = signal.SIGKILL
+                    with suppress(BaseException):
+                        held_back.hold()
+            with self._lock:
+                if not self._waiting:
+                    self._release()
 
     def abandon_if_owner(self) -> None:
         """:meth:`abandon`, but nothing in a child that inherited this object."""
-        if os.getpid() == self._owner and not self.over:
+        if os.getpid() == self._owner and not (self.over and self._equipment is None):
             self.abandon()
 
     def fileno(self) -> int | None:
@@ -231,13 +240,17 @@ class Supervisor:
             pause = 0.0 if self.over else self.pause(wait)
             if pause and self._alive:
                 pause = min(pause, equipment.guard_in(self._alive))
-            self._waiting += 1
+        this_turn = object()
         try:
+            with self._lock:
+                if self._equipment is None:
+                    return  # another thread has seen the end of it
+                self._waiting.add(this_turn)
             # Without the lock: other threads may look at the run, or end it.
             ready = equipment.poller.poll(pause)
         finally:
-            with self._lock:
-                self._waiting -= 1
+            # At once, and by one call in C: nothing can come between that would lose it.
+            self._waiting.discard(this_turn)
         with self._lock:
             if self._equipment is None:
                 return  # another thread has seen the end of it
@@ -383,7 +396,8 @@ class Supervisor:
         self._overdue.update(expiry.overdue)
         if len(expiry.stop) > len(expiry.overdue) or self._options.max_errors == 0:
             self.timed_out = tuple(sorted(expiry.stop))
-            self._skip(self._scheduler.stop(), f"call {expiry.overdue[0]} ran out of time")
+            with HeldBack():
+                self._skip(self._scheduler.stop(), f"call {expiry.overdue[0]} ran out of time")
         for index in expiry.stop:
             self._ending.signal(index, signal.SIGTERM)
 
@@ -396,6 +410,7 @@ class Supervisor:
         return child
 
     def _release(self) -> None:
-        if self._equipment is not None:
-            self._equipment.close()
-            self._equipment = None
+        with HeldBack():
+            equipment, self._equipment = self._equipment, None
+            if equipment is not None:
+                equipment.close()

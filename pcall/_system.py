@@ -30,7 +30,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pcall._guard import kill_own_group_later
-from pcall._signals import PARENT_DIED, set_handler
+from pcall._signals import PARENT_DIED, HeldBack, set_handler
 
 __all__ = ["ROOM", "LinuxSystem", "Poller", "PortableSystem", "System", "get_system", "use_system"]
 
@@ -277,7 +277,8 @@ def use_system(system: System | None) -> None:
 def _choose() -> System:
     if sys.platform == "linux":
         try:
-            return LinuxSystem()
+            with HeldBack():
+                return LinuxSystem()
         except OSError as error:
             # "No room now" says nothing about what the system can do.
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):

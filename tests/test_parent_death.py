@@ -144,7 +144,6 @@ def test_killed_parent_takes_children_and_grandchildren_along(tmp_path, system, 
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.unsettled
 def test_ctrl_c_ends_all_and_goes_on_as_keyboard_interrupt(tmp_path, system):
     """Ctrl-C in the parent ends 50 children and what they started, reaps them, and goes on."""
     with running(tmp_path, system, SLEEPERS) as parent:
@@ -345,7 +344,6 @@ except Alarm as error:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.unsettled
 def test_ctrl_c_between_forks_loses_no_child(tmp_path, system):
     """Interrupted at any moment of starting 300 children, the parent ends all it had started."""
     body = """
@@ -371,7 +369,6 @@ stay()
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.unsettled
 def test_ctrl_c_between_forks_loses_no_descriptor(tmp_path, system):
     """Interrupted at 200 moments of starting children, the parent has no descriptor more."""
     body = """
