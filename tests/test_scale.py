@@ -105,17 +105,18 @@ def test_500_runs_in_a_row_leak_nothing():
     assert resident() - before[2] < 8 * MB
 
 
-@pytest.mark.unsettled
 def test_results_are_freed_with_their_run():
-    """Of 20 runs with results of 20 MB each, no result outlives its run."""
-    pcall(bytes, iargs=[(20 * MB,)])
+    """Of 20 runs with results of 40 MB each, no result outlives its run."""
+    # Above 32 MB the C library gives what is freed back to the system, and below it may not.
+    size = 40 * MB
+    pcall(bytes, iargs=[(size,)])
     before = descriptors(), resident()
     for _ in range(20):
-        (value,) = pcall(bytes, iargs=[(20 * MB,)])
-        assert len(value) == 20 * MB
+        (value,) = pcall(bytes, iargs=[(size,)])
+        assert len(value) == size
     del value
     assert descriptors() == before[0]
-    assert resident() - before[1] < 30 * MB
+    assert resident() - before[1] < size // 2
 
 
 def test_300_children_alive_at_the_same_time(many_descriptors):
