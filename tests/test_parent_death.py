@@ -352,8 +352,8 @@ def work(i):
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 for delay in [0.001 * 2**k for k in range(8)]:
-    signal.setitimer(signal.ITIMER_REAL, delay)
     try:
+        signal.setitimer(signal.ITIMER_REAL, delay)
         Pcall.options(grace_period=LONG).pcall(work, i=range(300))
     except KeyboardInterrupt:
         pass
