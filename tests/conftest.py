@@ -22,6 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --portable, leave out what would run on Linux's means, or run portably twice."""
+    if config.getoption("--portable"):
+        chosen, left = [], []
+        for item in items:
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            linux = "linux" in (parameters.get("system"), parameters.get("each_system"))
+            (left if linux else chosen).append(item)
+        config.hook.pytest_deselected(items=left)
+        items[:] = chosen
+
+
 @pytest.fixture(autouse=True)
 def chosen_system(request: pytest.FixtureRequest) -> Iterator[None]:
     """Use the portable system where that was asked for."""
