@@ -11,6 +11,7 @@ import logging as _logging
 
 from pcall._pcall import Pcall, pcall
 from pcall._records import Call, Outcome
+from pcall._retry import Retry
 from pcall._version import __version__
 from pcall.exceptions import (
     ChildDied,
@@ -37,6 +38,7 @@ __all__ = [
     "PcallTimeout",
     "RemoteError",
     "ResultError",
+    "Retry",
     "TaskCancelled",
     "__version__",
     "pcall",

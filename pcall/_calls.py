@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from pcall._records import Call
+from pcall._records import Call, show
 
 __all__ = ["Calls"]
 
@@ -60,6 +60,17 @@ class Calls(Sequence[Call]):
         ((target, args, kwargs),) = self.parts(index, index + 1)
         return Call(index, target, args, dict(kwargs))
 
+    def decorate(self, decorator: Callable[[Any], Any]) -> None:
+        """Put this around each target.
+
+        Raises:
+            TypeError: what the decorator returned can't be called.
+        """
+        if self._targets is None:
+            self._target = _decorated(decorator, self._target)
+        else:
+            self._targets = [_decorated(decorator, target) for target in self._targets]
+
     def parts(self, start: int, stop: int) -> Iterator[Parts]:
         """Target, positional and keyword arguments of each of these calls."""
         targets = repeat(self._target) if self._targets is None else self._targets[start:stop]
@@ -73,6 +84,13 @@ class Calls(Sequence[Call]):
             common = self._kwargs is not None or self._common_kwargs
             kwargs = map(_merged, kwargs, named) if common else named
         return zip(targets, args, kwargs)  # noqa: B905 - some repeat for ever
+
+
+def _decorated(decorator: Callable[[Any], Any], target: Any) -> Any:
+    decorated = decorator(target)
+    if not callable(decorated):
+        raise TypeError(f"retry={show(decorator)} must return a callable, not {show(decorated)}")
+    return decorated
 
 
 def _merged(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:

@@ -33,14 +33,14 @@ from typing import Any, NamedTuple, NoReturn
 from pcall._bootstrap import Bootstrap
 from pcall._invoke import invoke, log_failure
 from pcall._randomness import Seeds, seed
-from pcall._records import Call
 from pcall._signals import SIGCONT, SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams, renew_streams
 from pcall._system import System
 from pcall._transport import write_error, write_value
+from pcall._worker import Worker
 from pcall.exceptions import TaskCancelled
 
-__all__ = ["Surroundings", "Task", "live", "perform"]
+__all__ = ["Surroundings", "Task", "live", "perform", "serve"]
 
 
 class Surroundings(NamedTuple):
@@ -79,16 +79,22 @@ class Task(NamedTuple):
     """What one child is told.
 
     Attributes:
-        call: what to call.
+        job: the call to make, or the lane in which calls come.
         answer: descriptor of the file for the answer.
         pair: the pair of descriptors behind the parent's sentinel, where there is one.
         around: the rest.
+        work: does the job, and returns the status to exit with.
+        kept: descriptors that are this child's own.
+        attempt: the number of the call's attempt, from 1.
     """
 
-    call: Call
+    job: Any
     answer: int
     pair: tuple[int, int] | None
     around: Surroundings
+    work: Callable[[Task], int]
+    kept: tuple[int, ...]
+    attempt: int
 
 
 # What SIGTERM does: cancel the target; nothing, while a failure is being answered; end the
@@ -103,7 +109,7 @@ _cancelled = False
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
     global _cancelled, _pid, _sigterm
-    _, answer, pair, around = task
+    *_, pair, around, work, kept, _ = task
     parent, (begin, end, whole), system, watch_parent, sentinel, *_ = around
     *_, null, _, _, others, threads = around
     status = 1
@@ -126,7 +132,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         for fd in others:
             # A result that the parent has dropped would live on in a sibling's copy of
             # the descriptor; and where descriptors are few, the target needs them.
-            if fd not in (answer, sentinel) and (pair is None or fd not in pair):
+            if fd != sentinel and fd not in kept:
                 try:
                     close(fd)
                 except OSError:
@@ -139,7 +145,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
             _forget_unfinished_imports()
         if begin is not None:
             begin(child)
-            status = perform(task)
+            status = work(task)
             end()
         else:
             # It would make a new stdin here; it makes none where there is none.
@@ -226,7 +232,7 @@ def _on_nudge(signum: int, frame: object) -> None:
 def perform(task: Task) -> int:
     """Call the target, answer, and return the status for the process to end with."""
     global _sigterm
-    call, answer, _, (*_, context, seeds, _, stdin, mask, _, _) = task
+    call, answer, _, (*_, context, seeds, _, stdin, mask, _, _), *_, attempt = task
     pid = getpid()
     failure: BaseException | None = None
     try:
@@ -234,7 +240,7 @@ def perform(task: Task) -> int:
             sys.stdin = stdin
             set_mask(SIG_SETMASK, mask)
             if seeds is not None:
-                seed(seeds, call.index)
+                seed(seeds, call.index, attempt)
             value = context.run(invoke, call)
             if getpid() != pid:
                 _exit(0)  # a copy that the target forked has come back from it
@@ -252,12 +258,22 @@ def perform(task: Task) -> int:
     return 0 if failure is None else _fail(failure, task)
 
 
+def serve(task: Task) -> int:
+    """Make call after call, and return the status for the process to end with."""
+    global _cancelled
+    around = task.around
+    sys.stdin = around.stdin
+    worker = Worker(task.job, task.answer, around.system, around.seeds)
+    _cancelled = worker.serve(around.context, around.mask)
+    return 1 if _cancelled else 0
+
+
 def _fail(failure: BaseException, task: Task) -> int:
     """Answer with the failure, tell the log, and return the status to exit with."""
     global _cancelled, _sigterm
     # Before anything that can block or fail, such as a handler of the user's.
     write_error(task.answer, failure)
-    log_failure(task.call, failure)
+    log_failure(task.job, failure)
     _cancelled = isinstance(failure, TaskCancelled)
     _sigterm = _ENDS
     if isinstance(failure, SystemExit) and (failure.code is None or type(failure.code) is int):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
+from pcall._calls import Calls
 from pcall._invoke import invoke, log_failure
+from pcall._ledger import Ledger
 from pcall._options import Options
 from pcall._outcome import not_started
 from pcall._process import ChildProcess
+from pcall._randomness import chance
 from pcall._records import Call, Outcome
 from pcall._scheduler import Scheduler
 
@@ -26,11 +28,13 @@ class InlineRun:
 
     living: tuple[ChildProcess, ...] = ()
 
-    def __init__(self, calls: Sequence[Call], options: Options, timeout: float | None) -> None:
+    def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
         self._calls = calls
-        self._scheduler = Scheduler(len(calls), max_workers=1, max_errors=options.max_errors)
-        self.outcomes: list[Outcome | None] = [None] * len(calls)
-        self.completed: list[int] = []
+        self._scheduler = Scheduler(
+            len(calls), max_workers=1, max_errors=options.max_errors, retry=options.rule
+        )
+        self._tried: dict[int, Outcome] = {}
+        self.ledger = Ledger(calls)
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
         self.ended_from_outside: set[int] = set()
@@ -45,33 +49,47 @@ class InlineRun:
     @property
     def children(self) -> tuple[ChildProcess, ...]:
         """Children that are never started."""
-        return tuple(ChildProcess(call) for call in self._calls)
+        return tuple(ChildProcess(call.name, call) for call in self._calls)
 
     def start(self) -> None:
         """Run the calls."""
-        while starts := self._scheduler.next_starts():
-            index = starts[0]
-            self._scheduler.started(index, 0.0)
-            try:
-                outcome = _call_here(self._calls[index])
-            except KeyboardInterrupt as error:  # it is this process that was interrupted
-                call = self._calls[index]
-                self._record(Outcome(index=index, call=call, ok=False, error=error, attempts=1))
+        try:
+            while not self._scheduler.over:
+                if starts := self._scheduler.next_starts(1, time.monotonic()):
+                    self._run(starts[0])
+                else:
+                    due = self._scheduler.next_retry or 0.0
+                    time.sleep(max(0.0, due - time.monotonic()))
+        except BaseException as error:  # it is this process that was interrupted
+            self._interrupted(error)
+            raise
+
+    def _run(self, index: int) -> None:
+        self._scheduler.started(index, time.monotonic())
+        outcome = _call_here(self._calls[index], self._scheduler.attempt(index))
+        ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
+        if ended.retried:
+            self._tried[index] = outcome
+        else:
+            self._tried.pop(index, None)
+            self.ledger.record(outcome)
+            self._skip(ended.skipped, f"call {index} failed")
+
+    def _interrupted(self, error: BaseException) -> None:
+        self.terminate()
+        for index, outcome in enumerate(self.ledger):
+            if outcome is None:  # the one that was running
+                call, attempt = self._calls[index], self._scheduler.attempt(index)
                 self.ended_by_us.add(index)
-                self.terminate()
-                self._scheduler.ended(index, ok=False)
-                raise
-            self._record(outcome)
-            self._skip(self._scheduler.ended(index, outcome.ok), f"call {index} failed")
+                self._scheduler.ended(index, error)
+                self.ledger.record(
+                    Outcome(index=index, call=call, ok=False, error=error, attempts=attempt)
+                )
 
     def _skip(self, indices: tuple[int, ...], why: str) -> None:
         for index in indices:
-            if self.outcomes[index] is None:
-                self._record(not_started(self._calls[index], why))
-
-    def _record(self, outcome: Outcome) -> None:
-        self.outcomes[outcome.index] = outcome
-        self.completed.append(outcome.index)
+            tried = self._tried.pop(index, None)
+            self.ledger.record(tried or not_started(self._calls[index], why))
 
     def turn(self, wait: float | None) -> None:
         """All is over."""
@@ -98,7 +116,7 @@ class InlineRun:
         return 0.0
 
 
-def _call_here(call: Call) -> Outcome:
+def _call_here(call: Call, attempt: int) -> Outcome:
     started, begin, cpu = time.time(), time.monotonic(), time.process_time()
     value: Any = None
     error: BaseException | None = None
@@ -116,7 +134,7 @@ def _call_here(call: Call) -> Outcome:
         value=value,
         error=error,
         pid=os.getpid(),
-        attempts=1,
+        attempts=attempt,
         started=started,
         duration=time.monotonic() - begin,
         cpu_time=time.process_time() - cpu,

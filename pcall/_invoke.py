@@ -9,7 +9,7 @@ from typing import Any
 from pcall._exception_pickling import users_part
 from pcall._records import Call
 
-__all__ = ["invoke", "log_failure"]
+__all__ = ["finish_coroutine", "invoke", "log_failure"]
 
 _log = logging.getLogger("pcall")
 
@@ -17,16 +17,19 @@ _log = logging.getLogger("pcall")
 def invoke(call: Call) -> Any:
     """Call the target; a coroutine runs to its end in an event loop of its own."""
     value = call.target(*call.args, **call.kwargs)
-    if isinstance(value, CoroutineType):
-        # asyncio takes longer to import than all of this library, and only those who
-        # use it, and have it imported, come here.
-        import asyncio
+    return finish_coroutine(value) if isinstance(value, CoroutineType) else value
 
-        try:
-            return asyncio.run(value)
-        finally:
-            value.close()  # where it was refused, as inside a running loop
-    return value
+
+def finish_coroutine(value: CoroutineType[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end."""
+    # asyncio takes longer to import than all of this library, and only those who use it, and
+    # have it imported, come here.
+    import asyncio
+
+    try:
+        return asyncio.run(value)
+    finally:
+        value.close()  # where it was refused, as inside a running loop
 
 
 def log_failure(call: Call, failure: BaseException) -> None:

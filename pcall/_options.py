@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from numbers import Real
 from typing import Any
 
-__all__ = ["Options", "check_seconds"]
+from pcall._retry import Retry
+from pcall._seconds import check_seconds
 
-
-def check_seconds(name: str, value: Any) -> float:
-    """The value as a number of seconds.
-
-    Raises:
-        TypeError: it is not a number.
-        ValueError: it is negative, or not a number of IEEE 754's kind.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    number: Any = value
-    try:
-        seconds = float(number)
-    except OverflowError:  # an int that no float can hold
-        seconds = math.inf if number > 0 else -math.inf
-    if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"{name} must be zero or more seconds, not {value!r}")
-    return seconds
+__all__ = ["Options"]
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
@@ -39,6 +23,16 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be {least} or more, or None, not {value!r}")
 
 
+def _check_retry(value: Any) -> None:
+    if value is None or isinstance(value, Retry) or callable(value):
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"retry must be an int (attempts in all), a Retry, a decorator or None, not {value!r}"
+        )
+    _check_count("retry", value, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What ``Pcall.options`` takes.
@@ -46,9 +40,12 @@ class Options:
     Attributes:
         max_workers: how many calls run at once. None: as many as this machine can hold.
             0: none in a child; they run one after another in this process.
-        max_tasks_per_child: calls that a child takes before it ends: 1.
+        max_tasks_per_child: calls that a child takes before it ends: 1, or more. None: no
+            end to it. With other than 1, ``max_workers`` is by default one a core.
         max_errors: failed calls after which, when there are more, no further call starts.
             None: no limit.
+        retry: attempts in all; or a :class:`Retry`; or a decorator of the target, which
+            tries again in the child. None: one attempt.
         grace_period: seconds from SIGTERM to SIGKILL.
         return_outcomes: True: a failed call raises nothing, and the outcomes are returned
             in place of the values.
@@ -57,21 +54,31 @@ class Options:
     max_workers: int | None = None
     max_tasks_per_child: int | None = 1
     max_errors: int | None = 0
+    retry: int | Retry | Callable[[Any], Any] | None = None
     grace_period: float = 5.0
     return_outcomes: bool = False
 
     def __post_init__(self) -> None:
         _check_count("max_workers", self.max_workers, 0)
         _check_count("max_errors", self.max_errors, 0)
-        if self.max_tasks_per_child != 1 or isinstance(self.max_tasks_per_child, bool):
-            raise ValueError(
-                "max_tasks_per_child must be 1 (a fresh child for every call), "
-                f"not {self.max_tasks_per_child!r}"
-            )
+        _check_count("max_tasks_per_child", self.max_tasks_per_child, 1)
+        _check_retry(self.retry)
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
         if not isinstance(self.return_outcomes, bool):
             raise TypeError(f"return_outcomes must be True or False, not {self.return_outcomes!r}")
+
+    @property
+    def rule(self) -> Retry | None:
+        """When a call is tried again, in another child."""
+        if isinstance(self.retry, int):
+            return Retry(self.retry)
+        return self.retry if isinstance(self.retry, Retry) else None
+
+    @property
+    def decorator(self) -> Callable[[Any], Any] | None:
+        """What is to be put around the targets."""
+        return self.retry if callable(self.retry) else None
 
     def but(self, policy: dict[str, Any]) -> Options:
         """These options with some of them replaced.

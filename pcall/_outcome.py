@@ -39,6 +39,9 @@ def outcome_of(
     *,
     signalled: bool,
     overdue: float | None,
+    attempt: int,
+    began: float | None = None,
+    figures: tuple[float | None, int | None] | None = None,
 ) -> Outcome:
     """The outcome of a call whose child has ended.
 
@@ -48,6 +51,9 @@ def outcome_of(
         answer: of :func:`take_answer`.
         signalled: True when the child was sent a signal by this library.
         overdue: the timeout, when it has run longer than that.
+        attempt: the number of this attempt, from 1.
+        began: when, on the monotonic clock, if not with the child.
+        figures: processor time and peak memory of this call, if not those of the child.
     """
     exitcode = forked.returncode
     value = None
@@ -71,6 +77,8 @@ def outcome_of(
             timeout=overdue,
         )
         error.__cause__ = how
+    began = forked.started if began is None else began
+    cpu_time, max_rss = (forked.cpu_time, forked.max_rss) if figures is None else figures
     return Outcome(
         index=call.index,
         call=call,
@@ -79,12 +87,12 @@ def outcome_of(
         error=error,
         pid=forked.pid,
         exitcode=exitcode,
-        attempts=1,
-        started=time.time() - (time.monotonic() - forked.started),
-        duration=finished - forked.started,
-        cpu_time=forked.cpu_time,
-        max_rss=forked.max_rss,
-        rss_growth=None if forked.max_rss is None else max(0, forked.max_rss - forked.rss),
+        attempts=attempt,
+        started=time.time() - (time.monotonic() - began),
+        duration=finished - began,
+        cpu_time=cpu_time,
+        max_rss=max_rss,
+        rss_growth=None if max_rss is None else max(0, max_rss - forked.rss),
     )
 
 

@@ -11,10 +11,12 @@ from typing import Any, Self
 
 from pcall._arguments import build_calls
 from pcall._inline import InlineRun
-from pcall._options import Options, check_seconds
+from pcall._options import Options
 from pcall._process import ChildProcess
 from pcall._records import Outcome
 from pcall._report import failure_of
+from pcall._reuse import ReusingSupervisor
+from pcall._seconds import check_seconds
 from pcall._supervisor import Supervisor
 from pcall.exceptions import ChildProcessException, PcallTimeout
 
@@ -148,9 +150,13 @@ class Pcall:
         self.ikwargs = ikwargs
         self.varkwargs = varkwargs
         calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
+        if self._options.decorator is not None:
+            calls.decorate(self._options.decorator)
         run: type[InlineRun | Supervisor] = Supervisor
         if self._options.max_workers == 0:
             run = InlineRun
+        elif self._options.max_tasks_per_child != 1:
+            run = ReusingSupervisor
         unlimited = limit is None or limit == 0 or math.isinf(limit)
         self._limit = None if unlimited else limit
         self._run = run(calls, self._options, self._limit)
@@ -222,20 +228,20 @@ class Pcall:
 
     def _conclude(self) -> None:
         run = self._run
-        outcomes = [outcome for outcome in run.outcomes if outcome is not None]
-        assert len(outcomes) == len(run.outcomes), "a call was lost; this is a fault of pcall"
+        ledger = run.ledger
+        assert len(ledger.completed) == len(ledger), "a call was lost; this is a fault of pcall"
         if self._options.return_outcomes:
-            self._results = tuple(outcomes)
-        else:
+            self._results = tuple(ledger)
+        elif ledger.failed:
             self._failure = failure_of(
-                outcomes,
+                [outcome for outcome in ledger if outcome is not None],
                 run.timed_out,
                 self._limit,
                 ignored=run.ended_by_us,
                 ended_from_outside=run.ended_from_outside,
             )
-            if all(outcome.ok for outcome in outcomes) and not run.ended_by_us:
-                self._results = tuple(outcome.value for outcome in outcomes)
+        elif not run.ended_by_us:
+            self._results = ledger.values()
         self._joined = True
         if self._finalizer is not None:
             self._finalizer.detach()
@@ -270,8 +276,8 @@ class Pcall:
         run = self._run
         position = 0
         while True:
-            while position < len(run.completed):
-                outcome = run.outcomes[run.completed[position]]
+            while position < len(run.ledger.completed):
+                outcome = run.ledger[run.ledger.completed[position]]
                 position += 1
                 assert outcome is not None
                 yield outcome
@@ -331,7 +337,7 @@ class Pcall:
     def outcomes(self) -> tuple[Outcome | None, ...]:
         """The outcome of each call, in call order; None for one that is not over."""
         self._poll()
-        return tuple(self._run.outcomes)
+        return tuple(self._run.ledger)
 
     @property
     def childs(self) -> tuple[ChildProcess, ...]:

@@ -13,13 +13,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import starmap
+from typing import Any
 
 from pcall._capacity import RSS_UNIT, resident_memory
 from pcall._child import Surroundings, Task, live, perform
 from pcall._forking import disown, no_warning, own, own_descriptors
-from pcall._records import Call
 from pcall._signals import HeldBack, signal_group
 from pcall._streams import flush_std_streams
 
@@ -177,18 +177,36 @@ class Forked:
 
 
 class ChildProcess(multiprocessing.Process):
-    """The child of one call, with the interface of ``multiprocessing.Process``.
+    """A child, with the interface of ``multiprocessing.Process``.
 
     It is started by its run alone, with :func:`fork_all`.
+
+    Args:
+        name: see ``multiprocessing.Process``.
+        job: the call that it is for, or the lane in which it gets its calls.
+        work: does the job, in the child.
+        kept: descriptors of the parent's own that this child is to have.
+
+    Attributes:
+        attempt: the number of the call's attempt, from 1.
     """
 
     _start_method = None
     _popen: Forked | None
 
-    def __init__(self, call: Call) -> None:
-        super().__init__(name=f"{call.name}-{call.index}")
+    def __init__(
+        self,
+        name: str,
+        job: Any,
+        work: Callable[[Task], int] = perform,
+        kept: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(name=name)
         self._sentinel = None  # multiprocessing deletes it in close()
-        self.call = call
+        self.job = job
+        self.work = work
+        self.kept = kept
+        self.attempt = 1
         self.task: Task | None = None
         #: The process itself, once there is one; also after close().
         self.forked: Forked | None = None
@@ -197,9 +215,9 @@ class ChildProcess(multiprocessing.Process):
         raise AssertionError("a child of pcall is started by Pcall.start()")
 
     def run(self) -> None:
-        """In the child, where it is multiprocessing that runs it: make the call."""
+        """In the child, where it is multiprocessing that runs it: do the job."""
         assert self.task is not None
-        raise SystemExit(perform(self.task))
+        raise SystemExit(self.work(self.task))
 
     def is_alive(self) -> bool:
         if self._popen is None:
@@ -261,7 +279,15 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
         threads = threading.active_count() > 1
         around = around._replace(others=own_descriptors(), threads=threads)
         tasks += [
-            Task(child.call, answer, pair, around)
+            Task(
+                child.job,
+                answer,
+                pair,
+                around,
+                child.work,
+                (answer, *(pair or ()), *child.kept),
+                child.attempt,
+            )
             for child, answer, pair in zip(children, answers, pairs, strict=False)
         ]
         _fork_each(children, tasks, pids, starts)

@@ -6,13 +6,14 @@ state draw the same numbers.
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from binascii import crc32
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Seeds", "read_seeds", "seed"]
+__all__ = ["Seeds", "chance", "read_seeds", "seed"]
 
 _MASK = (1 << 64) - 1
 
@@ -41,15 +42,21 @@ def read_seeds() -> Seeds | None:
     return Seeds(of_random, of_numpy) if (of_random, of_numpy) != (None, None) else None
 
 
-def seed(seeds: Seeds, index: int) -> None:
-    """In the child: seed the generators for this call."""
+def chance() -> float:
+    """A random number from 0 to 1, of no generator that is the user's."""
+    return int.from_bytes(os.urandom(4)) / 0xFFFFFFFF
+
+
+def seed(seeds: Seeds, index: int, attempt: int = 1) -> None:
+    """In the child: seed the generators for this attempt of this call."""
+    place = index + (attempt - 1 << 48)
     random: Any = sys.modules.get("random")
     if seeds.random is not None:
-        random.seed(seeds.random << 64 | index)
+        random.seed(seeds.random << 64 | place)
     numpy: Any = sys.modules.get("numpy.random")
     if seeds.numpy is not None:
         half = (1 << 32) - 1
-        words = [seeds.numpy >> 32, seeds.numpy & half, index >> 32, index & half]
+        words = [seeds.numpy >> 32, seeds.numpy & half, place >> 32, place & half]
         try:
             numpy.seed(words)
         except TypeError:  # not the generator that numpy starts with

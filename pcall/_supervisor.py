@@ -19,16 +19,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 
+from pcall._calls import Calls
 from pcall._capacity import capacity, processes_exhausted
 from pcall._ending import Ending
 from pcall._equipment import Equipment
+from pcall._ledger import Ledger
 from pcall._options import Options
 from pcall._outcome import not_started, outcome_of, take_answer
 from pcall._process import ChildProcess, Forked, fork_all
-from pcall._records import Call, Outcome
+from pcall._randomness import chance
+from pcall._records import Outcome
 from pcall._scheduler import Scheduler
 from pcall._signals import PARENT_DIED, SIGTERM, HeldBack
 from pcall._system import get_system
@@ -55,15 +58,21 @@ class Supervisor:
         calls: what to run.
         options: the policy.
         timeout: seconds that each may take; None: no limit.
+        max_workers: what the scheduler takes it to be; None: what the policy says.
 
     Attributes:
-        outcomes: by call; None for one that is not over.
-        completed: indices of the calls that are over, in the order in which they were.
+        ledger: the outcomes.
         timed_out: the outcomes of calls that were running when the time of one was up.
         ended_by_us: indices of calls that :meth:`stop` ended.
     """
 
-    def __init__(self, calls: Sequence[Call], options: Options, timeout: float | None) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        options: Options,
+        timeout: float | None,
+        max_workers: int | None = None,
+    ) -> None:
         self._calls = calls
         self._options = options
         self._timeout = timeout
@@ -71,10 +80,12 @@ class Supervisor:
         self._lock = threading.RLock()
         self._scheduler = Scheduler(
             len(calls),
-            max_workers=options.max_workers,
+            max_workers=max_workers or options.max_workers,
             max_errors=options.max_errors,
             timeout=timeout,
+            retry=options.rule,
         )
+        self._tried: dict[int, Outcome] = {}  # how a call failed that waits for another attempt
         self._children: dict[int, ChildProcess] = {}
         self._alive: dict[int, Forked] = {}
         self._by_sentinel: dict[int, int] = {}
@@ -85,10 +96,11 @@ class Supervisor:
         self._lost: set[int] = set()
         self._read: set[int] = set()  # calls whose answers were begun to be read
         self._equipment: Equipment | None = None  # while it runs
-        self._waiting: set[object] = set()  # the turns that wait, without the lock
+        self._turns: set[object] = set()  # those being taken, by threads or signal handlers
         self._started = 0
-        self.outcomes: list[Outcome | None] = [None] * len(calls)
-        self.completed: list[int] = []
+        self._stopped_by_us = False
+        self._why = ""  # nothing more is started
+        self.ledger = Ledger(calls)
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
 
@@ -119,7 +131,7 @@ class Supervisor:
     def living(self) -> tuple[ChildProcess, ...]:
         """The children that are alive."""
         with self._lock:
-            return tuple(self._children[index] for index in self._alive)
+            return tuple(self._children[key] for key in self._alive)
 
     def check_owner(self) -> None:
         """Raise unless this is the process that started the run."""
@@ -137,14 +149,25 @@ class Supervisor:
             raise
 
     def _start(self) -> None:
-        system = get_system()
         workers = self._options.max_workers
         many = len(self._calls) if workers is None else min(workers, len(self._calls))
-        if many > _FEW and (room := capacity(system.fds_per_child)) < many:
-            self._scheduler.limit(room)
-        with HeldBack():
-            self._equipment = Equipment(system, len(self._calls), self._options.grace_period)
+        if self._room(many) < many:
+            self._scheduler.limit(self._room(many))
+        self._equip(len(self._calls))
         self._turn(0)
+
+    def _room(self, many: int, fds: int = 0) -> int:
+        """How many children this machine can hold, if that is fewer.
+
+        Args:
+            many: how many there are to be.
+            fds: descriptors that each takes beyond those of every child.
+        """
+        return many if many <= _FEW else min(many, capacity(get_system().fds_per_child + fds))
+
+    def _equip(self, children: int) -> None:
+        with HeldBack():
+            self._equipment = Equipment(get_system(), children, self._options.grace_period)
 
     def turn(self, wait: float | None) -> None:
         """Do what is to be done now, after waiting up to so many seconds for something to do.
@@ -166,17 +189,21 @@ class Supervisor:
         self.check_owner()
         with self._lock:
             with HeldBack():
-                queued = self._scheduler.stop()
-                self.ended_by_us.update(queued)
-                self._skip(queued, "the run was ended before its turn came")
+                self._stopped_by_us = True
+                self._stop("the run was ended before its turn came")
             if self._equipment is not None:
                 # What ended by itself until now was not ended by us.
                 self._collect(self._equipment.poller.poll(0))
-            for index in list(self._alive):
-                self.ended_by_us.add(index)
-                self._ending.signal(index, number)
+            for key in list(self._alive):
+                self._end(key, number)
             if number == signal.SIGKILL:
                 self._ending.kill_leftovers()
+            self._release_if_over()  # where calls only waited for another attempt
+
+    def _end(self, key: int, number: int) -> None:
+        """End one child on request."""
+        self.ended_by_us.add(key)
+        self._ending.signal(key, number)
 
     def terminate(self) -> None:
         """SIGTERM to all."""
@@ -195,7 +222,7 @@ class Supervisor:
                 try:
                     held_back.let_in()
                     self.stop(number)
-                    while not self.over:
+                    while self._alive or self._ending.leftovers:
                         self._turn(None)
                     held_back.hold()
                     break
@@ -204,7 +231,7 @@ class Supervisor:
                     with suppress(BaseException):
                         held_back.hold()
             with self._lock:
-                if not self._waiting:
+                if not self._turns:
                     self._release()
 
     def abandon_if_owner(self) -> None:
@@ -226,69 +253,79 @@ class Supervisor:
         deadline = self._scheduler.next_deadline
         if deadline is not None:
             pause = min(pause, deadline - time.monotonic())
+        due = self._scheduler.next_retry
+        if due is not None:
+            pause = min(pause, due - time.monotonic())
         return max(0.0, min(pause, self._ending.pause()))
 
     # ------------------------------------------------------------ the steps of a turn
 
     def _turn(self, wait: float | None) -> None:
-        equipment = self._equipment
-        if equipment is None:
-            return  # not started, or over and released
+        this_turn = object()
+        try:
+            with self._lock:
+                equipment = self._equipment
+                if equipment is None:
+                    return  # not started, or over and released
+                self._turns.add(this_turn)
+            self._take_turn(equipment, wait)
+        finally:
+            # At once, and by one call in C: nothing can come between that would lose it.
+            self._turns.discard(this_turn)
+            self._release_if_over()
+
+    def _take_turn(self, equipment: Equipment, wait: float | None) -> None:
         with self._lock:
             self._collect_known()
             self._fill(equipment)
             pause = 0.0 if self.over else self.pause(wait)
             if pause and self._alive:
                 pause = min(pause, equipment.guard_in(self._alive))
-        this_turn = object()
-        try:
-            with self._lock:
-                if self._equipment is None:
-                    return  # another thread has seen the end of it
-                self._waiting.add(this_turn)
-            # Without the lock: other threads may look at the run, or end it.
-            ready = equipment.poller.poll(pause)
-        finally:
-            # At once, and by one call in C: nothing can come between that would lose it.
-            self._waiting.discard(this_turn)
+        # Without the lock: other threads may look at the run, or end it.
+        ready = equipment.poller.poll(pause)
         with self._lock:
-            if self._equipment is None:
-                return  # another thread has seen the end of it
             self._look(equipment)
             self._collect(ready)
             self._expire()
             self._ending.take_turn()
             self._fill(equipment)
-            if self.over and not self._waiting:
-                self._release()
 
     def _fill(self, equipment: Equipment) -> None:
         """Start what may start."""
-        while indices := self._scheduler.next_starts(_BURST):
-            children = [self._child(index) for index in indices]
-            failed: OSError | None = None
-            with HeldBack() as held_back:
-                # A child unblocks what it has handlers for, whatever was blocked here.
-                mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
-                try:
-                    fork_all(children, equipment.around._replace(mask=mask))
-                except OSError as error:
-                    if all(child.forked is not None for child in children):
-                        raise
-                    failed = error
-                finally:
-                    for index, child in zip(indices, children, strict=True):
-                        if child.forked is not None:
-                            self._watch(index, child.forked, equipment)
-            if failed is not None:
-                if self._is_full(failed) and self._scheduler.no_room():
-                    return
-                raise self._fork_error(failed) from failed
+        while indices := self._scheduler.next_starts(_BURST, time.monotonic()):
+            if not self._fork({index: self._child(index) for index in indices}, equipment):
+                return
             # Between two bursts: what has ended gives its descriptors and its memory
             # back, and nobody's deadline waits for the last of many forks.
             if self._scheduler.queued:
                 self._collect(equipment.poller.poll(0))
                 self._expire()
+
+    def _fork(self, children: Mapping[int, ChildProcess], equipment: Equipment) -> bool:
+        """Fork these children; False when there was no room for all of them."""
+        failed: OSError | None = None
+        with HeldBack() as held_back:
+            # A child unblocks what it has handlers for, whatever was blocked here.
+            mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
+            try:
+                fork_all(list(children.values()), equipment.around._replace(mask=mask))
+            except OSError as error:
+                if all(child.forked is not None for child in children.values()):
+                    raise
+                failed = error
+            finally:
+                for key, child in children.items():
+                    if child.forked is not None:
+                        self._watch(key, child.forked, equipment)
+        if failed is None:
+            return True
+        if self._is_full(failed) and self._no_room():
+            return False
+        raise self._fork_error(failed) from failed
+
+    def _no_room(self) -> bool:
+        """There is no room for another child now; False when waiting would not help."""
+        return self._scheduler.no_room()
 
     def _fork_error(self, error: OSError) -> OSError:
         return OSError(
@@ -298,14 +335,18 @@ class Supervisor:
         )
 
     def _watch(self, index: int, forked: Forked, equipment: Equipment) -> None:
-        self._started += 1
-        self._alive[index] = forked
-        equipment.watch(index, forked.pid)
+        self._hold(index, forked, equipment)
         self._scheduler.started(index, forked.started)
+
+    def _hold(self, key: int, forked: Forked, equipment: Equipment) -> None:
+        """See to it that the end of a child is noticed."""
+        self._started += 1
+        self._alive[key] = forked
+        equipment.watch(key, forked.pid)
         if forked.sentinel is None:
-            self._unwatched.add(index)
+            self._unwatched.add(key)
         else:
-            self._by_sentinel[forked.sentinel] = index
+            self._by_sentinel[forked.sentinel] = key
             equipment.poller.register(forked.sentinel)
 
     def _is_full(self, error: OSError) -> bool:
@@ -349,15 +390,32 @@ class Supervisor:
             answer,
             signalled=self._ending.was_signalled(index),
             overdue=self._timeout if index in self._overdue else None,
+            attempt=self._scheduler.attempt(index),
         )
         with HeldBack():
             if answer is None:
                 self._lost.add(index)
-            self._record(outcome)
-            self._strike_off(outcome, forked)
+            self._strike_off(index, forked)
+            self._conclude(outcome)
+            # The last of it: until then an interrupt has it done again.
+            del self._alive[index]
 
-    def _strike_off(self, outcome: Outcome, forked: Forked) -> None:
-        index, equipment = outcome.index, self._equipment
+    def _conclude(self, outcome: Outcome) -> None:
+        """Record the outcome, or have the call tried again."""
+        index = outcome.index
+        ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
+        if ended.retried:
+            self._tried[index] = outcome
+            self._forget(index)
+            return
+        self._tried.pop(index, None)
+        self.ledger.record(outcome)
+        if ended.skipped:
+            self._why = f"call {index} failed, and max_errors is {self._options.max_errors}"
+            self._skip(ended.skipped)
+
+    def _strike_off(self, index: int, forked: Forked) -> None:
+        equipment = self._equipment
         assert equipment is not None
         if forked.sentinel is not None and self._by_sentinel.pop(forked.sentinel, None) is not None:
             # Before it is closed: other children hold copies of it, and for epoll it
@@ -367,47 +425,72 @@ class Supervisor:
         self._ending.ended(index, forked)
         forked.release()
         equipment.watch(index, 0)
-        skipped = self._scheduler.ended(index, outcome.ok)
-        self._skip(skipped, f"call {index} failed, and max_errors is {self._options.max_errors}")
-        del self._alive[index]
 
-    def _record(self, outcome: Outcome) -> None:
-        if self.outcomes[outcome.index] is None:
-            self.outcomes[outcome.index] = outcome
-            self.completed.append(outcome.index)
+    def _forget(self, index: int) -> None:
+        """Another attempt has another child, and is judged anew."""
+        self._children.pop(index, None)
+        for about in (self._lost, self._overdue, self._read):
+            about.discard(index)
 
-    def _skip(self, indices: tuple[int, ...], why: str) -> None:
+    def _stop(self, why: str) -> None:
+        """Start nothing more."""
+        self._why = self._why or why
+        self._skip(self._scheduler.stop())
+
+    def _skip(self, indices: tuple[int, ...]) -> None:
+        """Record the end of calls that will not start, or not again."""
+        if self._stopped_by_us:
+            self.ended_by_us.update(indices)
         for index in indices:
-            self._record(not_started(self._calls[index], why))
+            tried = self._tried.pop(index, None)
+            self.ledger.record(tried or not_started(self._calls[index], self._why))
 
     def _expire(self) -> None:
         """End the calls whose time is up."""
         expiry = self._scheduler.expire(time.monotonic())
         if not expiry.stop:
             return
-        for index in expiry.stop:
+        running = {index: self._forked(index) for index in expiry.stop}
+        stop = {index: forked for index, forked in running.items() if forked is not None}
+        for index, forked in stop.items():
             _log.error(
                 "timeout of %g s: call %d, %s, is still running in process %d",
                 self._timeout,
                 index,
                 self._calls[index],
-                self._alive[index].pid,
+                forked.pid,
             )
         self._overdue.update(expiry.overdue)
-        if len(expiry.stop) > len(expiry.overdue) or self._options.max_errors == 0:
-            self.timed_out = tuple(sorted(expiry.stop))
+        if expiry.fatal:
+            self.timed_out = tuple(sorted(stop))
             with HeldBack():
-                self._skip(self._scheduler.stop(), f"call {expiry.overdue[0]} ran out of time")
-        for index in expiry.stop:
-            self._ending.signal(index, signal.SIGTERM)
+                self._stop(f"call {expiry.overdue[0]} ran out of time")
+        for index in stop:
+            self._end_call(index, expiry.fatal)
+
+    def _forked(self, index: int) -> Forked | None:
+        """The process that runs a call, if any does."""
+        return self._alive.get(index)
+
+    def _end_call(self, index: int, fatal: bool) -> None:
+        """End a call for the time that it took, or, ``fatal``, that another one took."""
+        self._ending.signal(index, signal.SIGTERM)
 
     # ------------------------------------------------------------ what it holds
 
     def _child(self, index: int) -> ChildProcess:
         child = self._children.get(index)
         if child is None:
-            child = self._children[index] = ChildProcess(self._calls[index])
+            call = self._calls[index]
+            child = self._children[index] = ChildProcess(f"{call.name}-{index}", call)
+            child.attempt = self._scheduler.attempt(index)
         return child
+
+    def _release_if_over(self) -> None:
+        """The last turn, or what ends the run while none is taken, gives everything back."""
+        with self._lock:
+            if self.over and not self._turns:
+                self._release()
 
     def _release(self) -> None:
         with HeldBack():

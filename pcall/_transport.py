@@ -18,13 +18,15 @@ private: views are writable, and a child that inherits one can't change the pare
 from __future__ import annotations
 
 import copyreg
+import io
 import mmap
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import write
-from pickle import dumps
+from pickle import dumps, loads
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -34,7 +36,17 @@ from pcall._mapping import map_private
 from pcall._system import ROOM
 from pcall.exceptions import RemoteError, ResultError, TaskCancelled
 
-__all__ = ["Answer", "read_answer", "write_error", "write_value"]
+__all__ = [
+    "SHORT",
+    "Answer",
+    "ShortPickler",
+    "decode",
+    "encode_error",
+    "encode_value",
+    "read_answer",
+    "write_error",
+    "write_value",
+]
 
 _MAGIC = b"pcall/1\0"
 # magic, kind, length of the type's name, buffers, length of the pickle, length of the
@@ -43,6 +55,7 @@ _HEADER = struct.Struct("8sB x H I Q Q d")
 _pack = _HEADER.pack
 _VALUE, _ERROR = 0, 1
 _SPILL = 1 << 20  # bytes of pickle that are gathered in memory before they go to the file
+SHORT = 1 << 20  # bytes that a short answer has not
 _OUT_OF_BAND = 16 << 10  # a smaller buffer costs less inside the pickle
 _SMALL = 64 << 10  # a smaller file is read, a larger one mapped
 _ALIGN = 64  # what numpy and SIMD code like best
@@ -87,11 +100,15 @@ def write_value(fd: int, value: Any) -> None:
         raise
     except BaseException as error:
         _take_back(fd)
-        doing = "could not be sent" if isinstance(error, OSError) else "could not be pickled"
-        raise ResultError(
-            f"the result, of type {type_name(type(value))}, {doing}: "
-            f"{type(error).__name__}: {safe_str(error)}"
-        ) from error
+        raise _unsendable(value, error) from error
+
+
+def _unsendable(value: Any, error: BaseException) -> ResultError:
+    doing = "could not be sent" if isinstance(error, OSError) else "could not be pickled"
+    return ResultError(
+        f"the result, of type {type_name(type(value))}, {doing}: "
+        f"{type(error).__name__}: {safe_str(error)}"
+    )
 
 
 def write_error(fd: int, error: BaseException) -> None:
@@ -102,8 +119,81 @@ def write_error(fd: int, error: BaseException) -> None:
         _write(fd, _ERROR, dump_exception(error), finished)
     except Exception:  # out of memory or disk, perhaps: what needs little may still go
         _take_back(fd)
-        little = RemoteError(type_name(type(error)), safe_str(error)[:1000])
-        _write(fd, _ERROR, dump_exception(little), finished)
+        _write(fd, _ERROR, dump_exception(_little(error)), finished)
+
+
+def _little(error: BaseException) -> RemoteError:
+    return RemoteError(type_name(type(error)), safe_str(error)[:1000])
+
+
+class ShortPickler:
+    """Pickles values that are short and have no large buffers, one after another."""
+
+    def __init__(self) -> None:
+        self._stream = io.BytesIO()
+        self._pickler = _Pickler(self._stream, 5, buffer_callback=self._keep)
+        self._large = False
+
+    def dumps(self, value: Any) -> bytes | None:
+        """The value's pickle; None for one that is a case for :func:`encode_value`.
+
+        That is also to say what is wrong with one that can't be pickled.
+        """
+        stream, pickler = self._stream, self._pickler
+        try:
+            pickler.dump(value)
+            content = stream.getvalue()
+            if pickler.risky:
+                pickler.risky = False
+                loads(content)
+        except TaskCancelled:
+            raise
+        except BaseException:
+            return None
+        finally:
+            pickler.clear_memo()
+            stream.seek(0)
+            stream.truncate()
+        if self._large or len(content) >= SHORT:
+            self._large = False
+            return None
+        return content
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        self._large |= buffer.raw().nbytes >= _OUT_OF_BAND
+        return not self._large
+
+
+def encode_value(value: Any, finished: float, open_file: Callable[[], int]) -> bytes | None:
+    """The answer of a child that lives on.
+
+    Args:
+        value: what the call returned.
+        finished: when, on the monotonic clock.
+        open_file: opens a file for an answer that is long, or that has large buffers.
+
+    Returns:
+        A short answer; None when it was written to the file.
+
+    Raises:
+        ResultError: as :func:`write_value` does.
+    """
+    try:
+        return _encode(_VALUE, value, finished, open_file)
+    except TaskCancelled:
+        raise
+    except BaseException as error:
+        raise _unsendable(value, error) from error
+
+
+def encode_error(
+    error: BaseException, finished: float, open_file: Callable[[], int]
+) -> bytes | None:
+    """The same for what a call raised."""
+    try:
+        return _encode(_ERROR, dump_exception(error), finished, open_file)
+    except Exception:
+        return _encode(_ERROR, dump_exception(_little(error)), finished, open_file)
 
 
 def _take_back(fd: int) -> None:
@@ -114,9 +204,16 @@ def _take_back(fd: int) -> None:
 
 
 def _write(fd: int, kind: int, value: Any, finished: float) -> None:
+    content = _encode(kind, value, finished, lambda: fd)
+    if content is not None:
+        _write_all(fd, content, 0)
+
+
+def _encode(kind: int, value: Any, finished: float, open_file: Callable[[], int]) -> bytes | None:
+    """The bytes of a short answer; None for a long one, which has gone to a file then."""
     name = type_name(type(value)).encode(errors="replace")[:1000]
     start = _HEADER.size + len(name)
-    sink = _Sink(fd, start)
+    sink = _Sink(open_file, start)
     buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -132,14 +229,13 @@ def _write(fd: int, kind: int, value: Any, finished: float) -> None:
     if pickler.risky:
         _try_out(sink, buffers)
 
-    if not buffers and not sink.spilled:
+    if not buffers and sink.fd is None:
         content = b"".join(sink.pieces)
         total = start + len(content)
         header = _HEADER.pack(_MAGIC, kind, len(name), 0, len(content), total, finished)
-        _write_all(fd, header + name + content, 0)
-        return
+        return header + name + content
 
-    sink.spill()
+    fd = sink.spill()
     length = sink.end - start
     end = sink.end
     places = []
@@ -153,6 +249,7 @@ def _write(fd: int, kind: int, value: Any, finished: float) -> None:
     header = _HEADER.pack(_MAGIC, kind, len(name), len(buffers), length, total, finished)
     _write_all(fd, table, end)
     _write_all(fd, header + name, 0)
+    return None
 
 
 def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -165,21 +262,24 @@ def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
 
 
 class _Sink:
-    """What the pickler writes to: short streams stay here, long ones go to the file."""
+    """What the pickler writes to: short streams stay here, long ones go to the file.
 
-    def __init__(self, fd: int, start: int) -> None:
-        self.fd = fd
+    Attributes:
+        fd: the file, once something has gone to it.
+    """
+
+    def __init__(self, open_file: Callable[[], int], start: int) -> None:
+        self._open_file = open_file
+        self.fd: int | None = None
         self.end = self.start = start
         self.pieces: list[bytes] = []
         self.size = 0
-        self.spilled = False
 
     def write(self, data: Any) -> int:
         length = memoryview(data).nbytes
         if length >= _SPILL:
             # A large bytes object: from where it lies, without a copy of it.
-            self.spill()
-            _write_all(self.fd, data, self.end)
+            _write_all(self.spill(), data, self.end)
             self.end += length
             return length
         self.pieces.append(bytes(data))
@@ -188,18 +288,20 @@ class _Sink:
             self.spill()
         return length
 
-    def spill(self) -> None:
+    def spill(self) -> int:
+        if self.fd is None:
+            self.fd = self._open_file()
         content = b"".join(self.pieces)
         _write_all(self.fd, content, self.end)
         self.end += len(content)
         self.pieces.clear()
         self.size = 0
-        self.spilled = True
+        return self.fd
 
 
 def _try_out(sink: _Sink, buffers: list[memoryview]) -> None:
     """Load the pickle here, where what that does (raise, exit, hang) costs this child alone."""
-    if not sink.spilled:
+    if sink.fd is None:
         pickle.loads(b"".join(sink.pieces), buffers=buffers)
         return
     sink.spill()
@@ -255,18 +357,21 @@ def read_answer(fd: int) -> Answer | None:
     head = os.pread(fd, _SMALL, 0)
     if len(head) < _HEADER.size:
         return None
-    magic, kind, name_length, count, length, total, finished = _HEADER.unpack_from(head)
+    magic, _, _, count, _, total, _ = _HEADER.unpack_from(head)
     if magic != _MAGIC:
         return None
+    if total <= len(head) and not count:
+        return decode(memoryview(head))
+    if os.fstat(fd).st_size < total:
+        return None
+    return decode(map_private(fd, total))
+
+
+def decode(view: memoryview) -> Answer:
+    """The answer that these bytes begin with."""
+    _, kind, name_length, count, length, total, finished = _HEADER.unpack_from(view)
     start = _HEADER.size + name_length
     stop = start + length
-    view: memoryview
-    if total <= len(head) and not count:
-        view = memoryview(head)
-    else:
-        if os.fstat(fd).st_size < total:
-            return None
-        view = map_private(fd, total)
     places = struct.unpack_from(f"{2 * count}Q", view, total - 16 * count)
     buffers = [
         view[place : place + size] for place, size in zip(places[::2], places[1::2], strict=True)

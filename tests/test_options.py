@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fractions
+import functools
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from pcall import (
     Outcome,
     Pcall,
     PcallTimeout,
+    Retry,
     TaskCancelled,
     pcall,
 )
@@ -51,8 +53,16 @@ def here(x):
         ({"grace_period": None}, TypeError),
         ({"grace_period": True}, TypeError),
         ({"max_tasks_per_child": 0}, ValueError),
-        ({"max_tasks_per_child": 2}, ValueError),
-        ({"max_tasks_per_child": True}, ValueError),
+        ({"max_tasks_per_child": -3}, ValueError),
+        ({"max_tasks_per_child": True}, TypeError),
+        ({"max_tasks_per_child": 2.0}, TypeError),
+        ({"max_tasks_per_child": "1"}, TypeError),
+        ({"retry": 0}, ValueError),
+        ({"retry": -2}, ValueError),
+        ({"retry": True}, TypeError),
+        ({"retry": 1.5}, TypeError),
+        ({"retry": "3"}, TypeError),
+        ({"retry": [ValueError]}, TypeError),
         ({"return_outcomes": 1}, TypeError),
         ({"return_outcomes": None}, TypeError),
     ],
@@ -78,6 +88,11 @@ def test_ill_typed_options_raise_at_once(policy, error):
         {"grace_period": numpy.float32(0.5)},
         {"max_tasks_per_child": 1},
         {"return_outcomes": True},
+        {"retry": None},
+        {"retry": 1},
+        {"retry": 3},
+        {"retry": Retry(3, on=(OSError, KeyError), wait=1, max_wait=10, jitter=0.5)},
+        {"retry": functools.cache},
         {},
     ],
 )
@@ -86,6 +101,18 @@ def test_what_the_table_allows_is_taken(policy):
     results = Pcall.options(**policy).pcall(square, x=(1, 2))
     values = [r.value for r in results] if policy.get("return_outcomes") else list(results)
     assert values == [1, 4]
+
+
+@pytest.mark.parametrize("count", [1, 2, 10**9, None])
+def test_max_tasks_per_child_takes_any_count(count):
+    """A child takes one call or any number of them, or with None has no end to it."""
+    assert issubclass(Pcall.options(max_tasks_per_child=count), Pcall)
+
+
+def test_a_retry_says_what_it_may_be():
+    """An ill-typed retry names all that it could have been."""
+    with pytest.raises(TypeError, match=r"an int .*, a Retry, a decorator or None, not '3'"):
+        Pcall.options(retry="3")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +124,8 @@ def test_what_the_table_allows_is_taken(policy):
         ("grace", "grace_period"),
         ("return_outcome", "return_outcomes"),
         ("max_tasks_per_chlid", "max_tasks_per_child"),
+        ("max_task_per_child", "max_tasks_per_child"),
+        ("retries", "retry"),
     ],
 )
 def test_an_unknown_option_names_the_nearest(wrong, nearest):

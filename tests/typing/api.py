@@ -20,6 +20,7 @@ from pcall import (
     PcallTimeout,
     RemoteError,
     ResultError,
+    Retry,
     TaskCancelled,
     __version__,
     pcall,
@@ -85,6 +86,7 @@ def policy() -> None:
         max_errors=None,
         grace_period=0.5,
         max_tasks_per_child=1,
+        retry=Retry(3, on=(OSError, KeyError), wait=1, max_wait=10, jitter=0.5),
         return_outcomes=True,
     )
     assert_type(Bounded, type[Pcall])

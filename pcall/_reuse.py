@@ -1,0 +1,350 @@
+"""The supervisor of reused children: the same event loop, with calls handed out in stretches.
+
+A stretch is made to last some milliseconds: long enough that a call of a microsecond does not
+wait for the parent, short enough that no core waits for another at the end. A child has one
+stretch that it runs and one that it takes next; the latter is taken back where another child
+has nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+from pcall._calls import Calls
+from pcall._equipment import Equipment
+from pcall._ledger import StretchLedger
+from pcall._options import Options
+from pcall._outcome import outcome_of
+from pcall._process import ChildProcess, Forked
+from pcall._records import Outcome
+from pcall._reused import ReusedChild
+from pcall._signals import HeldBack
+from pcall._supervisor import Supervisor
+from pcall._table import EVERY_CALL, Slot, Table
+from pcall._transport import Answer
+
+__all__ = ["ReusingSupervisor"]
+
+# Seconds that a stretch is made for.
+_STRETCH = 0.005
+# Stretches that a child has at a time.
+_DEPTH = 2
+# Seconds between two looks at children that tell of nothing.
+_LOOK_EVERY = 0.2
+# Where calls draw random numbers, they come in so many blocks at least.
+_BLOCKS = 2048
+
+
+class ReusingSupervisor(Supervisor):
+    """Runs calls in children that live on. See :class:`~pcall._supervisor.Supervisor`."""
+
+    ledger: StretchLedger
+
+    def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
+        workers = min(options.max_workers or cores(), max(1, len(calls)))
+        super().__init__(calls, options, timeout, max_workers=workers * _DEPTH)
+        self._workers = workers
+        self._reused: dict[int, ReusedChild] = {}
+        self._by_socket: dict[int, ReusedChild] = {}
+        self._block = 1
+        self._pace = 0.0  # seconds that a call takes, by the last ones
+        self._strict = options.max_errors is not None
+        self._table: Table | None = None
+        self._look_at = 0.0
+
+    @property
+    def over(self) -> bool:
+        return not self._alive and super().over
+
+    @property
+    def children(self) -> tuple[ChildProcess, ...]:
+        with self._lock:
+            return tuple(
+                self.ledger.child(index) or self._placeholder(index)
+                for index in range(len(self._calls))
+            )
+
+    def _placeholder(self, index: int) -> ChildProcess:
+        for reused in self._reused.values():
+            if any(index in stretch for stretch in reused.given):
+                return reused.process
+        return ChildProcess(f"{self._calls[index].name}-{index}", self._calls[index])
+
+    def _start(self) -> None:
+        self._workers = self._room(self._workers, fds=2)
+        self._equip(self._workers)
+        assert self._equipment is not None
+        self._table = Table(len(self._calls), self._workers)
+        self.ledger = StretchLedger(self._calls, self._table)
+        if self._equipment.around.seeds is not None:
+            self._block = -(-len(self._calls) // _BLOCKS)
+        self._turn(0)
+
+    # ------------------------------------------------------------ handing out
+
+    def _fill(self, equipment: Equipment) -> None:
+        while True:
+            self._hand_out()
+            missing = min(self._workers - len(self._reused), self._scheduler.queued)
+            if missing <= 0 or not self._scheduler.next_stretch(1, time.monotonic()):
+                break
+            if not self._fork_some(missing, equipment):
+                break
+        while not self._scheduler.queued and self._take_back():
+            pass
+        if not self._scheduler.queued:
+            for reused in self._reused.values():
+                if not reused.given:
+                    reused.leave()
+
+    def _hand_out(self) -> None:
+        """Give calls to the children that have too few."""
+        most = self._options.max_tasks_per_child or sys.maxsize
+        for depth in range(_DEPTH):
+            for reused in self._reused.values():
+                if reused.leaving or len(reused.given) > depth:
+                    continue
+                stretch = self._scheduler.next_stretch(self._size(), time.monotonic())
+                if not stretch:
+                    return
+                attempt = self._scheduler.attempt(stretch.start)
+                if attempt > 1 and reused.calls:
+                    # Another attempt has a child that is as good as new.
+                    if not reused.given:
+                        reused.leave()
+                    continue
+                stretch = self._cut(stretch[: most - reused.calls])
+                self._scheduler.reserved(stretch.start, stretch.stop)
+                reused.give(stretch, attempt, self._strict)
+                if reused.calls >= most:
+                    reused.leave()
+
+    def _size(self) -> int:
+        """How many calls a stretch has now."""
+        fair = -(-self._scheduler.queued // (2 * self._workers))
+        if not self._pace:
+            return min(self._block, fair)
+        return max(1, min(fair, int(_STRETCH / self._pace)))
+
+    def _cut(self, stretch: range) -> range:
+        """A stretch that ends where a block does, so that its calls draw the same numbers."""
+        block = self._block
+        stop = -(-stretch.stop // block) * block if len(stretch) < block else stretch.stop
+        if block > 1 and len(stretch) >= block:
+            stop = stretch.stop // block * block
+        return range(stretch.start, min(stop, len(self._calls)))
+
+    def _take_back(self) -> bool:
+        """Nothing is queued: is there something that another child could do?"""
+        idle = any(not reused.given and not reused.leaving for reused in self._reused.values())
+        if not idle:
+            return False
+        for reused in self._reused.values():
+            stretch = reused.take_back()
+            if stretch is not None:
+                self._skip(self._scheduler.given_back(stretch.start))
+                self._hand_out()
+                return True
+        return False
+
+    def _fork_some(self, count: int, equipment: Equipment) -> bool:
+        assert self._table is not None
+        free = [n for n in range(self._workers) if n not in self._reused][:count]
+        new: dict[int, ReusedChild] = {}
+        try:
+            for number in free:
+                new[number] = ReusedChild(number, self._calls, self._table, self._block)
+        except OSError as error:
+            if not new and not (self._is_full(error) and self._no_room()):
+                raise
+        try:
+            return self._fork({n: reused.process for n, reused in new.items()}, equipment)
+        finally:
+            clock = time.time() - time.monotonic()
+            with HeldBack():
+                for number, reused in new.items():
+                    if reused.process.forked is None:
+                        reused.close()
+                        continue
+                    self._reused[number] = reused
+                    self._children[number] = reused.process
+                    reused.owner = self.ledger.add_child(reused.process, clock)
+                    self._by_socket[reused.socket.fileno()] = reused
+                    equipment.poller.register(reused.socket.fileno())
+
+    def _watch(self, index: int, forked: Forked, equipment: Equipment) -> None:
+        self._hold(index, forked, equipment)
+
+    def _no_room(self) -> bool:
+        if self._alive:
+            self._workers = len(self._alive)
+        return bool(self._alive)
+
+    # ------------------------------------------------------------ taking answers
+
+    def _collect(self, ready: list[int]) -> None:
+        look = [self._by_socket[fd] for fd in ready if fd in self._by_socket]
+        if time.monotonic() >= self._look_at:
+            # A short call's answer is told of with the next ones, and a long one may follow.
+            self._look_at = time.monotonic() + _LOOK_EVERY
+            look = list(self._reused.values())
+        for reused in look:
+            self._progress(reused)
+        super()._collect(ready)
+
+    def _progress(self, reused: ReusedChild) -> None:
+        """Take what a child has answered since the last time."""
+        reused.hear()
+        while reused.given:
+            stop, done = reused.look()
+            # What is unpickled here may run code of the user's, and be interrupted.
+            values, errors = reused.answers(stop)
+            with HeldBack():
+                self._take(reused, stop, values, errors)
+                if not done:
+                    return
+                rest = range(reused.at, reused.given[0].stop)
+                reused.done_with_stretch()
+                if rest:
+                    self._skip(self._scheduler.given_back(rest.start))
+                if reused.held:
+                    reused.resume()
+
+    def _take(
+        self,
+        reused: ReusedChild,
+        stop: int,
+        values: list[object],
+        errors: Mapping[int, BaseException],
+    ) -> None:
+        table, start, since = self._table, reused.at, reused.since
+        assert table is not None
+        if since is None:
+            return
+        if start == stop:
+            if stop < reused.given[0].stop:
+                self._scheduler.runs_since(start, since)
+            return
+        bad = sorted({*errors, *(index for index in self._overdue if start <= index < stop)})
+        at = start
+        for index in [*bad, stop]:
+            if at < index:
+                good = values[at - start : index - start]
+                self.ledger.record_stretch(at, index, since, reused.owner, good)
+                for call in range(at, index) if self._tried else ():
+                    if self._tried.pop(call, None):
+                        self.ledger.tried(call, self._scheduler.attempt(call))
+                since = table.ended[index - 1]
+                self._scheduler.advanced(at, index, since)
+            if index < stop:
+                answer = Answer(values[index - start], errors.get(index), table.ended[index])
+                self._fail(reused, index, answer, since)
+                since = table.ended[index]
+            at = index + 1
+        self._pace = (since - (reused.since or since)) / (stop - start)
+        reused.at, reused.since = stop, since
+
+    def _fail(self, reused: ReusedChild, index: int, answer: Answer | None, since: float) -> None:
+        """Record the failure of a call that a child has begun."""
+        assert self._table is not None
+        self.ledger.claim(index, reused.owner)
+        reused.held = answer is not None and answer.error is not None and self._strict
+        self._conclude(self._outcome(reused, index, answer, since))
+
+    def _forget(self, index: int) -> None:
+        assert self._table is not None
+        self._lost.discard(index)
+        self._overdue.discard(index)
+        self._table.kinds[index] = 0
+        self.ledger.claim(index, 0)
+
+    def _outcome(
+        self, reused: ReusedChild, index: int, answer: Answer | None, since: float
+    ) -> Outcome:
+        forked, table = reused.process.forked, self._table
+        assert forked is not None
+        assert table is not None
+        if answer is None:
+            self._lost.add(index)
+        figures = (table.cpu[index], table.rss[index]) if answer else (None, forked.max_rss)
+        return outcome_of(
+            self._calls[index],
+            forked,
+            answer,
+            signalled=self._ending.was_signalled(reused.number),
+            overdue=self._timeout if index in self._overdue else None,
+            attempt=self._scheduler.attempt(index),
+            began=since,
+            figures=figures,
+        )
+
+    def _finish(self, key: int, forked: Forked) -> None:
+        """A child is over: what it had is lost, if it was begun, or for another."""
+        reused = self._reused[key]
+        self._progress(reused)
+        with HeldBack():
+            equipment = self._equipment
+            assert equipment is not None
+            while reused.given:
+                stretch = reused.given[0]
+                at = reused.at
+                begun = reused.since is not None and at < stretch.stop
+                if begun or not (reused.took_any or reused.leaving):
+                    # A child that dies before it has begun with anything costs a call, too:
+                    # else another would be forked for it, and so for ever.
+                    self._fail(reused, at, None, reused.since or forked.started)
+                    at += 1
+                    reused.leaving = True
+                if at < stretch.stop:
+                    self._skip(self._scheduler.given_back(at))
+                reused.done_with_stretch()
+            if self._by_socket.pop(reused.socket.fileno(), None) is not None:
+                equipment.poller.unregister(reused.socket.fileno())
+            reused.close()
+            self._strike_off(key, forked)
+            del self._reused[key]
+            del self._alive[key]
+
+    # ------------------------------------------------------------ ending
+
+    def _expire(self) -> None:
+        deadline = self._scheduler.next_deadline
+        if deadline is None or time.monotonic() < deadline:
+            return
+        for reused in list(self._reused.values()):
+            self._progress(reused)  # it may be with another call by now
+        super()._expire()
+
+    def _end_call(self, index: int, fatal: bool) -> None:
+        for reused in self._reused.values():
+            if reused.given and index in reused.given[0]:
+                self._end_child(reused, EVERY_CALL if fatal else index, signal.SIGTERM)
+
+    def _forked(self, index: int) -> Forked | None:
+        for reused in self._reused.values():
+            if reused.given and reused.at == index and reused.since is not None:
+                return reused.process.forked
+        return None
+
+    def _end(self, key: int, number: int) -> None:
+        reused = self._reused[key]
+        if reused.given and reused.since is not None:
+            self.ended_by_us.add(reused.at)
+        self._end_child(reused, EVERY_CALL, number)
+
+    def _end_child(self, reused: ReusedChild, call: int, number: int) -> None:
+        reused.slot.counts[Slot.CANCELLED] = call
+        reused.slot.counts[Slot.LEAVES] = True
+        reused.leaving = True
+        self._ending.signal(reused.number, number)
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

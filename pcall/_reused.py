@@ -1,0 +1,260 @@
+"""One reused child as its parent sees it: what it was given, and what it has answered."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _socket import CMSG_SPACE, MSG_DONTWAIT, socketpair
+from collections import deque
+from pickle import loads
+from typing import Any
+
+from pcall._calls import Calls
+from pcall._child import serve
+from pcall._exception_pickling import safe_str
+from pcall._forking import disown, own
+from pcall._process import ChildProcess
+from pcall._table import (
+    CONSTANTS,
+    FLOAT,
+    IN_FILE,
+    INT,
+    LEAVE,
+    NONE,
+    NOTICE,
+    PICKLED,
+    RESUME,
+    TOKEN,
+    Slot,
+    Table,
+    unpack_place,
+)
+from pcall._transport import Answer, decode, read_answer
+from pcall._worker import Lane
+from pcall.exceptions import ResultError, TaskCancelled
+
+__all__ = ["ReusedChild"]
+
+# Bytes of answers that are read at a time.
+_READ = 1 << 20
+
+
+class ReusedChild:
+    """A child that takes call after call.
+
+    Args:
+        number: of its slot.
+        calls: of the run.
+        table: where it answers.
+        block: calls that are run in one piece.
+
+    Attributes:
+        process: the child.
+        socket: the parent's end.
+        given: the stretches that it was sent and that are not known to be done with. The
+            first may be running.
+        at: the first call of that one which is not known to have answered.
+        since: when that one began, on the monotonic clock; None when it has not, yet.
+        calls: how many calls it was given.
+        leaving: True once it gets no more.
+        held: True while it waits, after a failure, for :meth:`resume`.
+        owner: its number in the ledger.
+    """
+
+    def __init__(self, number: int, calls: Calls, table: Table, block: int) -> None:
+        self.number = number
+        self.slot = table.slot(number)
+        self.slot.reset()
+        self._table = table
+        self.socket, self._other = socketpair()
+        for end in (self.socket, self._other):
+            own(end.fileno())
+        lane = Lane(calls, table, self.slot, self._other, block)
+        self.process = ChildProcess(
+            f"pcall-worker-{number}", lane, serve, kept=(self._other.fileno(),)
+        )
+        self.given: deque[range] = deque()
+        self.at = 0
+        self.since: float | None = None
+        self.calls = 0
+        self.leaving = False
+        self.held = False
+        self.owner = 0
+        self._done = 0  # stretches of it that are known to be done with
+        self._files: dict[int, int] = {}  # by call: descriptors of answers that came alone
+        self._read = memoryview(b"")  # of its file
+        self._read_at = 0
+
+    # ------------------------------------------------------------ what it is told
+
+    def give(self, stretch: range, attempt: int, strict: bool) -> None:
+        """Have it run these calls, after those that it has.
+
+        Args:
+            stretch: the calls.
+            attempt: the number of their attempt, from 1.
+            strict: True when it has to wait, after a failure, for :meth:`resume`.
+        """
+        if not self.given:
+            self.at, self.since = stretch.start, None
+        self.given.append(stretch)
+        self.calls += len(stretch)
+        self.socket.send(TOKEN.pack(stretch.start, stretch.stop, attempt, strict))
+
+    def take_back(self) -> range | None:
+        """The stretch that it was given and has not taken, or None."""
+        if len(self.given) < 2 or self.since is None:
+            return None
+        try:
+            # From its own end: what is read here it does not get.
+            message = self._other.recv(TOKEN.size, MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        if TOKEN.unpack(message)[0] != self.given[-1].start:
+            self.socket.send(message)  # it has taken that one, and this is the word to leave
+            return None
+        stretch = self.given.pop()
+        self.calls -= len(stretch)
+        return stretch
+
+    def resume(self) -> None:
+        """Have it go on after a failure."""
+        self.held = False
+        self.socket.send(TOKEN.pack(RESUME, 0, 0, False))
+
+    def leave(self) -> None:
+        """Have it end, once it has done what it was given."""
+        if not self.leaving:
+            self.leaving = True
+            self.socket.send(TOKEN.pack(LEAVE, 0, 0, False))
+
+    def close(self) -> None:
+        """It is over: give its descriptors back."""
+        for end in (self.socket, self._other):
+            if end.fileno() >= 0:
+                disown(end.fileno())
+                end.close()
+        for fd in self._files.values():
+            os.close(fd)
+        self._files.clear()
+        self._read = memoryview(b"")
+
+    # ------------------------------------------------------------ what it has answered
+
+    def hear(self) -> None:
+        """Take its notices."""
+        while True:
+            try:
+                message, attached, _, _ = self.socket.recvmsg(
+                    NOTICE.size, CMSG_SPACE(4), MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                return
+            if not message:
+                return
+            (index,) = NOTICE.unpack(message)
+            for _, _, content in attached:
+                fd = int.from_bytes(content[:4], sys.byteorder)
+                os.set_inheritable(fd, False)
+                own(fd)
+                self._files[index] = fd
+
+    def look(self) -> tuple[int, bool]:
+        """How far it has come with its first stretch.
+
+        Returns:
+            The first of its calls that has not answered, and whether it is done with the
+            stretch.
+        """
+        # In this order: what was answered before the end of a stretch is seen, then.
+        done = self.slot.counts[Slot.FINISHED] > self._done
+        if self.since is None and self.slot.counts[Slot.TAKEN] > self._done:
+            self.since = self.slot.began[self._done % 4]
+        return self._table.unanswered(self.at, self.given[0].stop), done
+
+    def done_with_stretch(self) -> None:
+        """Its first stretch is out of the way."""
+        self.given.popleft()
+        self._done += 1
+        if self.given:
+            self.at, self.since = self.given[0].start, None
+
+    @property
+    def took_any(self) -> bool:
+        """True once it has begun with a call."""
+        return self.slot.counts[Slot.TAKEN] > 0
+
+    def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
+        """What the calls from :attr:`at` on answered: values, and the errors by call."""
+        start, table = self.at, self._table
+        kinds = bytes(table.kinds[start:stop])
+        count = stop - start
+        if kinds.count(INT) == count:
+            return table.values[start:stop].tolist(), {}
+        if kinds.count(FLOAT) == count:
+            return table.floats[start:stop].tolist(), {}
+        if kinds.count(NONE) == count:
+            return [None] * count, {}
+        values: list[Any] = []
+        errors: dict[int, BaseException] = {}
+        for index, kind in enumerate(kinds, start):
+            if kind == INT:
+                values.append(table.values[index])
+            elif kind == FLOAT:
+                values.append(table.floats[index])
+            elif kind in CONSTANTS:
+                values.append(CONSTANTS[kind])
+            elif kind == PICKLED:
+                try:
+                    values.append(loads(self._view(table.values[index])))
+                except (KeyboardInterrupt, TaskCancelled):
+                    raise  # meant for this process: the pickle was loaded in the child
+                except BaseException as problem:
+                    values.append(None)
+                    errors[index] = _unreadable(problem)
+            else:
+                answer = self._answer(index, kind)
+                values.append(answer.value)
+                if answer.error is not None:
+                    errors[index] = answer.error
+        return values, errors
+
+    def _answer(self, index: int, kind: int) -> Answer:
+        try:
+            if kind == IN_FILE:
+                answer = self._answer_in_file(index)
+            else:
+                answer = decode(self._view(self._table.values[index]))
+            if answer is not None:
+                return answer
+            raise OSError("it did not come to its end")
+        except Exception as problem:  # no memory, no descriptor to be had, perhaps
+            return Answer(None, _unreadable(problem), self._table.ended[index])
+
+    def _answer_in_file(self, index: int) -> Answer | None:
+        self.hear()
+        fd = self._files.pop(index)
+        try:
+            return read_answer(fd)
+        finally:
+            disown(fd)
+            os.close(fd)
+
+    def _view(self, number: int) -> memoryview:
+        """The bytes of its file at this place."""
+        place, length = unpack_place(number)
+        start = place - self._read_at
+        if start < 0 or start + length > len(self._read):
+            forked = self.process.forked
+            assert forked is not None
+            self._read = memoryview(os.pread(forked.answer, max(length, _READ), place))
+            self._read_at, start = place, 0
+        return self._read[start : start + length]
+
+
+def _unreadable(problem: BaseException) -> ResultError:
+    failure = ResultError(
+        f"the answer could not be read: {type(problem).__name__}: {safe_str(problem)}"
+    )
+    failure.__cause__ = problem
+    return failure

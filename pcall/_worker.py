@@ -1,0 +1,316 @@
+"""The life of a reused child between its start and its end: call after call.
+
+What is done for every call is kept to what a call of a microsecond can bear. The rest is done
+when a millisecond has passed since it was last done: figures from the kernel, a look at what
+the parent wants, word that there are answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from _socket import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
+from _socket import socket as Socket
+from array import array
+from contextvars import Context
+from os import close, getpid, pwrite
+from resource import RUSAGE_SELF, getrusage
+from signal import SIG_DFL, SIG_SETMASK, raise_signal
+from time import monotonic
+from types import CoroutineType
+from typing import Any, NamedTuple
+
+from pcall._calls import Calls
+from pcall._capacity import RSS_UNIT
+from pcall._invoke import finish_coroutine, log_failure
+from pcall._randomness import Seeds, seed
+from pcall._signals import SIGTERM, set_handler, set_mask
+from pcall._streams import flush_std_streams
+from pcall._system import System
+from pcall._table import (
+    ANSWERED,
+    ENCODED,
+    EVERY_CALL,
+    FALSE,
+    FLOAT,
+    IN_FILE,
+    INT,
+    LEAVE,
+    NONE,
+    NOTICE,
+    PICKLED,
+    RESUME,
+    TOKEN,
+    TRUE,
+    Slot,
+    Table,
+    pack_place,
+)
+from pcall._transport import ShortPickler, encode_error, encode_value
+from pcall.exceptions import TaskCancelled
+
+__all__ = ["Lane", "Worker"]
+
+# What a SIGTERM does depends on it: end the process, cancel the call, wait for the answer.
+_IDLE, _CALLING, _ANSWERING = range(3)
+# Seconds between two looks at the rest of the world, unless a call takes longer.
+_LOOK_EVERY = 0.001
+# Seconds after which what is left of a stretch is given back: it was made for less.
+_LONGEST_STRETCH = 0.02
+# Seconds that answers may wait for word of them.
+_LONGEST_SILENCE = 0.005
+
+
+class Lane(NamedTuple):
+    """What a reused child is told.
+
+    Attributes:
+        calls: of the whole run.
+        table: where answers go.
+        slot: its own part of it.
+        socket: its end.
+        block: calls that are run in one piece, with random generators seeded at the first.
+    """
+
+    calls: Calls
+    table: Table
+    slot: Slot
+    socket: Socket
+    block: int
+
+
+class Worker:
+    """Takes stretches of calls until it is told to leave.
+
+    Args:
+        lane: see there.
+        answers: descriptor of its file for answers.
+        system: makes further ones.
+        seeds: what to seed random generators from.
+    """
+
+    def __init__(self, lane: Lane, answers: int, system: System, seeds: Seeds | None) -> None:
+        self._calls, self._table, self._slot, self._socket, self._block = lane
+        self._answers = answers
+        self._system = system
+        self._pid = getpid()
+        self._seeds = seeds
+        self._start = self._stop = 0
+        self._state = _IDLE
+        self._cancelled = False
+        self._usage = self._look()
+        self._unmeasured = 0  # the first call since the last look
+        self._told = monotonic()
+        self._pickler = ShortPickler()
+
+    def serve(self, context: Context, mask: tuple[int, ...]) -> bool:
+        """Take calls until it is told to leave, or cancelled.
+
+        Returns:
+            True when a SIGTERM has ended it.
+        """
+        set_handler(SIGTERM, self._on_sigterm)
+        set_mask(SIG_SETMASK, mask)
+        counts, held = self._slot.counts, False
+        while True:
+            try:
+                message = self._socket.recv(TOKEN.size)
+                if len(message) < TOKEN.size:
+                    return False  # the parent has gone
+                start, stop, attempt, strict = TOKEN.unpack(message)
+                if start == LEAVE:
+                    return False
+                if start == RESUME:
+                    held = False
+                    continue
+                self._slot.began[counts[Slot.TAKEN] % 4] = monotonic()
+                self._start, self._stop = start, stop
+                self._state = _CALLING
+                counts[Slot.TAKEN] += 1
+                if not held:
+                    # Each stretch with the caller's variables as they were.
+                    held = not context.copy().run(self._run, start, stop, attempt, strict)
+                self._state = _IDLE
+            except TaskCancelled:  # between two calls
+                return True
+            flush_std_streams()
+            counts[Slot.FINISHED] += 1
+            if self._cancelled or counts[Slot.LEAVES]:
+                return self._cancelled
+            self._tell()
+
+    def _run(self, start: int, stop: int, attempt: int, strict: bool) -> bool:
+        """Run a stretch, or the beginning of it.
+
+        Returns:
+            False when a call has failed and the parent must say what follows.
+        """
+        if self._seeds is None:
+            return self._run_block(start, stop, strict, _LONGEST_STRETCH)
+        end = monotonic() + _LONGEST_STRETCH
+        for first in range(start, stop, self._block):
+            seed(self._seeds, first, attempt)
+            last = min(stop, first + self._block)
+            if not self._run_block(first, last, strict, float("inf")):
+                return False
+            if self._table.unanswered(first, last) < last or monotonic() > end:
+                return True
+        return True
+
+    def _run_block(self, start: int, stop: int, strict: bool, longest: float) -> bool:
+        table = self._table
+        values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
+        flush = getattr(sys.stdout, "flush", _nothing)
+        index = self._unmeasured = start
+        now = monotonic()
+        end, look_at = now + longest, now + _LOOK_EVERY
+        for target, args, kwargs in self._calls.parts(start, stop):
+            try:
+                value = target(*args, **kwargs)
+                kind: int = NONE
+                if value is not None:
+                    of = type(value)
+                    if of is int and -(1 << 63) <= value < 1 << 63:
+                        values[index] = value
+                        kind = INT
+                    elif of is float:
+                        floats[index] = value
+                        kind = FLOAT
+                    elif of is bool:
+                        kind = TRUE if value else FALSE
+                    else:
+                        kind = self._answer(index, value)
+                        value = None
+                ended[index] = now = monotonic()
+                try:
+                    flush()
+                except (ValueError, OSError):
+                    pass  # closed, or no room: not this call's fault
+                kinds[index] = kind
+            except BaseException as error:
+                if kinds[index]:
+                    raise  # a SIGTERM, just after the answer
+                self._fail(index, error)
+                if strict or self._cancelled:
+                    self._measure(index + 1)
+                    return False
+                now = monotonic()
+            index += 1
+            if now >= look_at:
+                self._measure(index)
+                if now > end or self._slot.counts[Slot.LEAVES]:
+                    return True
+                if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
+                    self._tell()  # of a call that took long, or of many that did not
+                look_at = monotonic() + _LOOK_EVERY
+        self._measure(index)
+        return True
+
+    # ------------------------------------------------------------ answers
+
+    def _answer(self, index: int, value: Any) -> int:
+        if isinstance(value, CoroutineType):
+            value = finish_coroutine(value)
+        content = self._pickler.dumps(value)
+        if content is not None:
+            self._write(index, content)
+            return PICKLED
+        file = _File(self._system)
+        try:
+            return self._put(index, encode_value(value, monotonic(), file.open), file)
+        finally:
+            file.close()
+
+    def _fail(self, index: int, error: BaseException) -> None:
+        table, now = self._table, monotonic()
+        self._state = _ANSWERING
+        self._cancelled |= isinstance(error, TaskCancelled)
+        file = _File(self._system)
+        try:
+            kind = self._put(index, encode_error(error, now, file.open), file)
+        finally:
+            file.close()
+        table.ended[index] = now
+        table.kinds[index] = kind
+        log_failure(self._calls[index], error)
+        self._state = _CALLING
+
+    def _put(self, index: int, content: bytes | None, file: _File) -> int:
+        if content is None:
+            files = [(SOL_SOCKET, SCM_RIGHTS, file.fd.to_bytes(4, sys.byteorder))]
+            self._socket.sendmsg([NOTICE.pack(index)], files)
+            return IN_FILE
+        self._write(index, content)
+        return ENCODED
+
+    def _write(self, index: int, content: bytes) -> None:
+        counts = self._slot.counts
+        place, length = counts[Slot.WRITTEN], len(content)
+        written = pwrite(self._answers, content, place)
+        while written < length:
+            written += pwrite(self._answers, content[written:], place + written)
+        counts[Slot.WRITTEN] = place + length
+        self._table.values[index] = pack_place(place, length)
+
+    def _tell(self) -> None:
+        self._told = monotonic()
+        try:
+            self._socket.send(NOTICE.pack(ANSWERED), MSG_DONTWAIT)
+        except BlockingIOError:
+            pass  # it has not read the last ones yet
+
+    # ------------------------------------------------------------ figures
+
+    def _look(self) -> tuple[float, int]:
+        usage = getrusage(RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT
+
+    def _measure(self, stop: int) -> None:
+        """Write down the figures of the calls since the last look; of many, the mean."""
+        start, self._unmeasured = self._unmeasured, stop
+        (before, _), self._usage = self._usage, self._look()
+        cpu, rss = self._usage
+        count = stop - start
+        if count == 1:
+            self._table.cpu[start], self._table.rss[start] = cpu - before, rss
+        elif count:
+            self._table.cpu[start:stop] = _repeated((cpu - before) / count, "d", count)
+            self._table.rss[start:stop] = _repeated(rss, "q", count)
+
+    # ------------------------------------------------------------ the end
+
+    def _on_sigterm(self, signum: int, frame: object) -> None:
+        if getpid() != self._pid or (self._state == _IDLE and not self._cancelled):
+            # Also in another process, which the target made with a fork of its own.
+            set_handler(SIGTERM, SIG_DFL)
+            raise_signal(SIGTERM)
+        if self._state == _ANSWERING or self._cancelled:
+            self._cancelled = True  # once it has answered
+            return
+        meant = self._slot.counts[Slot.CANCELLED]
+        if meant in (EVERY_CALL, self._table.unanswered(self._start, self._stop)):
+            raise TaskCancelled("SIGTERM")
+        # It was meant for a call that has ended since.
+
+
+class _File:
+    """A file for one large answer, made when it is needed."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.fd = -1
+
+    def open(self) -> int:
+        self.fd = self._system.make_answer_file()
+        return self.fd
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            close(self.fd)
+
+
+def _repeated(value: Any, format: str, count: int) -> memoryview:
+    return memoryview(array(format, [value]) * count)
+
+
+def _nothing() -> None:
+    pass
