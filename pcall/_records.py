@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from pcall._exception_pickling import dump_exception, load_exception, portable
 
-__all__ = ["Call", "Outcome", "show"]
+__all__ = ["Call", "Event", "Kind", "Observer", "Outcome", "show"]
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -122,3 +122,50 @@ def _load_outcome(*state: Any) -> Outcome:
     if values[4] is not None:
         values[4] = load_exception(values[4])
     return Outcome(*values)
+
+
+Kind = Literal["planned", "started", "done", "failed", "retried", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to some calls of one scope at one moment.
+
+    Attributes:
+        kind: ``"planned"``: they are part of the run, and wait; ``"started"``: they run;
+            ``"done"``, ``"failed"``: they are over; ``"retried"``: an attempt failed, and they
+            wait to be started again; ``"skipped"``: they waited, and will never start.
+        scope: the function's name, or a plan's scope names.
+        time: when, by the parent's ``time.monotonic()``, in seconds.
+        count: how many calls; trivial ones are told of in batches.
+        wall: seconds that these calls ran, summed; of calls that have ended.
+        cpu: seconds of user and system time that they took, summed.
+        max_rss: peak resident memory in bytes, the highest among them.
+        outcome: of a call that failed or is retried, which has an event of its own.
+    """
+
+    kind: Kind
+    scope: tuple[str, ...]
+    time: float
+    count: int = 1
+    wall: float = 0.0
+    cpu: float = 0.0
+    max_rss: int = 0
+    outcome: Outcome | None = None
+
+
+class Observer(Protocol):
+    """What is told of a run while it goes on, in the thread that waits for it."""
+
+    def begin(self) -> None:
+        """The run starts."""
+
+    def observe(self, events: Sequence[Event]) -> None:
+        """These events happened, in this order.
+
+        Called several times a second while the run is waited for, often with no event, so
+        that what shows a clock can go on showing it.
+        """
+
+    def end(self) -> None:
+        """The run is over, in whatever way; also when it was interrupted."""

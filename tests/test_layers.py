@@ -24,6 +24,7 @@ RANKED = [
     "_reuse",
     "_reused",
     "_supervisor",
+    "_observers",
     "_ending",
     "_equipment",
     "_outcome",
@@ -43,6 +44,20 @@ RANKED = [
     "_options",
     "_retry",
     "_seconds",
+    "progress",
+    "progress.choosing",
+    "progress.console",
+    "progress.pretty",
+    "progress.log",
+    "progress.notebook",
+    "progress.html",
+    "progress.display",
+    "progress.markup",
+    "progress.terminal",
+    "progress.plain",
+    "progress.state",
+    "progress.failures",
+    "progress.wording",
     "_records",
     "_exception_pickling",
     "_randomness",
@@ -64,9 +79,13 @@ INSIDE_FUNCTIONS = {
     ("_mapping", "ctypes"),
     ("_system", "tempfile"),
     ("_pcall", "_aio"),
+    ("progress.pretty", "rich"),
+    ("progress.notebook", "IPython"),
 }
 
 DEPENDENCIES = {"tblib"}
+# Imported inside the functions above alone.
+OPTIONAL = {"rich", "IPython"}
 
 
 def name_of(path: Path) -> str:
@@ -125,6 +144,8 @@ def faults(modules: dict[str, str]) -> list[str]:
                 if name in RANKED:
                     if RANKED.index(name) <= RANKED.index(module):
                         found.append(f"{where}, which is not below it")
+                elif name in OPTIONAL and inside:
+                    pass
                 elif name not in sys.stdlib_module_names | DEPENDENCIES:
                     found.append(f"{where}, which is not known")
     return found

@@ -1,0 +1,26 @@
+"""Seeing a run happen: displays of its progress, and how to write one.
+
+.. code-block:: python
+
+    from pcall import Pcall
+    from pcall.progress import ConsoleProgress, HtmlProgress
+
+    Shown = Pcall.options(progress=[ConsoleProgress(), HtmlProgress("run.html")])
+
+``progress=True`` chooses: a notebook's output, a terminal, or plain lines on stderr.
+"""
+
+from pcall._records import Event, Observer
+from pcall.progress.console import ConsoleProgress
+from pcall.progress.html import HtmlProgress
+from pcall.progress.log import LogProgress
+from pcall.progress.notebook import NotebookProgress
+
+__all__ = [
+    "ConsoleProgress",
+    "Event",
+    "HtmlProgress",
+    "LogProgress",
+    "NotebookProgress",
+    "Observer",
+]

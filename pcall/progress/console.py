@@ -1,0 +1,107 @@
+"""Progress on a terminal, redrawn as it goes; as plain lines on anything else."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+import sys
+import time
+from typing import TextIO
+
+from pcall.progress.display import Display
+from pcall.progress.plain import Style, frame, in_full, one_line, summary
+from pcall.progress.pretty import LEAST_WIDTH, rich_frame
+from pcall.progress.terminal import Terminal
+from pcall.progress.wording import clean
+
+__all__ = ["ConsoleProgress"]
+
+_WIDTH = 100  # of plain lines
+
+
+class ConsoleProgress(Display):
+    """Progress on the console.
+
+    On a terminal the figures are redrawn several times a second, below what is printed meanwhile.
+    Elsewhere (a file, a pipe, ``TERM=dumb``, and in a child) there is a line now and then, and
+    no control character. Each group of equal exceptions is printed once, with its traceback; a
+    summary comes at the end. ``NO_COLOR`` turns colours off.
+
+    Args:
+        stream: where to; default: ``sys.stderr`` as it is when the run starts.
+        interval: seconds between two plain lines; default 10. A failure does not wait for it.
+        rich: whether to draw with the package ``rich`` (extra ``[rich]``); default None: where
+            it is installed.
+
+    Raises:
+        TypeError, ValueError: the interval is not a number, or not above zero.
+        ImportError: ``rich`` was asked for, and is not installed.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, interval: float = 10.0, rich: bool | None = None
+    ) -> None:
+        super().__init__()
+        if not interval > 0:
+            raise ValueError(f"interval must be above zero seconds, not {interval!r}")
+        if rich is None:
+            rich = importlib.util.find_spec("rich") is not None
+        elif rich and importlib.util.find_spec("rich") is None:
+            raise ImportError("rich=True needs the package rich: pip install 'pcall[rich]'")
+        self._given = stream
+        self._line_interval = interval
+        self._rich = rich
+
+    def _open(self) -> None:
+        stream = sys.stderr if self._given is None else self._given
+        self._stream: TextIO | None = stream  # None in a process without one
+        self._terminal: Terminal | None = None
+        self._printed = 0  # groups
+        # What pytest, notebooks and others put in the place of stderr may lack any of these.
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        isatty = getattr(stream, "isatty", None)
+        self._interval = self._line_interval
+        live = stream is not None and isatty is not None and isatty()
+        live = live and os.environ.get("TERM", "dumb") != "dumb"
+        if stream is not None and live and multiprocessing.parent_process() is None:
+            self._terminal = Terminal(stream)
+            self._interval = 0.25 if self._rich else 0.1
+        else:
+            self._drawn = time.monotonic()
+        colour = self._terminal is not None and not os.environ.get("NO_COLOR")
+        self._style = Style(colour, encoding)
+
+    def _draw(self, now: float) -> None:
+        news = self._new_groups()
+        if self._terminal is None:
+            line = clean(one_line(self._state, now), self._style.encoding)
+            self._print("\n".join([*news, line]))
+            return
+        columns, rows = self._terminal.size()
+        # Less than the whole, since the cursor's line is above, and since a terminal that is
+        # made smaller between here and there would show the lines broken.
+        width, height = max(1, columns - 1), max(1, rows - 2)
+        draw = rich_frame if self._rich and width >= LEAST_WIDTH else frame
+        lines = draw(self._state, now, width, height, self._style)
+        self._terminal.draw(lines, above="\n".join(news))
+
+    def _close(self, now: float) -> None:
+        news = self._new_groups()
+        width = _WIDTH if self._terminal is None else max(1, self._terminal.size()[0] - 1)
+        lines = [*news, *summary(self._state, now, width, self._style)]
+        if self._terminal is not None:
+            self._terminal.close("\n".join(lines))
+        else:
+            self._print("\n".join(lines))
+
+    def _new_groups(self) -> list[str]:
+        """What came up since the last time, each in full."""
+        groups = self._state.failures.groups[self._printed :]
+        self._printed += len(groups)
+        return [clean(in_full(group), self._style.encoding) for group in groups]
+
+    def _print(self, text: str) -> None:
+        if self._stream is not None:
+            self._stream.write(text + "\n")
+            self._stream.flush()

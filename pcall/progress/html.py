@@ -1,0 +1,129 @@
+"""Progress as a page in a file: self-contained, for any browser, with no network and no server."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pcall.progress.display import Display
+from pcall.progress.markup import STYLE, FailuresMarkup, escaped, figures_markup
+from pcall.progress.plain import one_line
+from pcall.progress.wording import duration
+
+__all__ = ["HtmlProgress"]
+
+# The reader's open groups outlive a reload. It waits while text is selected, waits longer where the
+# page takes long to load, and says so when there has been no news for a while.
+_SCRIPT = """
+(function () {
+  var body = document.body.dataset, key = "pcall " + body.run, open = {};
+  try { open = JSON.parse(sessionStorage.getItem(key)) || {}; } catch (error) {}
+  document.querySelectorAll("details").forEach(function (each) {
+    if (each.id in open) each.open = open[each.id];
+    each.addEventListener("toggle", function () {
+      open[each.id] = each.open;
+      try { sessionStorage.setItem(key, JSON.stringify(open)); } catch (error) {}
+    });
+  });
+  if (!("live" in body)) return;
+  var silent = Date.now() / 1000 - Number(body.written);
+  if (silent > 15) document.getElementById("silent").hidden = false;
+  function again() {
+    if (getSelection().isCollapsed) location.reload();
+    else setTimeout(again, 500);
+  }
+  setTimeout(again, silent > 15 ? 3000 : Math.max(400, 4 * performance.now()));
+})();
+"""
+
+
+class HtmlProgress(Display):
+    """Progress as an HTML page.
+
+    The file is replaced as a whole, so whoever reads it finds a page that is complete. The page
+    refreshes itself while the run lasts. Each group of equal exceptions can be opened, and in it
+    each exception, up to 1000 in all.
+
+    Args:
+        path: of the file; its folder must be there.
+
+    Raises:
+        TypeError: the path is not one.
+        ValueError: it is empty, or names something that is not a regular file.
+    """
+
+    _interval = 0.4
+    _keep = 1000
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"path must be that of a file, not {path!r}")
+        name = os.fspath(path)
+        if not name:
+            raise ValueError("path must be that of a file, not empty")
+        # As it is now: the run may change the folder that it is in.
+        self._path = os.path.realpath(name)
+        self._check_path()
+
+    def _check_path(self) -> None:
+        # A device or a folder would be replaced by the page, or be in its way.
+        if os.path.exists(self._path) and not os.path.isfile(self._path):
+            raise ValueError(f"path must be that of a file; {self._path!r} is something else")
+
+    def _open(self) -> None:
+        self._check_path()
+        self._failures = FailuresMarkup()
+        self._run = f"{os.getpid()} {time.time()}"
+        self._write(time.monotonic())  # here, so that what is wrong with the path is told at once
+        self._drawn = time.monotonic()
+
+    def _draw(self, now: float) -> None:
+        self._write(now)
+
+    def _close(self, now: float) -> None:
+        self._write(now)
+
+    def _write(self, now: float) -> None:
+        other = f"{self._path}.{os.getpid()}-{id(self):x}.tmp"
+        try:
+            with open(other, "w", encoding="utf-8") as file:
+                file.write(self._page(now))
+            os.replace(other, self._path)
+        except BaseException:
+            try:
+                os.unlink(other)
+            except OSError:
+                pass  # it was not made, or has been moved
+            raise
+
+    def _page(self, now: float) -> str:
+        state = self._state
+        live = state.ended is None
+        total = state.total(now)
+        share = 100 * total.over // max(1, total.total)
+        failures = self._failures.make(state.failures)
+        # Scripts run by their nonce alone: nothing that came from a call can.
+        nonce = os.urandom(16).hex()
+        policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'"
+        reload = '<noscript><meta http-equiv="refresh" content="1"></noscript>' if live else ""
+        what = "running" if live else "over"
+        took = duration(state.elapsed(now))
+        return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width">{reload}
+<title>{share} % - {escaped(one_line(state, now).partition(":")[0])}</title>
+<style>body {{ margin: 24px; }} .pcall h1 {{ font-size: 18px; }} .pcall h2 {{ font-size: 15px; }}
+{STYLE}</style></head>
+<body class="pcall" data-run="{self._run}" data-written="{time.time():.1f}"{" data-live" * live}>
+<h1>{share} %, {what}</h1>
+<p class="note">since {took}; written {time.strftime("%Y-%m-%d %H:%M:%S")}
+<b id="silent" hidden>There has been no news for a while: nobody waits for the run, or it was
+killed.</b></p>
+{figures_markup(state, now)}
+<h2>{f"{state.failures.count} failed attempts" if failures else "No failures"}</h2>
+{failures}
+<script nonce="{nonce}">{_SCRIPT}</script>
+</body></html>
+"""

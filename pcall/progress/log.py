@@ -1,0 +1,53 @@
+"""Progress as records of a logger."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from pcall.progress.display import Display
+from pcall.progress.plain import Style, in_full, one_line, summary
+from pcall.progress.wording import clean
+
+__all__ = ["LogProgress"]
+
+
+class LogProgress(Display):
+    """Progress as lines through the logger ``pcall.progress``, at level INFO.
+
+    There is a line now and then, one with the traceback for each group of equal exceptions, and a
+    summary at the end. Logging is left as it was set up: where INFO is not let through there
+    is nothing to be seen.
+
+    Args:
+        interval: seconds between two lines; default 10. A failure does not wait for it.
+
+    Raises:
+        TypeError, ValueError: the interval is not a number, or not above zero.
+    """
+
+    def __init__(self, *, interval: float = 10.0) -> None:
+        super().__init__()
+        if not interval > 0:
+            raise ValueError(f"interval must be above zero seconds, not {interval!r}")
+        self._interval = interval
+
+    def _open(self) -> None:
+        self._logger = logging.getLogger("pcall.progress")
+        self._told = 0  # groups
+        self._drawn = time.monotonic()
+
+    def _draw(self, now: float) -> None:
+        self._tell_groups()
+        self._logger.info("%s", clean(one_line(self._state, now)))
+
+    def _close(self, now: float) -> None:
+        self._tell_groups()
+        for line in summary(self._state, now, 100, Style(encoding="utf-8")):
+            self._logger.info("%s", clean(line))
+
+    def _tell_groups(self) -> None:
+        groups = self._state.failures.groups
+        for group in groups[self._told :]:
+            self._logger.info("%s", clean(in_full(group)))
+        self._told = len(groups)

@@ -1,0 +1,231 @@
+"""The state of a run as lines of text, in any width; with colours where these are wanted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pcall.progress.failures import Group
+from pcall.progress.state import Figures, State
+from pcall.progress.wording import amount, clean, cut, duration, plural, rate, width_of
+
+__all__ = [
+    "Style",
+    "call_pieces",
+    "count_pieces",
+    "frame",
+    "in_full",
+    "most_frequent",
+    "name_of",
+    "one_line",
+    "sorted_scopes",
+    "summary",
+]
+
+_GREEN, _RED, _YELLOW, _CYAN, _DIM, _BOLD = "32", "31", "33", "36", "2", "1"
+
+# A piece of a line, and the colour that it has where there are any.
+Piece = tuple[str, str]
+
+
+class Style:
+    """What the reader's terminal can show.
+
+    Args:
+        colour: whether to use colours.
+        encoding: what can be written; where that has no blocks, bars are of ``#`` and ``-``.
+    """
+
+    def __init__(self, colour: bool = False, encoding: str = "ascii") -> None:
+        self.encoding = encoding
+        self.colour = colour
+        try:
+            "\u2588\u2591".encode(encoding)
+            self.blocks = True
+        except UnicodeEncodeError:
+            self.blocks = False
+        self._full, self._empty = "\u2588\u2591" if self.blocks else "#-"
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in this colour."""
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.colour and colour and text else text
+
+    def bar(self, figures: Figures, width: int) -> str:
+        """How much of a scope is over, in so many columns."""
+        parts = [
+            (figures.done, self._full, _GREEN),
+            (figures.failed, self._full, _RED),
+            (figures.skipped, self._full, _YELLOW),
+            (figures.running, self._empty, _CYAN),
+            (figures.waiting, self._empty, _DIM),
+        ]
+        total = max(1, figures.total)
+        drawn, before, bar = 0, 0, ""
+        for number, character, colour in parts:
+            before += number
+            until = before * width // total
+            bar += self.paint(character * (until - drawn), colour)
+            drawn = until
+        return bar + self.paint(self._empty * (width - drawn), _DIM)
+
+
+def name_of(scope: tuple[str, ...]) -> str:
+    """A scope's name in one line."""
+    return clean("/".join(scope)).replace("\n", " ") if scope else "all"
+
+
+def count_pieces(figures: Figures, ended: bool) -> Iterator[Piece]:
+    """How many calls are where."""
+    yield f"{figures.done} of {figures.total} done", ""
+    if figures.failed:
+        yield f"{figures.failed} failed", _RED
+    if figures.retried:
+        yield f"{figures.retried} retried", _YELLOW
+    if figures.skipped:
+        yield f"{figures.skipped} skipped", _YELLOW
+    if figures.running:
+        yield f"{figures.running} running", _CYAN
+    if figures.waiting:
+        yield f"{figures.waiting} waiting", ""
+    if figures.rate:
+        yield rate(figures.rate), ""
+    if figures.remaining is not None and not ended:
+        yield f"{duration(figures.remaining)} left", _BOLD
+
+
+def call_pieces(figures: Figures) -> Iterator[Piece]:
+    """What the calls took."""
+    yield f"elapsed {duration(figures.elapsed)}", ""
+    if figures.attempts:
+        for name, seconds in (("wall", figures.wall), ("cpu", figures.cpu)):
+            each = duration(seconds / figures.attempts)
+            yield f"{name} {duration(seconds)} ({each} a call)", _DIM
+    if figures.max_rss:
+        yield f"peak {amount(figures.max_rss)}", _DIM
+
+
+def most_frequent(groups: Iterable[Group], most: int) -> list[Group]:
+    """Those groups that have the most failures."""
+    return sorted(groups, key=lambda group: -group.count)[:most]
+
+
+def sorted_scopes(state: State, now: float) -> list[Figures]:
+    """The figures of all scopes, those first of which something runs, last those that are over."""
+
+    def place(figures: Figures) -> int:
+        return 0 if figures.running else 1 if figures.waiting else 2
+
+    return sorted(state.scopes(now), key=place)
+
+
+def frame(state: State, now: float, width: int, height: int, style: Style) -> list[str]:
+    """The lines that a terminal of this size shows while the run goes on."""
+    scopes = sorted_scopes(state, now)
+    groups = most_frequent(state.failures.groups, min(3, height // 4))
+    room = max(1, height - len(groups))
+    lines: list[str] = []
+    if len(scopes) != 1:
+        lines += _block(state.total(now), width, style, ended=False)
+    blocks = [line for each in scopes for line in _block(each, width, style, ended=False)]
+    if len(lines) + len(blocks) <= room:
+        lines += blocks
+    else:
+        lines = lines if len(lines) + min(len(scopes), 3) <= room else []
+        compact = [_one_scope(each, width, style) for each in scopes]
+        if len(lines) + len(compact) > room:
+            left = len(compact) - (room - len(lines) - 1)
+            compact = compact[:-left] if left < len(compact) else []
+            compact.append(cut(f"and {plural(left, 'more scope')}", width))
+        lines += compact
+    return (lines + [_group(group, width, style) for group in groups])[:height]
+
+
+def _block(figures: Figures, width: int, style: Style, ended: bool) -> list[str]:
+    return [
+        _with_bar(figures, width, style),
+        *_flow(count_pieces(figures, ended), width, style),
+        *_flow(call_pieces(figures), width, style),
+    ]
+
+
+def _with_bar(figures: Figures, width: int, style: Style) -> str:
+    share = f" {100 * figures.over // max(1, figures.total):3} %"
+    room = width - len(share)
+    if room < 12:
+        return cut(name_of(figures.scope), width)
+    name = cut(clean(name_of(figures.scope), style.encoding), room // 2)
+    bar = style.bar(figures, min(60, room - width_of(name) - 1))
+    return f"{style.paint(name, _BOLD)} {bar}{share}"
+
+
+def _one_scope(figures: Figures, width: int, style: Style) -> str:
+    numbers = f" {figures.over}/{figures.total}"
+    failed = f", {figures.failed} failed" if figures.failed else ""
+    name = clean(name_of(figures.scope), style.encoding)
+    room = width - len(numbers) - len(failed)
+    if room < 4:
+        return cut(name + numbers + failed, width)
+    return cut(name, room) + numbers + style.paint(failed, _RED)
+
+
+def _group(group: Group, width: int, style: Style) -> str:
+    text = clean(f"{group.count} x {group.title}", style.encoding).replace("\n", " ")
+    return style.paint(cut(text, width), _RED)
+
+
+def _flow(pieces: Iterable[Piece], width: int, style: Style) -> list[str]:
+    """The pieces with commas between, on as many lines as they take."""
+    lines: list[str] = []
+    line, taken = "", 0
+    for text, colour in pieces:
+        text = cut(clean(text, style.encoding), width)
+        if taken and taken + 2 + width_of(text) <= width:
+            line, taken = f"{line}, ", taken + 2
+        elif taken:
+            lines.append(line)
+            line, taken = "", 0
+        line, taken = line + style.paint(text, colour), taken + width_of(text)
+    return [*lines, line] if taken else lines
+
+
+def one_line(state: State, now: float) -> str:
+    """The state of the whole run in one line."""
+    return ", ".join(text for text, _ in _whole(state, now))
+
+
+def _whole(state: State, now: float) -> list[Piece]:
+    figures = state.total(now)
+    if state.scope_count == 1:
+        (figures,) = state.scopes(now)
+    pieces = _named(figures, count_pieces(figures, state.ended is not None))
+    return [*pieces, (f"after {duration(state.elapsed(now))}", "")]
+
+
+def _named(figures: Figures, pieces: Iterable[Piece]) -> list[Piece]:
+    """The pieces, the scope's name before the first."""
+    (text, colour), *others = pieces
+    return [(f"{name_of(figures.scope)}: {text}", colour), *others]
+
+
+def summary(state: State, now: float, width: int, style: Style) -> list[str]:
+    """How the run ended: the figures of each scope, and each group of failures in a line."""
+    lines = _flow(_whole(state, now), width, style)
+    scopes = state.scopes(now)
+    for figures in scopes:
+        pieces = list(call_pieces(figures))
+        if len(scopes) > 1:
+            pieces = _named(figures, [*count_pieces(figures, ended=True), *pieces])
+        lines += _flow(pieces, width, style)
+    lines += [_group(group, width, style) for group in most_frequent(state.failures.groups, 100)]
+    if state.failures.ungrouped:
+        text = plural(state.failures.ungrouped, "more failure") + " of other kinds"
+        lines.append(style.paint(cut(text, width), _RED))
+    return lines
+
+
+def in_full(group: Group) -> str:
+    """The first failure of a group, with its traceback."""
+    first = group.kept[0]
+    process = f", process {first.pid}" if first.pid else ""
+    again = ", to be started again" if first.retried else ""
+    head = f"call {first.index}, {first.call}, failed (attempt {first.attempt}{process}{again})"
+    return f"{head}\n{first.traceback}"

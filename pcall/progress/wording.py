@@ -1,0 +1,85 @@
+"""Figures as people read them, and texts made fit for a terminal. Pure functions."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["amount", "clean", "cut", "duration", "plural", "rate", "width_of"]
+
+
+def duration(seconds: float) -> str:
+    """Seconds with the unit that fits: ``"2.1 ms"``, ``"0.50 s"``, ``"3 min 05 s"``."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.2g} ms" if seconds >= 0.0001 else "0 ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"
+
+
+def amount(size: float) -> str:
+    """Bytes with the unit that fits, 1 MB being a million."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def rate(per_second: float) -> str:
+    """Calls in a second, or in a minute or an hour where that would be less than one."""
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        if per_second * seconds >= 0.95 or unit == "h":
+            number = per_second * seconds
+            return f"{number:,.0f}/{unit}" if number >= 99.5 else f"{number:.2g}/{unit}"
+    raise AssertionError
+
+
+def plural(count: int, noun: str) -> str:
+    """The count with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+# What a terminal would obey rather than show: control characters but the end of a line and
+# the tabulator, characters that turn the direction of writing, and halves of pairs.
+_OBEYED = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def clean(text: str, encoding: str = "utf-8") -> str:
+    """The text with an escape for whatever a terminal would obey or can't show."""
+    text = text.replace("\r\n", "\n").expandtabs(8)
+    text = _OBEYED.sub(lambda match: ascii(match[0])[1:-1], text)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _columns(character: str) -> int:
+    if character < "\u0300":
+        return 1
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def width_of(text: str) -> int:
+    """Columns that a terminal takes for it."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def cut(text: str, width: int) -> str:
+    """The text in so many columns: cut, with ``..`` where it was."""
+    if width_of(text) <= width:
+        return text
+    end, taken = 0, 2
+    while end < len(text) and taken + _columns(text[end]) <= width:
+        taken += _columns(text[end])
+        end += 1
+    return (text[:end] + "..")[: max(width, 0)]
