@@ -1,4 +1,4 @@
-"""From the run to its observers: gathers events and passes them on, a few times a second.
+"""From the run to its observers: which there are, and events passed on a few times a second.
 
 An observer is code that has nothing to do with the calls. One that fails is reported once, by the
 logger ``pcall``, and told no more; the run goes on as if it had never been there.
@@ -8,18 +8,82 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from pcall._records import Event, Observer
 
-__all__ = ["Observers"]
+__all__ = ["Choice", "Observers", "check_progress", "observers_of"]
 
 _log = logging.getLogger("pcall")
 
 # Seconds between two times that observers are told something.
 _INTERVAL = 0.1
+
+# The option ``progress``, checked: whether to choose, or what was chosen; None: as the
+# environment says.
+Choice = bool | tuple[Observer, ...] | None
+
+_EXPECTED = (
+    "True, False, None, an observer (ConsoleProgress(), HtmlProgress(path), NotebookProgress(), "
+    "LogProgress() of pcall.progress, or an object with the methods begin, observe and end), or "
+    "several of those"
+)
+
+
+def check_progress(value: Any) -> Choice:
+    """The value of the option ``progress``: a flag, None, or the observers as a tuple.
+
+    Raises:
+        TypeError: it is none of these; the text names what was expected.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if _is_observer(value):
+        return (value,)
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping | type):
+        raise TypeError(f"progress must be {_EXPECTED}; not {_shown(value)}")
+    observers = tuple(value)
+    for position, observer in enumerate(observers):
+        if not _is_observer(observer):
+            raise TypeError(f"progress must be {_EXPECTED}; item {position} is {_shown(observer)}")
+    return observers
+
+
+def _is_observer(value: Any) -> bool:
+    methods = (getattr(value, name, None) for name in ("begin", "observe", "end"))
+    return not isinstance(value, type) and all(map(callable, methods))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__} (it takes an instance, {value.__name__}(...))"
+    return f"{value!r}" if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
+def observers_of(choice: Choice) -> Observers:
+    """The observers of a run that is being built.
+
+    Args:
+        choice: of :func:`check_progress`. None: what the environment variable
+            ``PCALL_PROGRESS`` says, save in a child, whose calls are part of its parent's.
+
+    Raises:
+        ValueError: the environment variable says something else than it can.
+    """
+    names = ""
+    if choice is None and multiprocessing.parent_process() is None:
+        names = os.environ.get("PCALL_PROGRESS", "")
+    if not names and choice is not True:
+        return Observers(choice or ())
+    # For runs that are shown alone: its modules are a tenth of what importing pcall takes.
+    from pcall.progress.choosing import automatic, named
+
+    return Observers((automatic(),) if choice is True else named(names))
 
 
 class Observers:

@@ -59,7 +59,8 @@ class Group:
 
     Attributes:
         number: its place in the order in which the groups came up, from 0.
-        scope: of the calls.
+        scope: of the first.
+        elsewhere: whether calls of other scopes failed so, too.
         type_name: of the exceptions.
         failed: how many calls failed so for good.
         retried: how many attempts did, and were retried.
@@ -71,6 +72,7 @@ class Group:
     number: int
     scope: tuple[str, ...]
     type_name: str
+    elsewhere: bool = False
     failed: int = 0
     retried: int = 0
     texts: dict[str, int] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Failures:
         if outcome is None or outcome.error is None:
             return
         error = outcome.error
-        identity = event.scope, _identity(error)
+        identity = _identity(error)
         group = self._by_identity.get(identity)
         if group is None:
             if len(self.groups) >= _GROUPS:
@@ -129,6 +131,7 @@ class Failures:
             group = Group(len(self.groups), event.scope, _name(error))
             self._by_identity[identity] = group
             self.groups.append(group)
+        group.elsewhere |= event.scope != group.scope
         if event.kind == "retried":
             group.retried += 1
         else:

@@ -107,8 +107,7 @@ class HtmlProgress(Display):
         nonce = os.urandom(16).hex()
         policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'"
         reload = '<noscript><meta http-equiv="refresh" content="1"></noscript>' if live else ""
-        what = "running" if live else "over"
-        took = duration(state.elapsed(now))
+        what = f"{'running for' if live else 'over after'} {duration(state.elapsed(now))}"
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -118,7 +117,7 @@ class HtmlProgress(Display):
 {STYLE}</style></head>
 <body class="pcall" data-run="{self._run}" data-written="{time.time():.1f}"{" data-live" * live}>
 <h1>{share} %, {what}</h1>
-<p class="note">since {took}; written {time.strftime("%Y-%m-%d %H:%M:%S")}
+<p class="note">written {time.strftime("%Y-%m-%d %H:%M:%S")}
 <b id="silent" hidden>There has been no news for a while: nobody waits for the run, or it was
 killed.</b></p>
 {figures_markup(state, now)}

@@ -87,7 +87,7 @@ def _row(figures: Figures, ended: bool) -> str:
         ),
         rate(figures.rate) if figures.rate else "",
         "" if ended or figures.remaining is None else duration(figures.remaining),
-        duration(figures.elapsed),
+        duration(figures.elapsed) if figures.running or figures.attempts else "",
         _summed(figures.wall, figures.attempts),
         _summed(figures.cpu, figures.attempts),
         amount(figures.max_rss) if figures.max_rss else "",
@@ -148,10 +148,11 @@ class FailuresMarkup:
                 lines.append(f"{group.other_texts} x other texts")
             texts = f"<pre>{escaped(chr(10).join(lines))}</pre>"
         left = group.count - len(made)
+        place = name_of(group.scope) + (" and elsewhere" if group.elsewhere else "")
         note = f'<p class="note">and {left} more, which were only counted</p>' if left else ""
         return (
             f'<details class="group" id="g{group.number}"><summary><b>{group.count} x</b> '
-            f"{escaped(group.title)} <span class=note>in {escaped(name_of(group.scope))}: "
+            f"{escaped(group.title)} <span class=note>in {escaped(place)}: "
             f"{', '.join(counts)}</span></summary>\n{texts}"
             f"<pre>{escaped(group.kept[0].traceback)}</pre>\n{''.join(made)}{note}</details>"
         )

@@ -23,6 +23,10 @@ __all__ = [
 
 _GREEN, _RED, _YELLOW, _CYAN, _DIM, _BOLD = "32", "31", "33", "36", "2", "1"
 
+# In a summary.
+_SCOPES = 50
+_GROUPS = 20
+
 # A piece of a line, and the colour that it has where there are any.
 Piece = tuple[str, str]
 
@@ -88,13 +92,14 @@ def count_pieces(figures: Figures, ended: bool) -> Iterator[Piece]:
         yield f"{figures.waiting} waiting", ""
     if figures.rate:
         yield rate(figures.rate), ""
-    if figures.remaining is not None and not ended:
+    if figures.remaining and not ended:
         yield f"{duration(figures.remaining)} left", _BOLD
 
 
 def call_pieces(figures: Figures) -> Iterator[Piece]:
     """What the calls took."""
-    yield f"elapsed {duration(figures.elapsed)}", ""
+    if figures.running or figures.attempts:
+        yield f"elapsed {duration(figures.elapsed)}", ""
     if figures.attempts:
         for name, seconds in (("wall", figures.wall), ("cpu", figures.cpu)):
             each = duration(seconds / figures.attempts)
@@ -210,15 +215,20 @@ def summary(state: State, now: float, width: int, style: Style) -> list[str]:
     """How the run ended: the figures of each scope, and each group of failures in a line."""
     lines = _flow(_whole(state, now), width, style)
     scopes = state.scopes(now)
-    for figures in scopes:
+    for figures in scopes[:_SCOPES]:
         pieces = list(call_pieces(figures))
         if len(scopes) > 1:
             pieces = _named(figures, [*count_pieces(figures, ended=True), *pieces])
         lines += _flow(pieces, width, style)
-    lines += [_group(group, width, style) for group in most_frequent(state.failures.groups, 100)]
-    if state.failures.ungrouped:
-        text = plural(state.failures.ungrouped, "more failure") + " of other kinds"
-        lines.append(style.paint(cut(text, width), _RED))
+    if len(scopes) > _SCOPES:
+        lines.append(cut(f"and {plural(len(scopes) - _SCOPES, 'more scope')}", width))
+    failures = state.failures
+    groups = most_frequent(failures.groups, _GROUPS)
+    lines += [_group(group, width, style) for group in groups]
+    left = failures.count - sum(group.count for group in groups)
+    if left:
+        text = cut(f"{plural(left, 'more failure')} of other kinds", width)
+        lines.append(style.paint(text, _RED))
     return lines
 
 

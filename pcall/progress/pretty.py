@@ -56,7 +56,7 @@ def rich_frame(state: State, now: float, width: int, height: int, style: Style) 
         markup=False,
     )
     console.print(Group(*parts), no_wrap=True, crop=True)
-    return file.getvalue().rstrip("\n").split("\n")[:height]
+    return [line.rstrip() for line in file.getvalue().rstrip("\n").split("\n")][:height]
 
 
 def _table(scopes: list[Figures], width: int, style: Style) -> Table:
@@ -89,11 +89,11 @@ def _columns(scopes: list[Figures], width: int) -> list[tuple[str, list[str]]]:
         ("done", [f"{each.done}/{each.total}" for each in scopes]),
         ("failed", [str(each.failed or "") for each in scopes]),
         ("running", [str(each.running or "") for each in scopes]),
-        ("left", ["" if each.remaining is None else duration(each.remaining) for each in scopes]),
+        ("left", [duration(each.remaining) if each.remaining else "" for each in scopes]),
         ("rate", [rate(each.rate) if each.rate else "" for each in scopes]),
         ("retried", [str(each.retried or "") for each in scopes]),
         ("skipped", [str(each.skipped or "") for each in scopes]),
-        ("elapsed", [duration(each.elapsed) for each in scopes]),
+        ("elapsed", [duration(each.elapsed) if each.elapsed else "" for each in scopes]),
         ("wall/call", [_per_call(each, each.wall) for each in scopes]),
         ("cpu/call", [_per_call(each, each.cpu) for each in scopes]),
         ("peak", [amount(each.max_rss) if each.max_rss else "" for each in scopes]),

@@ -12,6 +12,8 @@ def duration(seconds: float) -> str:
     """Seconds with the unit that fits: ``"2.1 ms"``, ``"0.50 s"``, ``"3 min 05 s"``."""
     if seconds < 0.1:
         return f"{seconds * 1000:.2g} ms" if seconds >= 0.0001 else "0 ms"
+    if seconds < 0.995:
+        return f"{seconds:.2f} s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
