@@ -127,22 +127,34 @@ class Observers:
 
     def end(self) -> None:
         """The run is over. Harmless when called again, and before :meth:`begin`."""
-        if self._begun:
-            self._pass_on()
-        self._due = math.inf
+        try:
+            if self._begun:
+                self._pass_on()
+        finally:
+            self._due = math.inf
+            self._tell_the_end()
+
+    def _tell_the_end(self) -> None:
         while self._begun:
             observer = self._begun.pop(0)
-            # One that failed is told the end, too: it may have a terminal to tidy up.
-            quiet = observer not in self._observers
-            self._tell(observer, observer.end, quiet=quiet)
+            # One that failed is told, too: it may have a terminal to tidy up.
+            quiet = not self._listens(observer)
+            try:
+                self._tell(observer, observer.end, quiet=quiet)
+            except BaseException:
+                self._tell_the_end()  # what interrupts one keeps it from no other
+                raise
 
     def _pass_on(self) -> None:
         # Taken before anything is told: an interrupted observer is not told them again.
         events, self._events = self._events, []
-        for observer in list(self._observers):
+        for observer in filter(self._listens, list(self._begun)):
             self._tell(observer, partial(observer.observe, events))
         # From now, and not from when it was due: a slow observer must not get all the time.
         self._due = time.monotonic() + _INTERVAL
+
+    def _listens(self, observer: Observer) -> bool:
+        return any(each is observer for each in self._observers)  # whatever it is equal to
 
     def _tell(self, observer: Observer, what: Callable[[], None], quiet: bool = False) -> None:
         try:

@@ -1,8 +1,14 @@
-"""Which displays a run has that was not given any: by the environment, and by where it runs."""
+"""Which displays a run has that was not given any: by the environment, and by where it runs.
+
+There is one of each in a process. So runs that overlap are shown together, and what a child runs
+while its parent's runs are shown is left out: it would be drawn across them.
+"""
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import os
 import sys
 
 from pcall._records import Observer
@@ -18,8 +24,14 @@ def automatic() -> Observer:
     """What ``progress=True`` stands for: a notebook's output, a terminal, or plain lines."""
     # A child of a notebook's process has no cell to show anything in.
     if multiprocessing.parent_process() is None and _in_notebook():
-        return NotebookProgress()
-    return ConsoleProgress()
+        return _notebook()
+    return _console()
+
+
+_console = functools.cache(ConsoleProgress)
+_notebook = functools.cache(NotebookProgress)
+_log = functools.cache(LogProgress)
+_page = functools.cache(HtmlProgress)
 
 
 def named(names: str) -> tuple[Observer, ...]:
@@ -33,15 +45,15 @@ def named(names: str) -> tuple[Observer, ...]:
 
 
 def _named(word: str) -> Observer:
-    kind, colon, path = word.partition(":")
+    kind, _, path = word.partition(":")
     if kind == "html" and path:
-        return HtmlProgress(path)
+        return _page(os.path.realpath(path))
     if word == "1":
         return automatic()
     if word == "console":
-        return ConsoleProgress()
+        return _console()
     if word == "log":
-        return LogProgress()
+        return _log()
     raise ValueError(
         "the environment variable PCALL_PROGRESS takes 1, console, log and html:PATH, several "
         f"separated by commas, or 0 for none; not {word!r}"

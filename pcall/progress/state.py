@@ -88,6 +88,7 @@ class _Tally:
         "span",
         "updated",
         "wall",
+        "weight",
     )
 
     def __init__(self, scope: tuple[str, ...]) -> None:
@@ -98,18 +99,21 @@ class _Tally:
         self.max_rss = 0
         self.seen = 0.0  # the integral up to which `elapsed` has its part
         self.first_start: float | None = None
-        # Both fade with time: the seconds since the first start, and the ends since then.
+        # Both fade with time: the seconds since the first start, and the ends since then. An end
+        # stands for the time since the one before, and weighs what that does on average.
         self.span = self.ends = 0.0
         self.updated = 0.0
+        self.weight = 1.0
 
-    def faded(self, now: float) -> tuple[float, float]:
-        """``span`` and ``ends`` as they are at this time."""
+    def faded(self, now: float) -> tuple[float, float, float]:
+        """``span``, ``ends`` and ``weight`` as they are at this time."""
         passed = now - self.updated
         if self.first_start is None or passed <= 0:
-            return self.span, self.ends
+            return self.span, self.ends, self.weight
         memory = _MEMORY + _MEMORY_GROWS * (now - self.first_start)
         left = math.exp(-passed / memory)
-        return self.span * left + memory * (1 - left), self.ends * left
+        gained = memory * (1 - left)
+        return self.span * left + gained, self.ends * left, gained / passed
 
     def count(self, event: Event, now: float) -> None:
         """Take in one event, at this time."""
@@ -135,9 +139,9 @@ class _Tally:
                 self.done += number
             else:
                 self.failed += number
-            self.span, self.ends = self.faded(now)
+            self.span, self.ends, self.weight = self.faded(now)
             self.updated = now
-            self.ends += number
+            self.ends += number * self.weight
 
 
 class State:
@@ -212,7 +216,7 @@ class State:
         total = max(tally.planned, over + tally.running)
         rate = remaining = None
         if tally.first_start is not None:
-            span, ends = tally.faded(now)
+            span, ends, _ = tally.faded(now)
             if self.ended is not None:
                 span, ends = self.ended - tally.first_start, float(tally.done + tally.failed)
             rate = ends / span if span > 0 else None
