@@ -125,6 +125,8 @@ def sorted_scopes(state: State, now: float) -> list[Figures]:
 def frame(state: State, now: float, width: int, height: int, style: Style) -> list[str]:
     """The lines that a terminal of this size shows while the run goes on."""
     scopes = sorted_scopes(state, now)
+    if not scopes:
+        return [cut("no call yet", width)]
     groups = most_frequent(state.failures.groups, min(3, height // 4))
     room = max(1, height - len(groups))
     lines: list[str] = []
@@ -193,7 +195,7 @@ def _flow(pieces: Iterable[Piece], width: int, style: Style) -> list[str]:
 
 
 def one_line(state: State, now: float) -> str:
-    """The state of the whole run in one line."""
+    """The state of the whole run in one line of any length."""
     return ", ".join(text for text, _ in _whole(state, now))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 __all__ = ["amount", "clean", "cut", "duration", "plural", "rate", "width_of"]
@@ -49,24 +48,28 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-# What a terminal would obey rather than show: control characters but the end of a line and
-# the tabulator, characters that turn the direction of writing, and halves of pairs.
-_OBEYED = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
 def clean(text: str, encoding: str = "utf-8") -> str:
-    """The text with an escape for whatever a terminal would obey or can't show."""
+    """The text with an escape for whatever a terminal would obey or can't show.
+
+    That is control characters but the end of a line, such as turn the direction of writing, and
+    such as are none. What is left is as wide as :func:`width_of` says.
+    """
     text = text.replace("\r\n", "\n").expandtabs(8)
-    text = _OBEYED.sub(lambda match: ascii(match[0])[1:-1], text)
+    if not text.isprintable():
+        text = "".join(map(_printable, text))
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _printable(character: str) -> str:
+    if character == "\n" or character.isprintable():
+        return character
+    return " " if unicodedata.category(character) == "Zs" else ascii(character)[1:-1]
 
 
 def _columns(character: str) -> int:
     if character < "\u0300":
         return 1
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
