@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from pcall._observers import Observers
 from pcall._records import Call, Event, Observer, Outcome
@@ -61,9 +62,17 @@ def show(observer: Observer, events: Iterable[Event]) -> None:
 
 
 def live_run(
-    observer: Observer, seconds: float, total: int = 1000, fail_every: int = 6, workers: int = 32
+    observer: Observer,
+    seconds: float,
+    total: int = 1000,
+    fail_every: int = 6,
+    workers: int = 32,
+    hold: str | None = None,
 ) -> None:
-    """A run that takes this long, with calls that fail evenly over the time."""
+    """A run that takes this long, with calls that fail evenly over the time.
+
+    When half of the calls are over it waits until the file ``hold`` is there.
+    """
     observers = Observers([observer])
     observers.begin()
     observers.add(Event("planned", PROBE, time.monotonic(), total))
@@ -72,7 +81,13 @@ def live_run(
     try:
         while over < total:
             time.sleep(0.02)
+            if hold and over >= total // 2:
+                while not Path(hold).exists():
+                    observers.turn()
+                    time.sleep(0.02)
+                hold, begun = None, time.monotonic() - seconds / 2
             due = min(total, int(total * (time.monotonic() - begun) / seconds))
+            due = min(due, total // 2) if hold else due
             for number in range(over, due):
                 now = time.monotonic()
                 if fail_every and number % fail_every == 0:

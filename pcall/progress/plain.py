@@ -23,9 +23,10 @@ __all__ = [
 
 _GREEN, _RED, _YELLOW, _CYAN, _DIM, _BOLD = "32", "31", "33", "36", "2", "1"
 
-# In a summary.
+# In a summary. A terminal that is yet narrower breaks its lines.
 _SCOPES = 50
 _GROUPS = 20
+_LEAST_WIDTH = 40
 
 # A piece of a line, and the colour that it has where there are any.
 Piece = tuple[str, str]
@@ -215,6 +216,7 @@ def _named(figures: Figures, pieces: Iterable[Piece]) -> list[Piece]:
 
 def summary(state: State, now: float, width: int, style: Style) -> list[str]:
     """How the run ended: the figures of each scope, and each group of failures in a line."""
+    width = max(width, _LEAST_WIDTH)
     lines = _flow(_whole(state, now), width, style)
     scopes = state.scopes(now)
     for figures in scopes[:_SCOPES]:
