@@ -8,7 +8,7 @@ import time
 from pcall.progress.display import Display
 from pcall.progress.markup import STYLE, FailuresMarkup, escaped, figures_markup
 from pcall.progress.plain import one_line
-from pcall.progress.wording import duration
+from pcall.progress.wording import duration, plural
 
 __all__ = ["HtmlProgress"]
 
@@ -121,7 +121,7 @@ class HtmlProgress(Display):
 <b id="silent" hidden>There has been no news for a while: nobody waits for the run, or it was
 killed.</b></p>
 {figures_markup(state, now)}
-<h2>{f"{state.failures.count} failed attempts" if failures else "No failures"}</h2>
+<h2>{plural(state.failures.count, "failed attempt") if failures else "No failures"}</h2>
 {failures}
 <script nonce="{nonce}">{_SCRIPT}</script>
 </body></html>

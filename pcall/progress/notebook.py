@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pcall.progress.display import Display
 from pcall.progress.markup import STYLE, FailuresMarkup, figures_markup
 from pcall.progress.plain import one_line
-from pcall.progress.wording import clean, duration
+from pcall.progress.wording import clean, duration, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,10 @@ class NotebookProgress(Display):
             raise ImportError("NotebookProgress needs IPython: pip install 'pcall[notebook]'")
 
     def _open(self) -> None:
+        from IPython import get_ipython
+
+        if get_ipython() is None:
+            raise RuntimeError("NotebookProgress needs a notebook, and this process is not in one")
         self._markup = FailuresMarkup()
         self._figures: Callable[[dict[str, str]], None] | None = None
         self._groups: Callable[[dict[str, str]], None] | None = None
@@ -50,7 +54,7 @@ class NotebookProgress(Display):
         failures = state.failures
         if failures.count > self._shown:
             self._shown = failures.count
-            text = f"{failures.count} failed attempts"
+            text = plural(failures.count, "failed attempt")
             html = f"<b>{text}</b>{self._markup.make(failures)}"
             self._groups = _show(self._groups, html, text)
 
