@@ -178,7 +178,8 @@ def _shorten(text: str, most: int) -> str:
 
 
 def _name(error: BaseException) -> str:
-    return error.type_name if isinstance(error, RemoteError) else type_name(type(error))
+    name = error.type_name if isinstance(error, RemoteError) else type_name(type(error))
+    return name.removeprefix("__main__.")  # as in a traceback
 
 
 def _identity(error: BaseException) -> tuple[Any, ...]:

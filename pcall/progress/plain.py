@@ -12,6 +12,7 @@ __all__ = [
     "Style",
     "call_pieces",
     "count_pieces",
+    "flow",
     "frame",
     "in_full",
     "most_frequent",
@@ -150,8 +151,8 @@ def frame(state: State, now: float, width: int, height: int, style: Style) -> li
 def _block(figures: Figures, width: int, style: Style, ended: bool) -> list[str]:
     return [
         _with_bar(figures, width, style),
-        *_flow(count_pieces(figures, ended), width, style),
-        *_flow(call_pieces(figures), width, style),
+        *flow(count_pieces(figures, ended), width, style),
+        *flow(call_pieces(figures), width, style),
     ]
 
 
@@ -180,7 +181,7 @@ def _group(group: Group, width: int, style: Style) -> str:
     return style.paint(cut(text, width), _RED)
 
 
-def _flow(pieces: Iterable[Piece], width: int, style: Style) -> list[str]:
+def flow(pieces: Iterable[Piece], width: int, style: Style) -> list[str]:
     """The pieces with commas between, on as many lines as they take."""
     lines: list[str] = []
     line, taken = "", 0
@@ -217,13 +218,13 @@ def _named(figures: Figures, pieces: Iterable[Piece]) -> list[Piece]:
 def summary(state: State, now: float, width: int, style: Style) -> list[str]:
     """How the run ended: the figures of each scope, and each group of failures in a line."""
     width = max(width, _LEAST_WIDTH)
-    lines = _flow(_whole(state, now), width, style)
+    lines = flow(_whole(state, now), width, style)
     scopes = state.scopes(now)
     for figures in scopes[:_SCOPES]:
         pieces = list(call_pieces(figures))
         if len(scopes) > 1:
             pieces = _named(figures, [*count_pieces(figures, ended=True), *pieces])
-        lines += _flow(pieces, width, style)
+        lines += flow(pieces, width, style)
     if len(scopes) > _SCOPES:
         lines.append(cut(f"and {plural(len(scopes) - _SCOPES, 'more scope')}", width))
     failures = state.failures

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from pcall.progress.plain import Style, most_frequent, name_of, sorted_scopes
+from pcall.progress.plain import Style, call_pieces, flow, most_frequent, name_of, sorted_scopes
 from pcall.progress.state import Figures, State
 from pcall.progress.wording import amount, clean, duration, rate
 
@@ -32,8 +32,11 @@ def rich_frame(state: State, now: float, width: int, height: int, style: Style) 
     scopes = sorted_scopes(state, now)
     if len(scopes) != 1:
         scopes.insert(0, state.total(now))
-    room = max(1, height - len(groups) - 2)
+    # What does not fit into a table with many columns has lines of its own.
+    lines = flow(call_pieces(scopes[0]), width, style) if len(scopes) == 1 else []
+    room = max(1, height - len(groups) - len(lines) - 2)
     parts: list[Table | Text] = [_table(scopes[:room], width, style)]
+    parts += [Text.from_ansi(line) for line in lines]
     if len(scopes) > room:
         parts.append(Text(f"and {len(scopes) - room} more", "dim"))
     for group in groups:
@@ -98,6 +101,8 @@ def _columns(scopes: list[Figures], width: int) -> list[tuple[str, list[str]]]:
         ("cpu/call", [_per_call(each, each.cpu) for each in scopes]),
         ("peak", [amount(each.max_rss) if each.max_rss else "" for each in scopes]),
     ]
+    if len(scopes) == 1:
+        columns = columns[:-4]
     # A column in which there is nothing is not worth its place, but for the first two.
     columns = [c for c in columns if any(c[1]) or c[0] in ("done", "failed")]
     left = width - max(8, width // 4) - 12

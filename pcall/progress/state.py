@@ -20,6 +20,8 @@ __all__ = ["Figures", "State"]
 # It grows by a share of the time that has passed, so that long calls don't make it jump.
 _MEMORY = 10.0
 _MEMORY_GROWS = 0.25
+# Seconds from the first start in which a rate would say nothing.
+_SETTLING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Figures:
         cpu: seconds of user and system time that they took, summed.
         max_rss: peak resident memory in bytes, the highest among them.
         rate: calls that end in a second, lately; over all once the run has ended. None
-            before the first has started.
+            before, and right after, the first has started.
         remaining: seconds until all have ended at that rate; None when that can't be told.
     """
 
@@ -219,6 +221,8 @@ class State:
             span, ends, _ = tally.faded(now)
             if self.ended is not None:
                 span, ends = self.ended - tally.first_start, float(tally.done + tally.failed)
+            elif now - tally.first_start < _SETTLING:
+                span = 0.0
             rate = ends / span if span > 0 else None
         if over == total:
             remaining = 0.0
