@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ import time
 import pytest
 from progress_runs import PROBE
 
-from pcall import pcall
+from pcall import pcall, progress
 from pcall._observers import Observers, check_progress, observers_of
 from pcall._records import Event
 from pcall.progress import (
@@ -189,6 +191,18 @@ def test_without_observers_there_is_nothing_to_do():
     assert observers.pause() == float("inf")
     assert observers._events == []
     observers.end()
+
+
+def test_every_public_name_is_documented():
+    """What ``pcall.progress`` offers is named in order, and each name and member has a docstring."""
+    assert progress.__all__ == sorted(progress.__all__)
+    for name in progress.__all__:
+        thing = getattr(progress, name)
+        assert re.match(r"[A-Z`].*[.:]$", inspect.getdoc(thing).splitlines()[0]), name
+        members = [member for member in vars(thing) if not member.startswith("_")]
+        fields = getattr(thing, "__dataclass_fields__", {})
+        assert all(field in thing.__doc__ for field in fields)
+        assert all(getattr(thing, m).__doc__ for m in members if m not in fields), name
 
 
 # ------------------------------------------------------------------ which there are
