@@ -194,7 +194,7 @@ def test_without_observers_there_is_nothing_to_do():
 
 
 def test_every_public_name_is_documented():
-    """What ``pcall.progress`` offers is named in order, and each name and member has a docstring."""
+    """What ``pcall.progress`` offers is named in order, each with docstrings throughout."""
     assert progress.__all__ == sorted(progress.__all__)
     for name in progress.__all__:
         thing = getattr(progress, name)
