@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import groupby, repeat
 from typing import Any
 
-from pcall._records import Call, show
+from pcall._records import Call, name_of, show
 
 __all__ = ["Calls"]
 
@@ -59,6 +59,21 @@ class Calls(Sequence[Call]):
             raise IndexError(index)
         ((target, args, kwargs),) = self.parts(index, index + 1)
         return Call(index, target, args, dict(kwargs))
+
+    def scope(self, index: int) -> tuple[str, ...]:
+        """What a call is counted under: the function's name."""
+        target = self._target if self._targets is None else self._targets[index]
+        return (name_of(target),)
+
+    def scopes(self, start: int, stop: int) -> Iterator[tuple[tuple[str, ...], int, int]]:
+        """These calls in runs of one scope each: the scope, the first, the one behind the last."""
+        if self._targets is None:
+            if start < stop:
+                yield self.scope(start), start, stop
+            return
+        for scope, indices in groupby(range(start, stop), self.scope):
+            places = list(indices)
+            yield scope, places[0], places[-1] + 1
 
     def decorate(self, decorator: Callable[[Any], Any]) -> None:
         """Put this around each target.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from pcall._observers import Observers, check_progress, observers_of
+from pcall._records import Observer
 from pcall._retry import Retry
 from pcall._seconds import check_seconds
 
@@ -47,6 +49,8 @@ class Options:
         retry: attempts in all; or a :class:`Retry`; or a decorator of the target, which
             tries again in the child. None: one attempt.
         grace_period: seconds from SIGTERM to SIGKILL.
+        progress: True: shown in a way that is chosen; or what shows it, one or several
+            observers (see :mod:`pcall.progress`). None: as ``PCALL_PROGRESS`` says.
         return_outcomes: True: a failed call raises nothing, and the outcomes are returned
             in place of the values.
     """
@@ -56,6 +60,7 @@ class Options:
     max_errors: int | None = 0
     retry: int | Retry | Callable[[Any], Any] | None = None
     grace_period: float = 5.0
+    progress: bool | Observer | Iterable[Observer] | None = None
     return_outcomes: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +68,7 @@ class Options:
         _check_count("max_errors", self.max_errors, 0)
         _check_count("max_tasks_per_child", self.max_tasks_per_child, 1)
         _check_retry(self.retry)
+        object.__setattr__(self, "progress", check_progress(self.progress))
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
         if not isinstance(self.return_outcomes, bool):
@@ -74,6 +80,11 @@ class Options:
         if isinstance(self.retry, int):
             return Retry(self.retry)
         return self.retry if isinstance(self.retry, Retry) else None
+
+    def observers(self) -> Observers:
+        """Whom a run tells of its progress."""
+        choice: Any = self.progress
+        return observers_of(choice)
 
     @property
     def decorator(self) -> Callable[[Any], Any] | None:

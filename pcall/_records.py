@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pcall._exception_pickling import dump_exception, load_exception, portable
 
-__all__ = ["Call", "Event", "Kind", "Observer", "Outcome", "show"]
+__all__ = ["Call", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -22,6 +22,14 @@ def show(value: Any) -> str:
         return _short.repr(value)
     except Exception:  # a user's repr() must not hide the error that is being told
         return f"<{type(value).__name__}>"
+
+
+def name_of(target: Any) -> str:
+    """The qualified name of a callable, or of its class."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    name = getattr(target, "__qualname__", None) or getattr(target, "__name__", None)
+    return str(name) if name else type(target).__qualname__
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +51,7 @@ class Call:
     @property
     def name(self) -> str:
         """The target's qualified name."""
-        target: Any = self.target
-        while isinstance(target, functools.partial):
-            target = target.func
-        name = getattr(target, "__qualname__", None) or getattr(target, "__name__", None)
-        return str(name) if name else type(target).__qualname__
+        return name_of(self.target)
 
     def __str__(self) -> str:
         """The call as one would write it, long arguments shortened."""
