@@ -28,6 +28,7 @@ async def finish(supervisor: Supervisor | InlineRun) -> None:
             end = supervisor.kill
         supervisor.turn(0)
     if cancelled is not None:
+        supervisor.finish()
         raise cancelled
 
 

@@ -25,13 +25,14 @@ from collections.abc import Callable, Collection
 from functools import partial
 from gc import freeze
 from multiprocessing.process import BaseProcess
-from os import _exit, close, dup2, getpid, getppid, setpgid
+from os import _exit, access, close, dup2, getpid, getppid, setpgid
 from signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGKILL, raise_signal, set_wakeup_fd
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from pcall._bootstrap import Bootstrap
 from pcall._invoke import invoke, log_failure
+from pcall._log_child import ChildLogs
 from pcall._randomness import Seeds, seed
 from pcall._signals import SIGCONT, SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams, renew_streams
@@ -40,7 +41,7 @@ from pcall._transport import write_error, write_value
 from pcall._worker import Worker
 from pcall.exceptions import TaskCancelled
 
-__all__ = ["Surroundings", "Task", "live", "perform", "serve"]
+__all__ = ["Surroundings", "Task", "live", "perform", "serve", "whoami"]
 
 
 class Surroundings(NamedTuple):
@@ -59,6 +60,7 @@ class Surroundings(NamedTuple):
         mask: the signals that were blocked before the fork.
         others: descriptors that belong to the parent and to other children.
         threads: True when the parent has other threads at the fork.
+        logs: what becomes of log handlers, where there are any.
     """
 
     parent: int
@@ -73,6 +75,7 @@ class Surroundings(NamedTuple):
     mask: tuple[int, ...] = ()
     others: Collection[int] = ()
     threads: bool = False
+    logs: ChildLogs | None = None
 
 
 class Task(NamedTuple):
@@ -104,14 +107,17 @@ _CANCELS, _WAITS, _ENDS = range(3)
 _sigterm = _CANCELS
 _pid = 0
 _cancelled = False
+_job: Any = None
+_worker: Worker | None = None
+_logs: ChildLogs | None = None
 
 
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
-    global _cancelled, _pid, _sigterm
-    *_, pair, around, work, kept, _ = task
+    global _cancelled, _job, _logs, _pid, _sigterm
+    _job, _, pair, around, work, kept, _ = task
     parent, (begin, end, whole), system, watch_parent, sentinel, *_ = around
-    *_, null, _, _, others, threads = around
+    *_, null, _, _, others, threads, logs = around
     status = 1
     try:
         # A group of its own: what the target starts is signalled with it, and a Ctrl-C
@@ -143,6 +149,15 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         if threads:
             renew_streams()
             _forget_unfinished_imports()
+        _logs = logs
+        if logs is not None:
+            changes, files, paths = logs
+            for change, new in changes:
+                change(new)
+            for path in paths:
+                if access(f"{path}:pid-{_pid}", 0):
+                    for file in files:
+                        file.settle()
         if begin is not None:
             begin(child)
             status = work(task)
@@ -177,9 +192,11 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
         _postponed[:] = [SIGTERM]
         return
     _postponed.clear()
-    if _sigterm == _CANCELS:
+    if _worker is not None:
+        _worker.on_sigterm()
+    elif _sigterm == _CANCELS:
         raise TaskCancelled("SIGTERM")
-    if _sigterm == _ENDS:
+    elif _sigterm == _ENDS:
         _die_of_sigterm()
 
 
@@ -229,10 +246,27 @@ def _on_nudge(signum: int, frame: object) -> None:
     """Nothing; but a system call that waited has been broken off for it."""
 
 
+def _settle_logs() -> None:
+    if _job is not None and _pid == getpid() and _logs is not None:
+        for file in _logs.files:
+            file.settle()
+
+
+os.register_at_fork(before=_settle_logs)
+
+
+def whoami() -> tuple[int, int, bool]:
+    """For logs: this child's process id, the index of its call, and whether it had another."""
+    if _worker is None:
+        return _pid, _job.index, False
+    index = _worker.current
+    return _pid, index, index != _worker.first
+
+
 def perform(task: Task) -> int:
     """Call the target, answer, and return the status for the process to end with."""
     global _sigterm
-    call, answer, _, (*_, context, seeds, _, stdin, mask, _, _), *_, attempt = task
+    call, answer, _, (*_, context, seeds, _, stdin, mask, _, _, _), *_, attempt = task
     pid = getpid()
     failure: BaseException | None = None
     try:
@@ -260,11 +294,11 @@ def perform(task: Task) -> int:
 
 def serve(task: Task) -> int:
     """Make call after call, and return the status for the process to end with."""
-    global _cancelled
+    global _cancelled, _worker
     around = task.around
     sys.stdin = around.stdin
-    worker = Worker(task.job, task.answer, around.system, around.seeds)
-    _cancelled = worker.serve(around.context, around.mask)
+    _worker = Worker(task.job, task.answer, around.system, around.seeds)
+    _cancelled = _worker.serve(around.context, around.mask)
     return 1 if _cancelled else 0
 
 

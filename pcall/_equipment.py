@@ -13,6 +13,7 @@ from pcall._bootstrap import make_bootstrap
 from pcall._child import Surroundings
 from pcall._forking import disown, own
 from pcall._guard import Guard
+from pcall._log_child import ChildLogs
 from pcall._process import Forked, unread_stdin
 from pcall._randomness import read_seeds
 from pcall._signals import HeldBack
@@ -33,13 +34,16 @@ class Equipment:
         system: the operating system's services.
         size: how many calls the run has.
         grace_period: seconds from SIGTERM to SIGKILL.
+        logs: what children are told about logging.
 
     Attributes:
         poller: tells which children have ended.
         around: what children are told.
     """
 
-    def __init__(self, system: System, size: int, grace_period: float) -> None:
+    def __init__(
+        self, system: System, size: int, grace_period: float, logs: ChildLogs | None
+    ) -> None:
         self._size = size
         self._grace_period = grace_period
         self._guard: Guard | None = None
@@ -76,6 +80,7 @@ class Equipment:
             seeds=seeds,
             null=null,
             stdin=stdin,
+            logs=logs,
         )
 
     def guard_in(self, alive: Mapping[int, Forked]) -> float:

@@ -15,6 +15,7 @@ from pcall._process import ChildProcess
 from pcall._randomness import chance
 from pcall._records import Call, Outcome
 from pcall._scheduler import Scheduler
+from pcall._telling import Telling
 
 __all__ = ["InlineRun"]
 
@@ -34,6 +35,7 @@ class InlineRun:
             len(calls), max_workers=1, max_errors=options.max_errors, retry=options.rule
         )
         self._tried: dict[int, Outcome] = {}
+        self._telling = Telling(calls, options.observers())
         self.ledger = Ledger(calls)
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
@@ -54,20 +56,27 @@ class InlineRun:
     def start(self) -> None:
         """Run the calls."""
         try:
+            self._telling.begin()
             while not self._scheduler.over:
+                self._telling.turn()
                 if starts := self._scheduler.next_starts(1, time.monotonic()):
                     self._run(starts[0])
                 else:
                     due = self._scheduler.next_retry or 0.0
-                    time.sleep(max(0.0, due - time.monotonic()))
+                    time.sleep(max(0.0, min(due - time.monotonic(), self._telling.pause())))
         except BaseException as error:  # it is this process that was interrupted
             self._interrupted(error)
             raise
+        finally:
+            self._telling.end()
 
     def _run(self, index: int) -> None:
-        self._scheduler.started(index, time.monotonic())
+        now = time.monotonic()
+        self._scheduler.started(index, now)
+        self._telling.started(index, now)
         outcome = _call_here(self._calls[index], self._scheduler.attempt(index))
         ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
+        self._telling.ended(outcome, ended.retried)
         if ended.retried:
             self._tried[index] = outcome
         else:
@@ -87,6 +96,7 @@ class InlineRun:
                 )
 
     def _skip(self, indices: tuple[int, ...], why: str) -> None:
+        self._telling.skipped(indices)
         for index in indices:
             tried = self._tried.pop(index, None)
             self.ledger.record(tried or not_started(self._calls[index], why))
@@ -105,6 +115,9 @@ class InlineRun:
         self.terminate()
 
     def abandon_if_owner(self) -> None:
+        """All is over."""
+
+    def finish(self) -> None:
         """All is over."""
 
     def fileno(self) -> int | None:

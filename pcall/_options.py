@@ -51,6 +51,8 @@ class Options:
         grace_period: seconds from SIGTERM to SIGKILL.
         progress: True: shown in a way that is chosen; or what shows it, one or several
             observers (see :mod:`pcall.progress`). None: as ``PCALL_PROGRESS`` says.
+        tasklog: True: what children log comes home, in call order. False: logging is left
+            alone.
         return_outcomes: True: a failed call raises nothing, and the outcomes are returned
             in place of the values.
     """
@@ -61,6 +63,7 @@ class Options:
     retry: int | Retry | Callable[[Any], Any] | None = None
     grace_period: float = 5.0
     progress: bool | Observer | Iterable[Observer] | None = None
+    tasklog: bool = True
     return_outcomes: bool = False
 
     def __post_init__(self) -> None:
@@ -71,8 +74,9 @@ class Options:
         object.__setattr__(self, "progress", check_progress(self.progress))
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
-        if not isinstance(self.return_outcomes, bool):
-            raise TypeError(f"return_outcomes must be True or False, not {self.return_outcomes!r}")
+        for name in ("tasklog", "return_outcomes"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
 
     @property
     def rule(self) -> Retry | None:

@@ -173,8 +173,9 @@ class Pcall:
             **policy: ``max_workers`` (None: as many as the machine can hold; 0: no child, in
                 this process), ``max_errors`` (default 0: after the first failure no further
                 call starts; None: no limit), ``grace_period`` (seconds from SIGTERM to
-                SIGKILL, default 5), ``max_tasks_per_child`` (1), ``return_outcomes``
-                (default False; True: nothing is raised for a failed call).
+                SIGKILL, default 5), ``max_tasks_per_child`` (1), ``tasklog`` (default
+                True; False: logging is left alone), ``return_outcomes`` (default False;
+                True: nothing is raised for a failed call).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the
@@ -228,6 +229,7 @@ class Pcall:
 
     def _conclude(self) -> None:
         run = self._run
+        run.finish()
         ledger = run.ledger
         assert len(ledger.completed) == len(ledger), "a call was lost; this is a fault of pcall"
         if self._options.return_outcomes:

@@ -153,6 +153,8 @@ class ReusingSupervisor(Supervisor):
 
     def _fork_some(self, count: int, equipment: Equipment) -> bool:
         assert self._table is not None
+        if self._logs is not None and self._logs.asks:
+            count = 1
         free = [n for n in range(self._workers) if n not in self._reused][:count]
         new: dict[int, ReusedChild] = {}
         try:
@@ -228,6 +230,7 @@ class ReusingSupervisor(Supervisor):
         if start == stop:
             if stop < reused.given[0].stop:
                 self._scheduler.runs_since(start, since)
+                self._announce(reused)
             return
         bad = sorted({*errors, *(index for index in self._overdue if start <= index < stop)})
         at = start
@@ -235,6 +238,12 @@ class ReusingSupervisor(Supervisor):
             if at < index:
                 good = values[at - start : index - start]
                 self.ledger.record_stretch(at, index, since, reused.owner, good)
+                if reused.first < 0:
+                    reused.first = at
+                if self._logs is not None:
+                    self._logs.ended_well(range(at, index), reused.pid, reused.first)
+                self._telling.stretch(at, index, since, table, reused.announced)
+                reused.announced = False
                 for call in range(at, index) if self._tried else ():
                     if self._tried.pop(call, None):
                         self.ledger.tried(call, self._scheduler.attempt(call))
@@ -247,13 +256,26 @@ class ReusingSupervisor(Supervisor):
             at = index + 1
         self._pace = (since - (reused.since or since)) / (stop - start)
         reused.at, reused.since = stop, since
+        self._announce(reused)
+
+    def _announce(self, reused: ReusedChild) -> None:
+        """Tell that the call runs that a child is with now."""
+        if reused.since is not None and reused.at < reused.given[0].stop and not reused.announced:
+            reused.announced = True
+            self._telling.started(reused.at, reused.since)
 
     def _fail(self, reused: ReusedChild, index: int, answer: Answer | None, since: float) -> None:
         """Record the failure of a call that a child has begun."""
         assert self._table is not None
         self.ledger.claim(index, reused.owner)
         reused.held = answer is not None and answer.error is not None and self._strict
-        self._conclude(self._outcome(reused, index, answer, since))
+        if reused.first < 0:
+            reused.first = index
+        outcome = self._outcome(reused, index, answer, since)
+        if not reused.announced:
+            self._telling.started(index, since)
+        reused.announced = False
+        self._conclude(outcome, later=index != reused.first)
 
     def _forget(self, index: int) -> None:
         assert self._table is not None

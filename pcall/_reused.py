@@ -58,6 +58,8 @@ class ReusedChild:
         calls: how many calls it was given.
         leaving: True once it gets no more.
         held: True while it waits, after a failure, for :meth:`resume`.
+        announced: True when observers know that its current call runs.
+        first: the first call that it took; -1 before.
         owner: its number in the ledger.
     """
 
@@ -79,11 +81,19 @@ class ReusedChild:
         self.calls = 0
         self.leaving = False
         self.held = False
+        self.announced = False
+        self.first = -1
         self.owner = 0
         self._done = 0  # stretches of it that are known to be done with
         self._files: dict[int, int] = {}  # by call: descriptors of answers that came alone
         self._read = memoryview(b"")  # of its file
         self._read_at = 0
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process.pid is not None
+        return self.process.pid
 
     # ------------------------------------------------------------ what it is told
 

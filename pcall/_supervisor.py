@@ -20,13 +20,14 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from pcall._calls import Calls
 from pcall._capacity import capacity, processes_exhausted
 from pcall._ending import Ending
 from pcall._equipment import Equipment
 from pcall._ledger import Ledger
+from pcall._logs import RunLogs, make_run_logs
 from pcall._options import Options
 from pcall._outcome import not_started, outcome_of, take_answer
 from pcall._process import ChildProcess, Forked, fork_all
@@ -35,6 +36,7 @@ from pcall._records import Outcome
 from pcall._scheduler import Scheduler
 from pcall._signals import PARENT_DIED, SIGTERM, HeldBack
 from pcall._system import get_system
+from pcall._telling import Telling
 
 __all__ = ["Supervisor"]
 
@@ -97,9 +99,11 @@ class Supervisor:
         self._read: set[int] = set()  # calls whose answers were begun to be read
         self._equipment: Equipment | None = None  # while it runs
         self._turns: set[object] = set()  # those being taken, by threads or signal handlers
+        self._logs: RunLogs | None = None
         self._started = 0
         self._stopped_by_us = False
         self._why = ""  # nothing more is started
+        self._telling = Telling(calls, options.observers())
         self.ledger = Ledger(calls)
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
@@ -143,6 +147,7 @@ class Supervisor:
         if not self._calls:
             return
         try:
+            self._telling.begin()
             self._start()
         except BaseException:
             self.abandon()
@@ -166,8 +171,12 @@ class Supervisor:
         return many if many <= _FEW else min(many, capacity(get_system().fds_per_child + fds))
 
     def _equip(self, children: int) -> None:
+        system = get_system()
         with HeldBack():
-            self._equipment = Equipment(get_system(), children, self._options.grace_period)
+            if self._options.tasklog:
+                self._logs = make_run_logs(system, len(self._calls), self.ledger.__getitem__)
+            told = None if self._logs is None else self._logs.child
+            self._equipment = Equipment(system, children, self._options.grace_period, told)
 
     def turn(self, wait: float | None) -> None:
         """Do what is to be done now, after waiting up to so many seconds for something to do.
@@ -233,11 +242,23 @@ class Supervisor:
             with self._lock:
                 if not self._turns:
                     self._release()
+        self.finish()
 
     def abandon_if_owner(self) -> None:
         """:meth:`abandon`, but nothing in a child that inherited this object."""
-        if os.getpid() == self._owner and not (self.over and self._equipment is None):
-            self.abandon()
+        if os.getpid() == self._owner:
+            if not (self.over and self._equipment is None):
+                self.abandon()
+            self.finish()
+
+    def finish(self) -> None:
+        """Once all is over: put what children logged where it belongs, and tell of the end."""
+        if not self.over:
+            return
+        if self._logs is not None:
+            self._logs.deliver(final=True)
+            self._logs.merge()
+        self._telling.end()
 
     def fileno(self) -> int | None:
         """A descriptor that is readable when :meth:`turn` has something to do, or None."""
@@ -256,7 +277,7 @@ class Supervisor:
         due = self._scheduler.next_retry
         if due is not None:
             pause = min(pause, due - time.monotonic())
-        return max(0.0, min(pause, self._ending.pause()))
+        return max(0.0, min(pause, self._ending.pause(), self._telling.pause()))
 
     # ------------------------------------------------------------ the steps of a turn
 
@@ -289,10 +310,18 @@ class Supervisor:
             self._expire()
             self._ending.take_turn()
             self._fill(equipment)
+        # Without the lock: neither handlers nor observers are ours.
+        if self._logs is not None:
+            self._logs.deliver(final=self.over)
+        if self.over:
+            self._telling.end()
+        else:
+            self._telling.turn()
 
     def _fill(self, equipment: Equipment) -> None:
         """Start what may start."""
-        while indices := self._scheduler.next_starts(_BURST, time.monotonic()):
+        asks = self._logs is not None and self._logs.asks
+        while indices := self._scheduler.next_starts(1 if asks else _BURST, time.monotonic()):
             if not self._fork({index: self._child(index) for index in indices}, equipment):
                 return
             # Between two bursts: what has ended gives its descriptors and its memory
@@ -308,7 +337,8 @@ class Supervisor:
             # A child unblocks what it has handlers for, whatever was blocked here.
             mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
             try:
-                fork_all(list(children.values()), equipment.around._replace(mask=mask))
+                with nullcontext() if self._logs is None else self._logs.forking():
+                    fork_all(list(children.values()), equipment.around._replace(mask=mask))
             except OSError as error:
                 if all(child.forked is not None for child in children.values()):
                     raise
@@ -337,6 +367,7 @@ class Supervisor:
     def _watch(self, index: int, forked: Forked, equipment: Equipment) -> None:
         self._hold(index, forked, equipment)
         self._scheduler.started(index, forked.started)
+        self._telling.started(index, forked.started)
 
     def _hold(self, key: int, forked: Forked, equipment: Equipment) -> None:
         """See to it that the end of a child is noticed."""
@@ -400,10 +431,19 @@ class Supervisor:
             # The last of it: until then an interrupt has it done again.
             del self._alive[index]
 
-    def _conclude(self, outcome: Outcome) -> None:
-        """Record the outcome, or have the call tried again."""
+    def _conclude(self, outcome: Outcome, later: bool = False) -> None:
+        """Record the outcome, or have the call tried again.
+
+        Args:
+            outcome: of the call's last attempt.
+            later: True when its child had another call before it.
+        """
         index = outcome.index
         ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
+        if self._logs is not None:
+            died = index in self._lost or index in self._overdue
+            self._logs.ended(outcome, died, later, ended.retried)
+        self._telling.ended(outcome, ended.retried)
         if ended.retried:
             self._tried[index] = outcome
             self._forget(index)
@@ -441,9 +481,13 @@ class Supervisor:
         """Record the end of calls that will not start, or not again."""
         if self._stopped_by_us:
             self.ended_by_us.update(indices)
+        self._telling.skipped(indices)
         for index in indices:
             tried = self._tried.pop(index, None)
-            self.ledger.record(tried or not_started(self._calls[index], self._why))
+            outcome = tried or not_started(self._calls[index], self._why)
+            if self._logs is not None:
+                self._logs.ended(outcome, False, False)
+            self.ledger.record(outcome)
 
     def _expire(self) -> None:
         """End the calls whose time is up."""

@@ -12,7 +12,7 @@ from _socket import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket
 from array import array
 from contextvars import Context
-from os import close, getpid, pwrite
+from os import close, pwrite
 from resource import RUSAGE_SELF, getrusage
 from signal import SIG_DFL, SIG_SETMASK, raise_signal
 from time import monotonic
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from pcall._calls import Calls
 from pcall._capacity import RSS_UNIT
 from pcall._invoke import finish_coroutine, log_failure
+from pcall._log_child import end_call, opened
 from pcall._randomness import Seeds, seed
 from pcall._signals import SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams
@@ -86,15 +87,19 @@ class Worker:
         answers: descriptor of its file for answers.
         system: makes further ones.
         seeds: what to seed random generators from.
+
+    Attributes:
+        first: the call that it began with.
     """
 
     def __init__(self, lane: Lane, answers: int, system: System, seeds: Seeds | None) -> None:
         self._calls, self._table, self._slot, self._socket, self._block = lane
         self._answers = answers
         self._system = system
-        self._pid = getpid()
         self._seeds = seeds
         self._start = self._stop = 0
+        self.first = -1
+        self._failing = -1
         self._state = _IDLE
         self._cancelled = False
         self._usage = self._look()
@@ -102,13 +107,19 @@ class Worker:
         self._told = monotonic()
         self._pickler = ShortPickler()
 
+    @property
+    def current(self) -> int:
+        """The call that is being made."""
+        if self._failing >= 0:
+            return self._failing
+        return self._table.unanswered(self._start, self._stop)
+
     def serve(self, context: Context, mask: tuple[int, ...]) -> bool:
         """Take calls until it is told to leave, or cancelled.
 
         Returns:
             True when a SIGTERM has ended it.
         """
-        set_handler(SIGTERM, self._on_sigterm)
         set_mask(SIG_SETMASK, mask)
         counts, held = self._slot.counts, False
         while True:
@@ -161,6 +172,8 @@ class Worker:
         values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
         flush = getattr(sys.stdout, "flush", _nothing)
         index = self._unmeasured = start
+        if self.first < 0:
+            self.first = start
         now = monotonic()
         end, look_at = now + longest, now + _LOOK_EVERY
         for target, args, kwargs in self._calls.parts(start, stop):
@@ -190,10 +203,14 @@ class Worker:
                 if kinds[index]:
                     raise  # a SIGTERM, just after the answer
                 self._fail(index, error)
+                if opened:
+                    end_call()
                 if strict or self._cancelled:
                     self._measure(index + 1)
                     return False
                 now = monotonic()
+            if opened:
+                end_call()  # what the next one logs is its own
             index += 1
             if now >= look_at:
                 self._measure(index)
@@ -229,9 +246,11 @@ class Worker:
             kind = self._put(index, encode_error(error, now, file.open), file)
         finally:
             file.close()
+        self._failing = index
         table.ended[index] = now
         table.kinds[index] = kind
         log_failure(self._calls[index], error)
+        self._failing = -1
         self._state = _CALLING
 
     def _put(self, index: int, content: bytes | None, file: _File) -> int:
@@ -278,9 +297,13 @@ class Worker:
 
     # ------------------------------------------------------------ the end
 
-    def _on_sigterm(self, signum: int, frame: object) -> None:
-        if getpid() != self._pid or (self._state == _IDLE and not self._cancelled):
-            # Also in another process, which the target made with a fork of its own.
+    def on_sigterm(self) -> None:
+        """Handle one.
+
+        Raises:
+            TaskCancelled: the call that is being made is to be cancelled.
+        """
+        if self._state == _IDLE and not self._cancelled:
             set_handler(SIGTERM, SIG_DFL)
             raise_signal(SIGTERM)
         if self._state == _ANSWERING or self._cancelled:

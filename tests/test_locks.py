@@ -121,12 +121,19 @@ def test_the_lock_of_a_handler(tmp_path, system):
     for holder in holders:
         holder.start()
     held.wait()
+    made = []
     try:
-        run_all(target)
+        for n in range(RUNS):
+            made.append(Pcall(target, 20, n=[n, n + 1, n + 2]))
+            made[-1].start()
+            assert made[-1].wait(20)
     finally:
         over.set()
         for holder in holders:
             holder.join()
+    for this in made:
+        this.join()  # here, since it is the parent that needs the lock now
+    assert pathlib.Path("log").read_text().count("in the child") == 3 * RUNS
     """
     run(tmp_path, system, body)
 

@@ -270,7 +270,7 @@ def test_with_caplog(caplog):
     with pytest.raises(PcallTimeout):
         pcall(time.sleep, 0.2, iargs=[(60,)])
     assert caplog.record_tuples.count(("of.the.parent", logging.WARNING, "before")) == 1
-    (record,) = [r for r in caplog.records if r.name == "pcall"]
+    (record,) = [r for r in caplog.records if r.name == "pcall" and r.process == os.getpid()]
     assert record.levelno == logging.ERROR
     assert "sleep(60)" in record.getMessage()
 

@@ -1,0 +1,156 @@
+"""Putting a child's log into the main log, as one section.
+
+.. code-block:: text
+
+    >>>> Begin child log /var/log/main.log:pid-88466
+    ...
+    <<<< End child log /var/log/main.log:pid-88466
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+__all__ = ["Section", "merge_section"]
+
+_BUFFER = 1 << 20
+_BOMS = {
+    "utf-8-sig": (codecs.BOM_UTF8,),
+    "utf-16": (codecs.BOM_UTF16,),
+    "utf-32": (codecs.BOM_UTF32,),
+}
+
+
+class Section(NamedTuple):
+    """A part of the main log.
+
+    Attributes:
+        title: the path in its first and last line.
+        file: path of the child's file; it may not exist.
+        ending: how the child ended, where it did not end by itself.
+    """
+
+    title: str
+    file: str
+    ending: str | None
+
+
+def merge_section(handler: logging.FileHandler, section: Section) -> None:
+    """Write a section, then remove the child's file.
+
+    Raises:
+        OSError: not all of it could be written; the file is still there.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(open(section.file, "rb"))
+        except FileNotFoundError:
+            source = None
+        writer = stack.enter_context(_writer(handler))
+        _tell(writer, logging.INFO, ">>>> Begin child log %s", section.title)
+        # Else its own last line could be the first one of the next file.
+        stack.enter_context(_replaced(writer, "shouldRollover", lambda record: False))
+        if source is not None:
+            _copy(source, writer)
+        if section.ending is not None:
+            _tell(writer, logging.ERROR, "%s", section.ending)
+        _tell(writer, logging.INFO, "<<<< End child log %s", section.title)
+    if source is not None:
+        os.unlink(section.file)
+
+
+@contextlib.contextmanager
+def _writer(handler: logging.FileHandler) -> Iterator[logging.FileHandler]:
+    """The handler, locked; or where it has been closed meanwhile, another like it."""
+    if not getattr(handler, "_closed", False):
+        handler.acquire()
+        try:
+            yield handler
+        finally:
+            handler.release()
+        return
+    other = logging.FileHandler(
+        handler.baseFilename, "a", encoding=handler.encoding, errors=handler.errors, delay=True
+    )
+    other.setFormatter(handler.formatter)
+    other.terminator = handler.terminator
+    try:
+        yield other
+    finally:
+        other.close()
+
+
+@contextlib.contextmanager
+def _replaced(handler: logging.Handler, name: str, value: Any) -> Iterator[None]:
+    """Replace a method of this one handler; its lock is held."""
+    fields = vars(handler)
+    missing = object()
+    before = fields.get(name, missing)
+    fields[name] = value
+    try:
+        yield
+    finally:
+        if before is missing:
+            del fields[name]
+        else:
+            fields[name] = before
+
+
+def _tell(handler: logging.FileHandler, level: int, message: str, *args: object) -> None:
+    """Write a line of ours, whatever the handler's level and filters let pass."""
+    record = logging.getLogRecordFactory()("pcall", level, __file__, 0, message, args, None)
+    if (error := _emit(handler, record)) is None:
+        return
+    if not isinstance(error, OSError):
+        # The format asks for a field that a filter of the handler puts into records.
+        with contextlib.suppress(Exception):
+            handler.filter(record)
+        if (error := _emit(handler, record)) is None:
+            return
+    if not isinstance(error, OSError):
+        stream: Any = handler.stream
+        stream.write(message % args + handler.terminator)
+        stream.flush()
+        return
+    raise error
+
+
+def _emit(handler: logging.FileHandler, record: logging.LogRecord) -> BaseException | None:
+    errors: list[BaseException | None] = []
+    with _replaced(handler, "handleError", lambda _: errors.append(sys.exc_info()[1])):
+        try:
+            handler.emit(record)
+        except Exception as error:
+            return error
+    return errors[0] if errors else None
+
+
+def _copy(source: Any, handler: logging.FileHandler) -> None:
+    """Append the bytes, without a mark of their order, and with a newline at their end."""
+    stream: Any = handler.stream
+    marks = _BOMS.get(codecs.lookup(stream.encoding).name, ())
+    newline = "\n".encode(stream.encoding)
+    for mark in marks:
+        newline = newline.removeprefix(mark)
+    fd = stream.fileno()
+    last = newline
+    first = True
+    while data := source.read(_BUFFER):
+        if first:
+            for mark in marks:
+                data = data.removeprefix(mark)
+            first = False
+        view = memoryview(data)
+        while view:
+            # Not through the stream: it would keep what the disk has no room for, and write
+            # it later.
+            view = view[os.write(fd, view) :]
+        last = data[-len(newline) :] or last
+    if last != newline:
+        os.write(fd, newline)
