@@ -17,6 +17,7 @@ import docutils.utils
 import pytest
 
 import pcall
+import pcall.tasklog
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -24,7 +25,13 @@ DOCUMENTS = sorted(
     for path in [*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst"), *ROOT.glob("benchmarks/*.rst")]
 )
 # What must be there, so that an empty search does not pass for a good one.
-WITH_CODE = ["README.rst", "docs/errors.rst", "docs/progress.rst", "docs/timeouts.rst"]
+WITH_CODE = [
+    "README.rst",
+    "docs/errors.rst",
+    "docs/logs.rst",
+    "docs/progress.rst",
+    "docs/timeouts.rst",
+]
 
 
 def parse(name: str) -> docutils.nodes.document:
@@ -172,7 +179,7 @@ def test_files_that_documents_name(name):
 
 def public_docstrings() -> Iterator[tuple[str, str, dict[str, object]]]:
     """Name, docstring and globals of all that is public."""
-    modules = [pcall, sys.modules["pcall.exceptions"]]
+    modules = [pcall, sys.modules["pcall.exceptions"], pcall.tasklog]
     for module in modules:
         yield module.__name__, inspect.getdoc(module) or "", vars(module)
     for name in pcall.__all__:

@@ -18,6 +18,7 @@ NAMES = [
     "04_timeouts.py",
     "05_objects.py",
     "06_asyncio.py",
+    "07_logs.py",
     "09_progress.py",
     "checksum_stdlib.py",
 ]
