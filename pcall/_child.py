@@ -107,6 +107,8 @@ _CANCELS, _WAITS, _ENDS = range(3)
 _sigterm = _CANCELS
 _pid = 0
 _cancelled = False
+# For logs, also of what this child forks: its number and its call, or where calls come from.
+_leader = 0
 _job: Any = None
 _worker: Worker | None = None
 _logs: ChildLogs | None = None
@@ -114,7 +116,7 @@ _logs: ChildLogs | None = None
 
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
-    global _cancelled, _job, _logs, _pid, _sigterm
+    global _cancelled, _job, _leader, _logs, _pid, _sigterm
     _job, _, pair, around, work, kept, _ = task
     parent, (begin, end, whole), system, watch_parent, sentinel, *_ = around
     *_, null, _, _, others, threads, logs = around
@@ -149,7 +151,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         if threads:
             renew_streams()
             _forget_unfinished_imports()
-        _logs = logs
+        _logs, _leader = logs, _pid
         if logs is not None:
             changes, files, paths = logs
             for change, new in changes:
@@ -212,6 +214,9 @@ def _before_fork() -> None:
         thread = threading.get_ident()
         _forking[thread] = True
         _forking[thread] = SIGTERM in set_mask(SIG_BLOCK, (SIGTERM,))
+        if _logs is not None:
+            for file in _logs.files:
+                file.settle()
 
 
 def _after_fork_in_parent() -> None:
@@ -246,21 +251,12 @@ def _on_nudge(signum: int, frame: object) -> None:
     """Nothing; but a system call that waited has been broken off for it."""
 
 
-def _settle_logs() -> None:
-    if _job is not None and _pid == getpid() and _logs is not None:
-        for file in _logs.files:
-            file.settle()
-
-
-os.register_at_fork(before=_settle_logs)
-
-
 def whoami() -> tuple[int, int, bool]:
     """For logs: this child's process id, the index of its call, and whether it had another."""
     if _worker is None:
-        return _pid, _job.index, False
+        return _leader, _job.index, False
     index = _worker.current
-    return _pid, index, index != _worker.first
+    return _leader, index, index != _worker.first
 
 
 def perform(task: Task) -> int:
