@@ -130,7 +130,8 @@ class RunLogs:
         if outcome.pid is None or not self._plan.files:
             return
         over = _Over(outcome, _ending(outcome, died), later)
-        self._over[outcome.index, outcome.attempts] = over
+        # An attempt that was to be tried again, and is not after all, has been told of before.
+        over = self._over.setdefault((outcome.index, outcome.attempts), over)
         for file in self._plan.files:
             path = over.file(file)
             if os.access(path, os.F_OK):

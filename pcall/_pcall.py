@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pcall._arguments import build_calls
+from pcall._fresh import FreshSupervisor
 from pcall._inline import InlineRun
 from pcall._options import Options
 from pcall._process import ChildProcess
@@ -17,7 +18,6 @@ from pcall._records import Outcome
 from pcall._report import failure_of
 from pcall._reuse import ReusingSupervisor
 from pcall._seconds import check_seconds
-from pcall._supervisor import Supervisor
 from pcall.exceptions import ChildProcessException, PcallTimeout
 
 __all__ = ["Pcall", "pcall"]
@@ -152,7 +152,7 @@ class Pcall:
         calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
-        run: type[InlineRun | Supervisor] = Supervisor
+        run: type[InlineRun | FreshSupervisor | ReusingSupervisor] = FreshSupervisor
         if self._options.max_workers == 0:
             run = InlineRun
         elif self._options.max_tasks_per_child != 1:

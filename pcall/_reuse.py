@@ -57,10 +57,6 @@ class ReusingSupervisor(Supervisor):
         self._look_at = 0.0
 
     @property
-    def over(self) -> bool:
-        return not self._alive and super().over
-
-    @property
     def children(self) -> tuple[ChildProcess, ...]:
         with self._lock:
             return tuple(
@@ -108,7 +104,7 @@ class ReusingSupervisor(Supervisor):
             for reused in self._reused.values():
                 if reused.leaving or len(reused.given) > depth:
                     continue
-                stretch = self._scheduler.next_stretch(self._size(), time.monotonic())
+                stretch = self._next_stretch()
                 if not stretch:
                     return
                 attempt = self._scheduler.attempt(stretch.start)
@@ -117,7 +113,7 @@ class ReusingSupervisor(Supervisor):
                     if not reused.given:
                         reused.leave()
                     continue
-                stretch = self._cut(stretch[: most - reused.calls])
+                stretch = stretch[: most - reused.calls]
                 self._scheduler.reserved(stretch.start, stretch.stop)
                 reused.give(stretch, attempt, self._strict)
                 if reused.calls >= most:
@@ -130,13 +126,13 @@ class ReusingSupervisor(Supervisor):
             return min(self._block, fair)
         return max(1, min(fair, int(_STRETCH / self._pace)))
 
-    def _cut(self, stretch: range) -> range:
-        """A stretch that ends where a block does, so that its calls draw the same numbers."""
-        block = self._block
-        stop = -(-stretch.stop // block) * block if len(stretch) < block else stretch.stop
-        if block > 1 and len(stretch) >= block:
-            stop = stretch.stop // block * block
-        return range(stretch.start, min(stop, len(self._calls)))
+    def _next_stretch(self) -> range:
+        size, block = max(self._size(), self._block), self._block
+        stretch = self._scheduler.next_stretch(size, time.monotonic())
+        # It ends where a block does, where it can, so that its calls draw the same numbers as
+        # in any other run.
+        stop = stretch.stop - stretch.stop % block
+        return range(stretch.start, stop) if stop > stretch.start else stretch
 
     def _take_back(self) -> bool:
         """Nothing is queued: is there something that another child could do?"""
@@ -279,8 +275,6 @@ class ReusingSupervisor(Supervisor):
 
     def _forget(self, index: int) -> None:
         assert self._table is not None
-        self._lost.discard(index)
-        self._overdue.discard(index)
         self._table.kinds[index] = 0
         self.ledger.claim(index, 0)
 

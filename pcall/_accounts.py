@@ -1,0 +1,117 @@
+"""What a run knows of its calls: which have ended how, which are tried again, who is told."""
+
+from __future__ import annotations
+
+import time
+
+from pcall._calls import Calls
+from pcall._ledger import Ledger
+from pcall._logs import RunLogs
+from pcall._options import Options
+from pcall._outcome import not_started
+from pcall._randomness import chance
+from pcall._records import Outcome
+from pcall._scheduler import Scheduler
+from pcall._telling import Telling
+
+__all__ = ["Accounts"]
+
+
+class Accounts:
+    """Keeps the accounts of a run.
+
+    Args:
+        calls: what to run.
+        options: the policy.
+        timeout: seconds that each may take; None: no limit.
+        max_workers: what the scheduler takes it to be; None: what the policy says.
+
+    Attributes:
+        ledger: the outcomes.
+        timed_out: the outcomes of calls that were running when the time of one was up.
+        ended_by_us: indices of calls that were ended on request.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        options: Options,
+        timeout: float | None,
+        max_workers: int | None = None,
+    ) -> None:
+        self._calls = calls
+        self._options = options
+        self._timeout = timeout
+        self._scheduler = Scheduler(
+            len(calls),
+            max_workers=max_workers or options.max_workers,
+            max_errors=options.max_errors,
+            timeout=timeout,
+            retry=options.rule,
+        )
+        self._tried: dict[int, Outcome] = {}  # how a call failed that waits for another attempt
+        self._overdue: set[int] = set()
+        self._lost: set[int] = set()
+        self._stopped_by_us = False
+        self._why = ""  # nothing more is started
+        self._logs: RunLogs | None = None
+        self._telling = Telling(calls, options.observers())
+        self.ledger = Ledger(calls)
+        self.timed_out: tuple[int, ...] = ()
+        self.ended_by_us: set[int] = set()
+
+    @property
+    def ended_from_outside(self) -> set[int]:
+        """Indices of the calls whose child died, or whose time was up."""
+        return self._lost | self._overdue
+
+    @property
+    def done(self) -> bool:
+        """True once no call runs or waits to run."""
+        return self._scheduler.over
+
+    def _conclude(self, outcome: Outcome, later: bool = False) -> None:
+        """Record the outcome, or have the call tried again.
+
+        Args:
+            outcome: of the call's last attempt.
+            later: True when its child had another call before it.
+        """
+        index = outcome.index
+        ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
+        if self._logs is not None:
+            died = index in self._lost or index in self._overdue
+            self._logs.ended(outcome, died, later, ended.retried)
+        self._telling.ended(outcome, ended.retried)
+        if ended.retried:
+            self._tried[index] = outcome
+            # Another attempt is judged anew.
+            self._lost.discard(index)
+            self._overdue.discard(index)
+            self._forget(index)
+            return
+        self._tried.pop(index, None)
+        self.ledger.record(outcome)
+        if ended.skipped:
+            self._why = f"call {index} failed, and max_errors is {self._options.max_errors}"
+            self._skip(ended.skipped)
+
+    def _stop(self, why: str) -> None:
+        """Start nothing more."""
+        self._why = self._why or why
+        self._skip(self._scheduler.stop())
+
+    def _skip(self, indices: tuple[int, ...]) -> None:
+        """Record the end of calls that will not start, or not again."""
+        if self._stopped_by_us:
+            self.ended_by_us.update(indices)
+        self._telling.skipped(indices)
+        for index in indices:
+            tried = self._tried.pop(index, None)
+            outcome = tried or not_started(self._calls[index], self._why)
+            if self._logs is not None:
+                self._logs.ended(outcome, False, False)
+            self.ledger.record(outcome)
+
+    def _forget(self, index: int) -> None:
+        """A call is tried again, in another child."""
