@@ -118,7 +118,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
     global _cancelled, _job, _leader, _logs, _pid, _sigterm
     _job, _, pair, around, work, kept, _ = task
-    parent, (begin, end, whole), system, watch_parent, sentinel, *_ = around
+    parent, (begin, end, whole), system, watch_parent, *_ = around
     *_, null, _, _, others, threads, logs = around
     status = 1
     try:
@@ -140,7 +140,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         for fd in others:
             # A result that the parent has dropped would live on in a sibling's copy of
             # the descriptor; and where descriptors are few, the target needs them.
-            if fd != sentinel and fd not in kept:
+            if fd not in kept:
                 try:
                     close(fd)
                 except OSError:
@@ -153,7 +153,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
             _forget_unfinished_imports()
         _logs, _leader = logs, _pid
         if logs is not None:
-            changes, files, paths = logs
+            _, changes, files, paths = logs
             for change, new in changes:
                 change(new)
             for path in paths:

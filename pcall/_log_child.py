@@ -31,11 +31,13 @@ class ChildLogs(NamedTuple):
     """What a child is told about logging.
 
     Attributes:
+        fd: descriptor of the file for records, or -1.
         changes: to be made to handlers: the method to call, and with what.
         files: those of them that write to files.
         paths: of the main logs.
     """
 
+    fd: int
     changes: tuple[tuple[Callable[[dict[str, Any]], None], dict[str, Any]], ...]
     files: tuple[LogFile, ...]
     paths: tuple[str, ...]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pcall._child import whoami
 from pcall._exception_pickling import safe_str
+from pcall._forking import disown, own
 from pcall._log_child import ChildLogs, LogFile, SentRecords, file_of_call
 from pcall._log_frames import Frame, FrameReader, unpack_record
 from pcall._log_merge import Section, merge_section
@@ -75,6 +76,7 @@ class RunLogs:
         if plan.sent:
             with HeldBack():
                 self._fd = system.make_answer_file()
+                own(self._fd)  # children of other runs have no business with it
             os.ftruncate(self._fd, 0)
             # What a child writes goes to the end at that moment, wherever that is then.
             flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
@@ -86,6 +88,7 @@ class RunLogs:
         ]
         changed: list[LogFile | SentRecords] = [*plan.files, *sent]
         self.child = ChildLogs(
+            self._fd,
             tuple((each.fields.update, each.changes) for each in changed),
             plan.files,
             tuple(file.path for file in plan.files),
@@ -181,6 +184,7 @@ class RunLogs:
             if final:
                 self._reader = None
                 fd, self._fd = self._fd, -1
+                disown(fd)
                 os.close(fd)
 
     def _hand_on(self, reader: FrameReader, call: int) -> None:

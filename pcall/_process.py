@@ -278,6 +278,7 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
         flush_std_streams()
         threads = threading.active_count() > 1
         around = around._replace(others=own_descriptors(), threads=threads)
+        shared = (around.sentinel, *(() if around.logs is None else (around.logs.fd,)))
         tasks += [
             Task(
                 child.job,
@@ -285,7 +286,7 @@ def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
                 pair,
                 around,
                 child.work,
-                (answer, *(pair or ()), *child.kept),
+                (answer, *(pair or ()), *child.kept, *shared),
                 child.attempt,
             )
             for child, answer, pair in zip(children, answers, pairs, strict=False)
