@@ -33,7 +33,7 @@ def run_notebook(*cells: str, path: Path) -> list[list[dict]]:
     for name in ("nbclient", "nbformat", "ipykernel"):
         pytest.importorskip(name)
     folders = dict.fromkeys(("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"), str(path))
-    search = os.pathsep.join([str(HERE), str(HERE.parent)])
+    search = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", RUNNER],
         input=json.dumps(cells),

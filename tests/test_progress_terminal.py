@@ -49,7 +49,7 @@ threading.Thread(target=chat, daemon=True).start()
 
 def environment(**more: str) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "LC_ALL")}
-    path = os.pathsep.join([str(HERE), str(ROOT)])
+    path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return env | {"PYTHONPATH": path, "TERM": "xterm-256color", "PYTHONUTF8": "1"} | more
 
 
@@ -139,7 +139,8 @@ def terminal(tmp_path) -> Iterator[Callable[..., Terminal]]:
         made.append(Terminal(script, columns, rows, **options))
         if hold:
             made[-1].hold = path
-            assert made[-1].read(20, lambda: half_way(made[-1].text)), made[-1].text
+            made[-1].read(20, lambda: half_way(made[-1].text))
+            assert half_way(made[-1].text), made[-1].text
             made[-1].read(0.3)  # and another frame or two
         return made[-1]
 
