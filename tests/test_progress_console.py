@@ -97,12 +97,12 @@ def test_several_scopes_have_a_line_each():
 def test_there_is_a_line_now_and_then():
     """Without a terminal there is one line an interval."""
     stream = Stream()
-    live_run(ConsoleProgress(stream, interval=0.2), 1.0, fail_every=0)
+    live_run(ConsoleProgress(stream, interval=0.2), 1.5, fail_every=0)
     *lines, _, _ = stream.getvalue().splitlines()
-    assert 2 <= len(lines) <= 6
+    assert 2 <= len(lines) <= 8
     for line in lines:
         assert re.match(
-            r"probe: \d+ of 1000 done, 32 running, \d+ waiting, [\d,]+/s, .* left", line
+            r"probe: \d+ of 1000 done, \d+ running", line
         )
 
 
