@@ -256,7 +256,8 @@ class ReusingSupervisor(Supervisor):
 
     def _announce(self, reused: ReusedChild) -> None:
         """Tell that the call runs that a child is with now."""
-        if reused.since is not None and reused.at < reused.given[0].stop and not reused.announced:
+        if reused.running and not reused.announced:
+            assert reused.since is not None
             reused.announced = True
             self._telling.started(reused.at, reused.since)
 
@@ -308,9 +309,8 @@ class ReusingSupervisor(Supervisor):
             while reused.given:
                 stretch = reused.given[0]
                 at = reused.at
-                begun = reused.since is not None and at < stretch.stop
-                if begun or not (reused.took_any or reused.leaving):
-                    # A child that dies before it has begun with anything costs a call, too:
+                if reused.running or (reused.first < 0 and not reused.leaving):
+                    # A child that dies before it has begun with any call costs one, too:
                     # else another would be forked for it, and so for ever.
                     self._fail(reused, at, None, reused.since or forked.started)
                     at += 1
@@ -348,7 +348,8 @@ class ReusingSupervisor(Supervisor):
 
     def _end(self, key: int, number: int) -> None:
         reused = self._reused[key]
-        if reused.given and reused.since is not None:
+        self._progress(reused)
+        if reused.given and reused.running:
             self.ended_by_us.add(reused.at)
         self._end_child(reused, EVERY_CALL, number)
 

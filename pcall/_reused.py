@@ -190,9 +190,9 @@ class ReusedChild:
             self.at, self.since = self.given[0].start, None
 
     @property
-    def took_any(self) -> bool:
-        """True once it has begun with a call."""
-        return self.slot.counts[Slot.TAKEN] > 0
+    def running(self) -> bool:
+        """True when it has begun with the call at :attr:`at`."""
+        return self.since is not None and self.slot.counts[Slot.RUNNING] == self.at
 
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
         """What the calls from :attr:`at` on answered: values, and the errors by call."""

@@ -117,8 +117,8 @@ class Slot:
 
     SIZE = 128
     # Stretches begun; stretches done with; bytes written to its file; the call that a
-    # SIGTERM is meant for; whether it is to leave.
-    TAKEN, FINISHED, WRITTEN, CANCELLED, LEAVES = range(5)
+    # SIGTERM is meant for; whether it is to leave; the call that was begun last.
+    TAKEN, FINISHED, WRITTEN, CANCELLED, LEAVES, RUNNING = range(6)
 
     def __init__(self, memory: memoryview) -> None:
         self.counts = memory[:64].cast("q")
@@ -126,6 +126,7 @@ class Slot:
 
     def reset(self) -> None:
         """For another child."""
-        for number in range(5):
+        for number in range(6):
             self.counts[number] = 0
         self.counts[self.CANCELLED] = EVERY_CALL
+        self.counts[self.RUNNING] = -1

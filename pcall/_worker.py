@@ -170,6 +170,7 @@ class Worker:
     def _run_block(self, start: int, stop: int, strict: bool, longest: float) -> bool:
         table = self._table
         values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
+        counts = self._slot.counts
         flush = getattr(sys.stdout, "flush", _nothing)
         index = self._unmeasured = start
         if self.first < 0:
@@ -177,6 +178,7 @@ class Worker:
         now = monotonic()
         end, look_at = now + longest, now + _LOOK_EVERY
         for target, args, kwargs in self._calls.parts(start, stop):
+            counts[Slot.RUNNING] = index
             try:
                 value = target(*args, **kwargs)
                 kind: int = NONE
@@ -214,7 +216,7 @@ class Worker:
             index += 1
             if now >= look_at:
                 self._measure(index)
-                if now > end or self._slot.counts[Slot.LEAVES]:
+                if now > end or counts[Slot.LEAVES]:
                     return True
                 if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
                     self._tell()  # of a call that took long, or of many that did not
