@@ -60,7 +60,7 @@ class ReusingSupervisor(Supervisor):
     def children(self) -> tuple[ChildProcess, ...]:
         with self._lock:
             return tuple(
-                self.ledger.child(index) or self._placeholder(index)
+                (self._table and self.ledger.child(index)) or self._placeholder(index)
                 for index in range(len(self._calls))
             )
 
@@ -76,7 +76,8 @@ class ReusingSupervisor(Supervisor):
         assert self._equipment is not None
         self._table = Table(len(self._calls), self._workers)
         self.ledger = StretchLedger(self._calls, self._table)
-        if self._equipment.around.seeds is not None:
+        # Where children end after so many calls, no block may be cut in two for it.
+        if self._equipment.around.seeds is not None and not self._options.max_tasks_per_child:
             self._block = -(-len(self._calls) // _BLOCKS)
         self._turn(0)
 
@@ -84,7 +85,8 @@ class ReusingSupervisor(Supervisor):
 
     def _fill(self, equipment: Equipment) -> None:
         while True:
-            self._hand_out()
+            with HeldBack():  # what the scheduler knows of, a child has
+                self._hand_out()
             missing = min(self._workers - len(self._reused), self._scheduler.queued)
             if missing <= 0 or not self._scheduler.next_stretch(1, time.monotonic()):
                 break
@@ -139,12 +141,13 @@ class ReusingSupervisor(Supervisor):
         idle = any(not reused.given and not reused.leaving for reused in self._reused.values())
         if not idle:
             return False
-        for reused in self._reused.values():
-            stretch = reused.take_back()
-            if stretch is not None:
-                self._skip(self._scheduler.given_back(stretch.start))
-                self._hand_out()
-                return True
+        with HeldBack():
+            for reused in self._reused.values():
+                stretch = reused.take_back()
+                if stretch is not None:
+                    self._skip(self._scheduler.given_back(stretch.start))
+                    self._hand_out()
+                    return True
         return False
 
     def _fork_some(self, count: int, equipment: Equipment) -> bool:
@@ -154,8 +157,9 @@ class ReusingSupervisor(Supervisor):
         free = [n for n in range(self._workers) if n not in self._reused][:count]
         new: dict[int, ReusedChild] = {}
         try:
-            for number in free:
-                new[number] = ReusedChild(number, self._calls, self._table, self._block)
+            with HeldBack():
+                for number in free:
+                    new[number] = ReusedChild(number, self._calls, self._table, self._block)
         except OSError as error:
             if not new and not (self._is_full(error) and self._no_room()):
                 raise
@@ -198,10 +202,13 @@ class ReusingSupervisor(Supervisor):
         """Take what a child has answered since the last time."""
         reused.hear()
         while reused.given:
+            at = reused.at
             stop, done = reused.look()
             # What is unpickled here may run code of the user's, and be interrupted.
             values, errors = reused.answers(stop)
             with HeldBack():
+                if not reused.given or reused.at != at:
+                    continue  # a signal handler of the user's has ended the run meanwhile
                 self._take(reused, stop, values, errors)
                 if not done:
                     return
@@ -265,6 +272,8 @@ class ReusingSupervisor(Supervisor):
         """Record the failure of a call that a child has begun."""
         assert self._table is not None
         self.ledger.claim(index, reused.owner)
+        if self._stopped_by_us and self._ending.was_signalled(reused.number):
+            self.ended_by_us.add(index)  # it may have been with an earlier call at the signal
         reused.held = answer is not None and answer.error is not None and self._strict
         if reused.first < 0:
             reused.first = index
@@ -334,6 +343,10 @@ class ReusingSupervisor(Supervisor):
         for reused in list(self._reused.values()):
             self._progress(reused)  # it may be with another call by now
         super()._expire()
+        if self.timed_out:
+            # Also those that are about to begin with a call.
+            for reused in self._reused.values():
+                self._end_child(reused, EVERY_CALL, signal.SIGTERM)
 
     def _end_call(self, index: int, fatal: bool) -> None:
         for reused in self._reused.values():
@@ -348,7 +361,7 @@ class ReusingSupervisor(Supervisor):
 
     def _end(self, key: int, number: int) -> None:
         reused = self._reused[key]
-        self._progress(reused)
+        self._progress(reused)  # what ended by itself until now was not ended by us
         if reused.given and reused.running:
             self.ended_by_us.add(reused.at)
         self._end_child(reused, EVERY_CALL, number)

@@ -145,6 +145,7 @@ class ReusedChild:
                 disown(end.fileno())
                 end.close()
         for fd in self._files.values():
+            disown(fd)
             os.close(fd)
         self._files.clear()
         self._read = memoryview(b"")
