@@ -56,6 +56,9 @@ def build_calls(
 
     if not columns:
         return Calls(1, targets, common, common_kwargs)
+    if iargs is not None and len(columns) == 1 and not common:
+        args = list(columns[0])
+        return Calls(len(args), targets, common, common_kwargs, args=args)
     rows = list(zip(*columns))  # noqa: B905 - the shortest decides
     count = len(rows)
     if len(names) == len(columns):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby, repeat
+from itertools import groupby, repeat, starmap
 from typing import Any
 
 from pcall._records import Call, name_of, show
@@ -85,6 +85,14 @@ class Calls(Sequence[Call]):
             self._target = _decorated(decorator, self._target)
         else:
             self._targets = [_decorated(decorator, target) for target in self._targets]
+
+    def results(self, start: int, stop: int) -> Iterator[Any]:
+        """Make these calls, one with each step of the iterator."""
+        named = self._common_kwargs or self._kwargs or self._rows
+        if self._args is not None and self._targets is None and not named:
+            # In C between two calls: for trivial ones that is most of what they take.
+            return starmap(self._target, self._args[start:stop])
+        return (target(*args, **kwargs) for target, args, kwargs in self.parts(start, stop))
 
     def parts(self, start: int, stop: int) -> Iterator[Parts]:
         """Target, positional and keyword arguments of each of these calls."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from pcall._calls import Calls
@@ -22,31 +23,43 @@ class Ledger(Sequence[Outcome | None]):
         calls: of the run.
 
     Attributes:
-        completed: indices of the calls that are over, in the order in which they were.
+        completed: the calls that are over, in the order in which they were.
+        ended: how many these are.
         failed: how many of them have no value.
     """
 
     def __init__(self, calls: Calls) -> None:
-        self._outcomes: list[Outcome | None] = [None] * len(calls)
-        self.completed: list[int] = []
+        self._size = len(calls)
+        self._outcomes: dict[int, Outcome] = {}
+        self.completed: list[range] = []
+        self.ended = 0
         self.failed = 0
 
     def __len__(self) -> int:
-        return len(self._outcomes)
+        return self._size
 
     def __getitem__(self, index: Any) -> Any:
-        return self._outcomes[index]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._outcomes.get(index)
+
+    def __iter__(self) -> Iterator[Outcome | None]:
+        return map(self.__getitem__, range(self._size))
 
     def record(self, outcome: Outcome) -> None:
         """Take the outcome of a call, unless that was done before."""
-        if self._outcomes[outcome.index] is None:
+        if outcome.index not in self._outcomes:
             self._outcomes[outcome.index] = outcome
             self.failed += not outcome.ok
-            self.completed.append(outcome.index)
+            self._complete(range(outcome.index, outcome.index + 1))
+
+    def _complete(self, calls: range) -> None:
+        self.completed.append(calls)
+        self.ended += len(calls)
 
     def values(self) -> tuple[Any, ...]:
         """What the calls returned, of which none has failed."""
-        return tuple(outcome.value for outcome in self._outcomes if outcome is not None)
+        return tuple(self._outcomes[index].value for index in range(self._size))
 
 
 class StretchLedger(Ledger):
@@ -59,12 +72,13 @@ class StretchLedger(Ledger):
 
     def __init__(self, calls: Calls, table: Table) -> None:
         super().__init__(calls)
-        count = len(calls)
         self._calls = calls
         self._table = table
-        self._values: list[Any] = [None] * count
-        self._began = memoryview(bytearray(8 * count)).cast("d")
-        self._owners = memoryview(bytearray(4 * count)).cast("i")  # 0: none
+        self._values: list[Any] = [None] * len(calls)
+        # Each with the first call, the one behind the last, when it began, and whose it was.
+        self._stretches: list[tuple[int, int, float, int]] = []
+        self._sorted = 0
+        self._claims: dict[int, int] = {}
         self._children: list[tuple[ChildProcess, float]] = []
 
     def add_child(self, child: ChildProcess, clock: float) -> int:
@@ -75,10 +89,10 @@ class StretchLedger(Ledger):
             clock: what time.time() is ahead of time.monotonic().
 
         Returns:
-            Its number, from 1.
+            Its number.
         """
         self._children.append((child, clock))
-        return len(self._children)
+        return len(self._children) - 1
 
     def record_stretch(
         self, start: int, stop: int, began: float, owner: int, values: list[Any]
@@ -93,36 +107,51 @@ class StretchLedger(Ledger):
             values: what they returned.
         """
         self._values[start:stop] = values
-        self._began[start] = began
-        self._began[start + 1 : stop] = self._table.ended[start : stop - 1]
-        self._owners[start:stop] = memoryview(array("i", [owner]) * (stop - start))
-        self.completed.extend(range(start, stop))
+        self._stretches.append((start, stop, began, owner))
+        self._complete(range(start, stop))
 
     def child(self, index: int) -> ChildProcess | None:
         """The child that ran a call, or None."""
-        owner = self._owners[index]
-        return self._children[owner - 1][0] if owner else None
+        stretch = self._stretch(index)
+        owner = self._claims.get(index) if stretch is None else stretch[3]
+        return None if owner is None else self._children[owner][0]
+
+    def claim(self, index: int, owner: int) -> None:
+        """Note which child ran a call that has failed."""
+        self._claims[index] = owner
+
+    def disclaim(self, index: int) -> None:
+        """It is to be tried again."""
+        self._claims.pop(index, None)
 
     def tried(self, index: int, attempts: int) -> None:
         """Note that a call that returned had to be tried so often."""
         self._outcomes[index] = replace(self[index], attempts=attempts)
 
-    def claim(self, index: int, owner: int) -> None:
-        """Note which child ran a call that has failed; 0: none, it is to be tried again."""
-        self._owners[index] = owner
+    def _stretch(self, index: int) -> tuple[int, int, float, int] | None:
+        """The stretch that a call was in that returned."""
+        if self._sorted < len(self._stretches):
+            self._stretches.sort()
+            self._sorted = len(self._stretches)
+        place = bisect_right(self._stretches, index, key=itemgetter(0)) - 1
+        if place < 0 or index >= self._stretches[place][1]:
+            return None
+        return self._stretches[place]
 
     def __getitem__(self, index: Any) -> Any:
+        made = super().__getitem__(index)
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        made = self._outcomes[index]
-        if made is not None or not self._owners[index] or not self._table.kinds[index]:
             return made
-        index = index % len(self)
-        child, clock = self._children[self._owners[index] - 1]
-        forked = child.forked
+        stretch = None if made else self._stretch(index)
+        if stretch is None:
+            return made
+        start, _, began, owner = stretch
+        child, clock = self._children[owner]
+        forked, table = child.forked, self._table
         assert forked is not None
-        began, rss = self._began[index], self._table.rss[index]
-        outcome = Outcome(
+        began = began if index == start else table.ended[index - 1]
+        rss = table.rss[index]
+        self._outcomes[index] = outcome = Outcome(
             index=index,
             call=self._calls[index],
             ok=True,
@@ -131,16 +160,12 @@ class StretchLedger(Ledger):
             exitcode=0,
             attempts=1,
             started=began + clock,
-            duration=self._table.ended[index] - began,
-            cpu_time=self._table.cpu[index],
+            duration=table.ended[index] - began,
+            cpu_time=table.cpu[index],
             max_rss=rss,
             rss_growth=max(0, rss - forked.rss),
         )
-        self._outcomes[index] = outcome
         return outcome
-
-    def __iter__(self) -> Iterator[Outcome | None]:
-        return (self[index] for index in range(len(self)))
 
     def values(self) -> tuple[Any, ...]:
         return tuple(self._values)

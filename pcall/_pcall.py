@@ -231,7 +231,7 @@ class Pcall:
         run = self._run
         run.finish()
         ledger = run.ledger
-        assert len(ledger.completed) == len(ledger), "a call was lost; this is a fault of pcall"
+        assert ledger.ended == len(ledger), "a call was lost; this is a fault of pcall"
         if self._options.return_outcomes:
             self._results = tuple(ledger)
         elif ledger.failed:
@@ -279,10 +279,12 @@ class Pcall:
         position = 0
         while True:
             while position < len(run.ledger.completed):
-                outcome = run.ledger[run.ledger.completed[position]]
+                calls = run.ledger.completed[position]
                 position += 1
-                assert outcome is not None
-                yield outcome
+                for index in calls:
+                    outcome = run.ledger[index]
+                    assert outcome is not None
+                    yield outcome
             if run.done:
                 return
             run.turn(None)

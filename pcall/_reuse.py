@@ -31,12 +31,14 @@ __all__ = ["ReusingSupervisor"]
 
 # Seconds that a stretch is made for.
 _STRETCH = 0.005
+# Seconds that no stretch is shorter than, for the sake of an even end.
+_SHORTEST = 0.0005
 # Stretches that a child has at a time.
 _DEPTH = 2
 # Seconds between two looks at children that tell of nothing.
 _LOOK_EVERY = 0.2
 # Where calls draw random numbers, they come in so many blocks at least.
-_BLOCKS = 2048
+_BLOCKS = 512
 
 
 class ReusingSupervisor(Supervisor):
@@ -126,7 +128,8 @@ class ReusingSupervisor(Supervisor):
         fair = -(-self._scheduler.queued // (2 * self._workers))
         if not self._pace:
             return min(self._block, fair)
-        return max(1, min(fair, int(_STRETCH / self._pace)))
+        least = int(_SHORTEST / self._pace)
+        return max(1, min(max(fair, least), int(_STRETCH / self._pace)))
 
     def _next_stretch(self) -> range:
         size, block = max(self._size(), self._block), self._block
@@ -286,7 +289,7 @@ class ReusingSupervisor(Supervisor):
     def _forget(self, index: int) -> None:
         assert self._table is not None
         self._table.kinds[index] = 0
-        self.ledger.claim(index, 0)
+        self.ledger.disclaim(index)
 
     def _outcome(
         self, reused: ReusedChild, index: int, answer: Answer | None, since: float

@@ -193,7 +193,8 @@ class ReusedChild:
     @property
     def running(self) -> bool:
         """True when it has begun with the call at :attr:`at`."""
-        return self.since is not None and self.slot.counts[Slot.RUNNING] == self.at
+        begun = self.since is not None and self.at < self.given[0].stop
+        return begun and self.slot.counts[Slot.RUNNING] == self.at
 
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
         """What the calls from :attr:`at` on answered: values, and the errors by call."""

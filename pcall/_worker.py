@@ -155,72 +155,69 @@ class Worker:
         Returns:
             False when a call has failed and the parent must say what follows.
         """
-        if self._seeds is None:
-            return self._run_block(start, stop, strict, _LONGEST_STRETCH)
-        end = monotonic() + _LONGEST_STRETCH
-        for first in range(start, stop, self._block):
-            seed(self._seeds, first, attempt)
-            last = min(stop, first + self._block)
-            if not self._run_block(first, last, strict, float("inf")):
-                return False
-            if self._table.unanswered(first, last) < last or monotonic() > end:
-                return True
-        return True
-
-    def _run_block(self, start: int, stop: int, strict: bool, longest: float) -> bool:
-        table = self._table
+        table, counts, seeds = self._table, self._slot.counts, self._seeds
         values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
-        counts = self._slot.counts
         flush = getattr(sys.stdout, "flush", _nothing)
-        index = self._unmeasured = start
+        index = block_end = self._unmeasured = start
         if self.first < 0:
             self.first = start
         now = monotonic()
-        end, look_at = now + longest, now + _LOOK_EVERY
-        for target, args, kwargs in self._calls.parts(start, stop):
-            counts[Slot.RUNNING] = index
+        end, look_at = now + _LONGEST_STRETCH, now + _LOOK_EVERY
+        while index < stop:
+            if index == block_end:
+                if now > end:
+                    break
+                block_end = stop
+                if seeds is not None:
+                    seed(seeds, index, attempt)
+                    block_end = min(stop, index + self._block)
             try:
-                value = target(*args, **kwargs)
-                kind: int = NONE
-                if value is not None:
+                counts[Slot.RUNNING] = index
+                for value in self._calls.results(index, block_end):
                     of = type(value)
-                    if of is int and -(1 << 63) <= value < 1 << 63:
-                        values[index] = value
-                        kind = INT
+                    if of is int:
+                        try:
+                            values[index] = value
+                            kind: int = INT
+                        except ValueError:  # beyond 64 bits
+                            kind = self._answer(index, value)
                     elif of is float:
                         floats[index] = value
                         kind = FLOAT
+                    elif value is None:
+                        kind = NONE
                     elif of is bool:
                         kind = TRUE if value else FALSE
                     else:
                         kind = self._answer(index, value)
                         value = None
-                ended[index] = now = monotonic()
-                try:
-                    flush()
-                except (ValueError, OSError):
-                    pass  # closed, or no room: not this call's fault
-                kinds[index] = kind
+                    ended[index] = now = monotonic()
+                    try:
+                        flush()
+                    except (ValueError, OSError):
+                        pass  # closed, or no room: not this call's fault
+                    kinds[index] = kind
+                    if opened:
+                        end_call()  # what the next one logs is its own
+                    index += 1
+                    if now >= look_at:
+                        self._measure(index)
+                        if counts[Slot.LEAVES] or (now > end and seeds is None):
+                            return True
+                        if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
+                            self._tell()  # of a call that took long, or of many that did not
+                        look_at = monotonic() + _LOOK_EVERY
+                    counts[Slot.RUNNING] = index
             except BaseException as error:
-                if kinds[index]:
-                    raise  # a SIGTERM, just after the answer
+                if index == stop or counts[Slot.RUNNING] != index or kinds[index]:
+                    raise  # a SIGTERM, between two calls
                 self._fail(index, error)
                 if opened:
                     end_call()
+                index += 1
                 if strict or self._cancelled:
-                    self._measure(index + 1)
+                    self._measure(index)
                     return False
-                now = monotonic()
-            if opened:
-                end_call()  # what the next one logs is its own
-            index += 1
-            if now >= look_at:
-                self._measure(index)
-                if now > end or counts[Slot.LEAVES]:
-                    return True
-                if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
-                    self._tell()  # of a call that took long, or of many that did not
-                look_at = monotonic() + _LOOK_EVERY
         self._measure(index)
         return True
 

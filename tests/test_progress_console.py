@@ -101,9 +101,7 @@ def test_there_is_a_line_now_and_then():
     *lines, _, _ = stream.getvalue().splitlines()
     assert 2 <= len(lines) <= 8
     for line in lines:
-        assert re.match(
-            r"probe: \d+ of 1000 done, \d+ running", line
-        )
+        assert re.match(r"probe: \d+ of 1000 done, \d+ running", line)
 
 
 def test_a_failure_is_shown_within_a_second():
