@@ -38,7 +38,7 @@ from pcall._signals import SIGCONT, SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams, renew_streams
 from pcall._system import System
 from pcall._transport import write_error, write_value
-from pcall._worker import Worker
+from pcall._worker import Worker, copies
 from pcall.exceptions import TaskCancelled
 
 __all__ = ["Surroundings", "Task", "live", "perform", "serve", "whoami"]
@@ -116,7 +116,7 @@ _logs: ChildLogs | None = None
 
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
-    global _cancelled, _job, _leader, _logs, _pid, _sigterm
+    global _cancelled, _job, _leader, _logs, _pid, _sigterm, _worker
     _job, _, pair, around, work, kept, _ = task
     parent, (begin, end, whole), system, watch_parent, *_ = around
     *_, null, _, _, others, threads, logs = around
@@ -130,7 +130,8 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         freeze()
         # The parent's event loop must not be woken by signals of this process.
         set_wakeup_fd(-1)
-        _cancelled, _sigterm, _pid = False, _CANCELS, getpid()
+        _cancelled, _sigterm, _pid, _worker = False, _CANCELS, getpid(), None
+        copies.clear()
         set_handler(SIGTERM, _on_sigterm)
         set_handler(SIGCONT, _on_nudge)
         if pair is not None:
@@ -228,6 +229,7 @@ def _after_fork_in_child() -> None:
     global _pid
     if _pid:
         _pid = 0
+        copies.append(1)
         _postponed.clear()
         if signal.getsignal(SIGTERM) is _on_sigterm:
             signal.signal(SIGTERM, signal.SIG_DFL)
@@ -293,7 +295,7 @@ def serve(task: Task) -> int:
     global _cancelled, _worker
     around = task.around
     sys.stdin = around.stdin
-    _worker = Worker(task.job, task.answer, around.system, around.seeds)
+    _worker = Worker(task.job, task.answer, around.system, around.seeds, _on_sigterm)
     _cancelled = _worker.serve(around.context, around.mask)
     return 1 if _cancelled else 0
 

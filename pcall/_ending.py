@@ -53,6 +53,10 @@ class Ending:
         grace = time.monotonic() + self._grace_period
         self._kill_at[index] = grace if number == signal.SIGTERM else math.inf
 
+    def pardon(self, index: int) -> None:
+        """What was signalled before is not to be killed for it."""
+        self._kill_at.pop(index, None)
+
     def kill_leftovers(self) -> None:
         """Let nothing that outlived its child have any more time."""
         self._leftovers = dict.fromkeys(self._leftovers, (0.0, 0.0))

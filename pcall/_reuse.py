@@ -8,6 +8,7 @@ has nothing to do.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from pcall._signals import HeldBack
 from pcall._supervisor import Supervisor
 from pcall._table import EVERY_CALL, Slot, Table
 from pcall._transport import Answer
+from pcall.exceptions import TaskCancelled
 
 __all__ = ["ReusingSupervisor"]
 
@@ -278,6 +280,11 @@ class ReusingSupervisor(Supervisor):
         if self._stopped_by_us and self._ending.was_signalled(reused.number):
             self.ended_by_us.add(index)  # it may have been with an earlier call at the signal
         reused.held = answer is not None and answer.error is not None and self._strict
+        cancelled = answer is None or isinstance(answer.error, TaskCancelled)
+        if index in self._overdue and not (cancelled or self._why):
+            # It was over just before the SIGTERM, or not to be ended by it: what the child has
+            # begun since has its own time.
+            self._ending.pardon(reused.number)
         if reused.first < 0:
             reused.first = index
         outcome = self._outcome(reused, index, answer, since)
@@ -340,6 +347,11 @@ class ReusingSupervisor(Supervisor):
     # ------------------------------------------------------------ ending
 
     def _expire(self) -> None:
+        due = time.monotonic() - (self._timeout or math.inf)
+        for reused in self._reused.values():
+            # What a call has left (a thread, an exit handler) may keep a child from leaving.
+            if reused.leaving and not reused.given and reused.idle_since < due:
+                self._end_child(reused, EVERY_CALL, signal.SIGTERM)
         deadline = self._scheduler.next_deadline
         if deadline is None or time.monotonic() < deadline:
             return

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import sys
 from _socket import CMSG_SPACE, MSG_DONTWAIT, socketpair
 from collections import deque
+from errno import EMFILE
 from pickle import loads
+from time import monotonic
 from typing import Any
 
 from pcall._calls import Calls
@@ -14,7 +17,9 @@ from pcall._child import serve
 from pcall._exception_pickling import safe_str
 from pcall._forking import disown, own
 from pcall._process import ChildProcess
+from pcall._signals import HeldBack
 from pcall._table import (
+    ANSWERED,
     CONSTANTS,
     FLOAT,
     IN_FILE,
@@ -37,6 +42,9 @@ __all__ = ["ReusedChild"]
 
 # Bytes of answers that are read at a time.
 _READ = 1 << 20
+# Files that are held open, each with one answer.
+_FILES = 8
+_CLOSED_BY_EXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class ReusedChild:
@@ -58,6 +66,7 @@ class ReusedChild:
         calls: how many calls it was given.
         leaving: True once it gets no more.
         held: True while it waits, after a failure, for :meth:`resume`.
+        idle_since: while nothing is given: when it was done, or told to leave.
         announced: True when observers know that its current call runs.
         first: the first call that it took; -1 before.
         owner: its number in the ledger.
@@ -81,11 +90,12 @@ class ReusedChild:
         self.calls = 0
         self.leaving = False
         self.held = False
+        self.idle_since = 0.0
         self.announced = False
         self.first = -1
         self.owner = 0
         self._done = 0  # stretches of it that are known to be done with
-        self._files: dict[int, int] = {}  # by call: descriptors of answers that came alone
+        self._files: dict[int, int] = {}  # by number: descriptors of answers that came alone
         self._read = memoryview(b"")  # of its file
         self._read_at = 0
 
@@ -136,6 +146,7 @@ class ReusedChild:
         """Have it end, once it has done what it was given."""
         if not self.leaving:
             self.leaving = True
+            self.idle_since = monotonic()
             self.socket.send(TOKEN.pack(LEAVE, 0, 0, False))
 
     def close(self) -> None:
@@ -144,31 +155,38 @@ class ReusedChild:
             if end.fileno() >= 0:
                 disown(end.fileno())
                 end.close()
-        for fd in self._files.values():
-            disown(fd)
-            os.close(fd)
-        self._files.clear()
+        for number in list(self._files):
+            self._drop(number)
         self._read = memoryview(b"")
 
     # ------------------------------------------------------------ what it has answered
 
-    def hear(self) -> None:
-        """Take its notices."""
-        while True:
+    def hear(self) -> bool:
+        """Take its notices, as long as there are not too many files: they wait where they are.
+
+        Returns:
+            True when there was one.
+        """
+        heard = False
+        while len(self._files) < _FILES:
             try:
                 message, attached, _, _ = self.socket.recvmsg(
-                    NOTICE.size, CMSG_SPACE(4), MSG_DONTWAIT
+                    NOTICE.size, CMSG_SPACE(4), MSG_DONTWAIT | _CLOSED_BY_EXEC
                 )
             except BlockingIOError:
-                return
+                break
             if not message:
-                return
-            (index,) = NOTICE.unpack(message)
+                break
+            heard = True
+            (number,) = NOTICE.unpack(message)
             for _, _, content in attached:
                 fd = int.from_bytes(content[:4], sys.byteorder)
                 os.set_inheritable(fd, False)
                 own(fd)
-                self._files[index] = fd
+                self._files[number] = fd
+            if number != ANSWERED and not attached:
+                self._files[number] = -1  # this process has too many open
+        return heard
 
     def look(self) -> tuple[int, bool]:
         """How far it has come with its first stretch.
@@ -186,6 +204,7 @@ class ReusedChild:
     def done_with_stretch(self) -> None:
         """Its first stretch is out of the way."""
         self.given.popleft()
+        self.idle_since = monotonic()
         self._done += 1
         if self.given:
             self.at, self.since = self.given[0].start, None
@@ -244,13 +263,24 @@ class ReusedChild:
             return Answer(None, _unreadable(problem), self._table.ended[index])
 
     def _answer_in_file(self, index: int) -> Answer | None:
-        self.hear()
-        fd = self._files.pop(index)
+        number = self._table.values[index]
+        while number not in self._files and self.hear():
+            for other in [other for other in self._files if other < number]:
+                self._drop(other)  # of a call that was ended just then
+        if self._files[number] < 0:
+            del self._files[number]
+            raise OSError(EMFILE, "there was no descriptor to be had for it")
         try:
-            return read_answer(fd)
+            return read_answer(self._files[number])
         finally:
-            disown(fd)
-            os.close(fd)
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        with HeldBack():
+            fd = self._files.pop(number)
+            if fd >= 0:
+                disown(fd)
+                os.close(fd)
 
     def _view(self, number: int) -> memoryview:
         """The bytes of its file at this place."""

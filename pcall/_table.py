@@ -16,6 +16,8 @@ from __future__ import annotations
 import mmap
 import struct
 
+from pcall._system import ROOM
+
 __all__ = [
     "ANSWERED",
     "CONSTANTS",
@@ -47,7 +49,7 @@ CONSTANTS = {NONE: None, FALSE: False, TRUE: True}
 TOKEN = struct.Struct("qqq?")
 # In place of a first call: go on after a failure; leave.
 RESUME, LEAVE = -1, -2
-# The call whose answer is in the attached file, or:
+# The number of the attached file, each with one answer, or:
 NOTICE = struct.Struct("q")
 ANSWERED = -1
 
@@ -73,7 +75,8 @@ class Table:
         workers: how many children at once; each has a :class:`Slot`.
 
     Attributes:
-        values: integers, or places in the child's file (:func:`pack_place`).
+        values: integers, or places in the child's file (:func:`pack_place`), or numbers of files
+            that were sent.
         floats: the same memory as floating-point numbers.
         ended: when each call ended, on the monotonic clock.
         cpu: seconds of processor time that each took.
@@ -130,3 +133,4 @@ class Slot:
             self.counts[number] = 0
         self.counts[self.CANCELLED] = EVERY_CALL
         self.counts[self.RUNNING] = -1
+        self.counts[self.WRITTEN] = ROOM  # the first bytes are for when the disk is full

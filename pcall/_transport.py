@@ -42,8 +42,10 @@ __all__ = [
     "ShortPickler",
     "decode",
     "encode_error",
+    "encode_little",
     "encode_value",
     "read_answer",
+    "unsendable",
     "write_error",
     "write_value",
 ]
@@ -100,10 +102,11 @@ def write_value(fd: int, value: Any) -> None:
         raise
     except BaseException as error:
         _take_back(fd)
-        raise _unsendable(value, error) from error
+        raise unsendable(value, error) from error
 
 
-def _unsendable(value: Any, error: BaseException) -> ResultError:
+def unsendable(value: Any, error: BaseException) -> ResultError:
+    """What a call fails with whose result was refused so."""
     doing = "could not be sent" if isinstance(error, OSError) else "could not be pickled"
     return ResultError(
         f"the result, of type {type_name(type(value))}, {doing}: "
@@ -183,7 +186,7 @@ def encode_value(value: Any, finished: float, open_file: Callable[[], int]) -> b
     except TaskCancelled:
         raise
     except BaseException as error:
-        raise _unsendable(value, error) from error
+        raise unsendable(value, error) from error
 
 
 def encode_error(
@@ -194,6 +197,17 @@ def encode_error(
         return _encode(_ERROR, dump_exception(error), finished, open_file)
     except Exception:
         return _encode(_ERROR, dump_exception(_little(error)), finished, open_file)
+
+
+def encode_little(error: BaseException, finished: float) -> bytes:
+    """What of it fits into :data:`~pcall._system.ROOM` bytes in any case."""
+    content = _encode(_ERROR, dump_exception(_little(error)), finished, _no_file)
+    assert content is not None
+    return content
+
+
+def _no_file() -> int:
+    raise OSError("no file for an error of a few words")
 
 
 def _take_back(fd: int) -> None:

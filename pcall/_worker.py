@@ -11,12 +11,15 @@ import sys
 from _socket import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket
 from array import array
-from contextvars import Context
-from os import close, pwrite
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from errno import ETOOMANYREFS
+from math import inf
+from os import _exit, close, pwrite
 from resource import RUSAGE_SELF, getrusage
 from signal import SIG_DFL, SIG_SETMASK, raise_signal
-from time import monotonic
-from types import CoroutineType
+from time import monotonic, sleep
+from types import CoroutineType, FrameType
 from typing import Any, NamedTuple
 
 from pcall._calls import Calls
@@ -46,10 +49,19 @@ from pcall._table import (
     Table,
     pack_place,
 )
-from pcall._transport import ShortPickler, encode_error, encode_value
+from pcall._transport import (
+    ShortPickler,
+    encode_error,
+    encode_little,
+    encode_value,
+    unsendable,
+)
 from pcall.exceptions import TaskCancelled
 
-__all__ = ["Lane", "Worker"]
+__all__ = ["Lane", "Worker", "copies"]
+
+# Not empty in what a call of a reused child has forked.
+copies: list[int] = []
 
 # What a SIGTERM does depends on it: end the process, cancel the call, wait for the answer.
 _IDLE, _CALLING, _ANSWERING = range(3)
@@ -87,19 +99,31 @@ class Worker:
         answers: descriptor of its file for answers.
         system: makes further ones.
         seeds: what to seed random generators from.
+        handler: of SIGTERM; it asks :meth:`on_sigterm`.
 
     Attributes:
         first: the call that it began with.
     """
 
-    def __init__(self, lane: Lane, answers: int, system: System, seeds: Seeds | None) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        answers: int,
+        system: System,
+        seeds: Seeds | None,
+        handler: Callable[[int, FrameType | None], None],
+    ) -> None:
         self._calls, self._table, self._slot, self._socket, self._block = lane
         self._answers = answers
         self._system = system
         self._seeds = seeds
+        self._handler = handler
         self._start = self._stop = 0
         self.first = -1
         self._failing = -1
+        self._held = False  # after a failure, until the parent says what follows
+        self._full = False
+        self._files = 0  # that were sent
         self._state = _IDLE
         self._cancelled = False
         self._usage = self._look()
@@ -121,7 +145,7 @@ class Worker:
             True when a SIGTERM has ended it.
         """
         set_mask(SIG_SETMASK, mask)
-        counts, held = self._slot.counts, False
+        counts = self._slot.counts
         while True:
             try:
                 message = self._socket.recv(TOKEN.size)
@@ -131,49 +155,62 @@ class Worker:
                 if start == LEAVE:
                     return False
                 if start == RESUME:
-                    held = False
+                    self._held = False
                     continue
                 self._slot.began[counts[Slot.TAKEN] % 4] = monotonic()
                 self._start, self._stop = start, stop
                 self._state = _CALLING
                 counts[Slot.TAKEN] += 1
-                if not held:
-                    # Each stretch with the caller's variables as they were.
-                    held = not context.copy().run(self._run, start, stop, attempt, strict)
+                set_handler(SIGTERM, self._handler)  # a call may have left its own
+                if not self._held:
+                    self._run(context, start, stop, attempt, strict)
                 self._state = _IDLE
             except TaskCancelled:  # between two calls
+                self._measure(max(self._unmeasured, self.current))
                 return True
             flush_std_streams()
             counts[Slot.FINISHED] += 1
-            if self._cancelled or counts[Slot.LEAVES]:
+            if self._cancelled or self._full or counts[Slot.LEAVES]:
                 return self._cancelled
             self._tell()
 
-    def _run(self, start: int, stop: int, attempt: int, strict: bool) -> bool:
-        """Run a stretch, or the beginning of it.
+    def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
+        """Run a stretch, or the beginning of it."""
+        index = block_end = start
+        end = monotonic() + _LONGEST_STRETCH
+        while 0 <= index < stop:
+            if index == block_end:
+                if monotonic() > end:
+                    return
+                block_end = stop
+                if self._seeds is not None:
+                    seed(self._seeds, index, attempt)
+                    block_end = min(stop, index + self._block)
+            until = end if self._seeds is None else inf
+            # Each call has the caller's variables as they were. To see to that for each takes
+            # longer than some calls, and few change any.
+            index = context.copy().run(self._run_block, index, block_end, strict, until)
+
+    def _run_block(self, start: int, stop: int, strict: bool, end: float) -> int:
+        """Run these calls, until one changes a context variable.
 
         Returns:
-            False when a call has failed and the parent must say what follows.
+            The next call; -1 when there is to be none now.
         """
-        table, counts, seeds = self._table, self._slot.counts, self._seeds
+        table, counts = self._table, self._slot.counts
         values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
         flush = getattr(sys.stdout, "flush", _nothing)
-        index = block_end = self._unmeasured = start
+        index = self._unmeasured = start
         if self.first < 0:
             self.first = start
-        now = monotonic()
-        end, look_at = now + _LONGEST_STRETCH, now + _LOOK_EVERY
+        base = copy_context()
+        look_at = monotonic() + _LOOK_EVERY
         while index < stop:
-            if index == block_end:
-                if now > end:
-                    break
-                block_end = stop
-                if seeds is not None:
-                    seed(seeds, index, attempt)
-                    block_end = min(stop, index + self._block)
             try:
                 counts[Slot.RUNNING] = index
-                for value in self._calls.results(index, block_end):
+                for value in self._calls.results(index, stop):
+                    if copies:
+                        _exit(0)  # a copy that the target forked has come back from it
                     of = type(value)
                     if of is int:
                         try:
@@ -202,24 +239,35 @@ class Worker:
                     index += 1
                     if now >= look_at:
                         self._measure(index)
-                        if counts[Slot.LEAVES] or (now > end and seeds is None):
-                            return True
+                        if now > end or counts[Slot.LEAVES]:
+                            return -1
                         if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
                             self._tell()  # of a call that took long, or of many that did not
                         look_at = monotonic() + _LOOK_EVERY
+                    try:
+                        changed = copy_context() != base
+                    except Exception:  # a comparison of the user's
+                        changed = True
+                    if changed:
+                        self._measure(index)
+                        return index
                     counts[Slot.RUNNING] = index
             except BaseException as error:
+                if copies:
+                    _exit(0)
                 if index == stop or counts[Slot.RUNNING] != index or kinds[index]:
                     raise  # a SIGTERM, between two calls
                 self._fail(index, error)
                 if opened:
                     end_call()
                 index += 1
-                if strict or self._cancelled:
+                if strict or self._cancelled or self._full:
+                    self._held = strict
                     self._measure(index)
-                    return False
+                    return -1
+                break  # with the next one everything is as it was
         self._measure(index)
-        return True
+        return index
 
     # ------------------------------------------------------------ answers
 
@@ -227,12 +275,14 @@ class Worker:
         if isinstance(value, CoroutineType):
             value = finish_coroutine(value)
         content = self._pickler.dumps(value)
-        if content is not None:
-            self._write(index, content)
-            return PICKLED
         file = _File(self._system)
         try:
+            if content is not None:
+                self._write(index, content)
+                return PICKLED
             return self._put(index, encode_value(value, monotonic(), file.open), file)
+        except OSError as error:
+            raise unsendable(value, error) from error
         finally:
             file.close()
 
@@ -243,6 +293,8 @@ class Worker:
         file = _File(self._system)
         try:
             kind = self._put(index, encode_error(error, now, file.open), file)
+        except OSError:  # no room on the disk, perhaps, or for this process
+            kind = self._put_last(index, error, now)
         finally:
             file.close()
         self._failing = index
@@ -255,9 +307,26 @@ class Worker:
     def _put(self, index: int, content: bytes | None, file: _File) -> int:
         if content is None:
             files = [(SOL_SOCKET, SCM_RIGHTS, file.fd.to_bytes(4, sys.byteorder))]
-            self._socket.sendmsg([NOTICE.pack(index)], files)
-            return IN_FILE
+            # Not by call: one that is ended just after this has another answer.
+            self._files += 1
+            self._table.values[index] = self._files
+            while True:
+                try:
+                    self._socket.sendmsg([NOTICE.pack(self._files)], files)
+                    return IN_FILE
+                except OSError as error:
+                    if error.errno != ETOOMANYREFS:
+                        raise
+                    sleep(0.001)  # until the parent has taken some of what is under way
         self._write(index, content)
+        return ENCODED
+
+    def _put_last(self, index: int, error: BaseException, now: float) -> int:
+        """Answer where there is room in any case, once: another child goes on."""
+        self._full = True
+        content = encode_little(error, now)
+        pwrite(self._answers, content, 0)
+        self._table.values[index] = pack_place(0, len(content))
         return ENCODED
 
     def _write(self, index: int, content: bytes) -> None:
