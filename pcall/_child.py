@@ -117,10 +117,10 @@ _logs: ChildLogs | None = None
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
     global _cancelled, _job, _leader, _logs, _pid, _sigterm, _worker
-    _job, _, pair, around, work, kept, _ = task
+    _job, answer, pair, around, work, kept, _ = task
     parent, (begin, end, whole), system, watch_parent, *_ = around
     *_, null, _, _, others, threads, logs = around
-    status = 1
+    status, begun = 1, False
     try:
         # A group of its own: what the target starts is signalled with it, and a Ctrl-C
         # at the terminal goes to the parent alone, which decides.
@@ -163,12 +163,19 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
                         file.settle()
         if begin is not None:
             begin(child)
+            begun = True
             status = work(task)
             end()
         else:
             # It would make a new stdin here; it makes none where there is none.
             sys.stdin = None
+            begun = True
             status = whole(child)
+    except BaseException as error:
+        # Somebody's after-fork hook, for one: it would be told of as an exit without a reason.
+        if not begun and work is perform:
+            write_error(answer, error)
+        raise
     finally:
         try:
             _run_exitfuncs()

@@ -171,11 +171,14 @@ class Pcall:
 
         Args:
             **policy: ``max_workers`` (None: as many as the machine can hold; 0: no child, in
-                this process), ``max_errors`` (default 0: after the first failure no further
-                call starts; None: no limit), ``grace_period`` (seconds from SIGTERM to
-                SIGKILL, default 5), ``max_tasks_per_child`` (1), ``tasklog`` (default
-                True; False: logging is left alone), ``return_outcomes`` (default False;
-                True: nothing is raised for a failed call).
+                this process), ``max_tasks_per_child`` (default 1: a fresh child for every
+                call; None: children live on), ``max_errors`` (default 0: after the first
+                failure no further call starts; None: no limit), ``retry`` (attempts in all,
+                a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
+                from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
+                :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
+                alone), ``return_outcomes`` (default False; True: nothing is raised for a
+                failed call).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the

@@ -19,6 +19,7 @@ NAMES = [
     "05_objects.py",
     "06_asyncio.py",
     "07_logs.py",
+    "08_policy.py",
     "09_progress.py",
     "checksum_stdlib.py",
 ]
