@@ -1,4 +1,4 @@
-"""Children that live on: many trivial calls, calls with large arguments, and what progress costs."""
+"""Children that live on: many trivial calls, large arguments, and what progress costs."""
 
 from __future__ import annotations
 

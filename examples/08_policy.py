@@ -76,7 +76,8 @@ Quick = Pcall.options(max_tasks_per_child=None, max_errors=None, return_outcomes
 outcomes = Quick.pcall(collatz, iargs=[(number,) for number in range(1, 20_001)])
 lost = [outcome for outcome in outcomes if not outcome.ok]
 children = {outcome.pid for outcome in outcomes}
-print(f"\n{len(outcomes)} calls in {len(children)} processes; lost: {lost[0].call}: {lost[0].error}")
+print(f"\n{len(outcomes)} calls in {len(children)} processes")
+print(f"lost: {lost[0].call}: {lost[0].error}")
 assert [outcome.call.args for outcome in lost] == [(4321,)]
 assert max(outcome.value for outcome in outcomes if outcome.ok) == 278
 
