@@ -75,7 +75,9 @@ class Children(Accounts):
         system = get_system()
         with HeldBack():
             if self._options.tasklog:
-                self._logs = make_run_logs(system, len(self._calls), self.ledger.__getitem__)
+                self._logs = make_run_logs(
+                    system, len(self._calls), lambda index: self.ledger[index]
+                )
             told = None if self._logs is None else self._logs.child
             self._equipment = Equipment(system, children, self._options.grace_period, told)
 
