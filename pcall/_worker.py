@@ -12,7 +12,7 @@ from _socket import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket
 from array import array
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from errno import ETOOMANYREFS
 from math import inf
 from os import _exit, close, pwrite
@@ -189,10 +189,11 @@ class Worker:
             until = end if self._seeds is None else inf
             # Each call has the caller's variables as they were. To see to that for each takes
             # longer than some calls, and few change any.
-            index = context.copy().run(self._run_block, index, block_end, strict, until)
+            own = context.copy()
+            index = own.run(self._run_block, own, index, block_end, strict, until)
 
-    def _run_block(self, start: int, stop: int, strict: bool, end: float) -> int:
-        """Run these calls, until one changes a context variable.
+    def _run_block(self, own: Context, start: int, stop: int, strict: bool, end: float) -> int:
+        """Run these calls in a context of their own, until one changes a variable of it.
 
         Returns:
             The next call; -1 when there is to be none now.
@@ -203,7 +204,7 @@ class Worker:
         index = self._unmeasured = start
         if self.first < 0:
             self.first = start
-        base = copy_context()
+        base = own.copy()
         look_at = monotonic() + _LOOK_EVERY
         while index < stop:
             try:
@@ -245,7 +246,7 @@ class Worker:
                             self._tell()  # of a call that took long, or of many that did not
                         look_at = monotonic() + _LOOK_EVERY
                     try:
-                        changed = copy_context() != base
+                        changed = own != base
                     except Exception:  # a comparison of the user's
                         changed = True
                     if changed:
