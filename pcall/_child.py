@@ -34,10 +34,10 @@ from pcall._bootstrap import Bootstrap
 from pcall._invoke import invoke, log_failure
 from pcall._log_child import ChildLogs
 from pcall._randomness import Seeds, seed
+from pcall._sending import write_error, write_value
 from pcall._signals import SIGCONT, SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams, renew_streams
 from pcall._system import System
-from pcall._transport import write_error, write_value
 from pcall._worker import Worker, copies
 from pcall.exceptions import TaskCancelled
 

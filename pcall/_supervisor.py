@@ -131,9 +131,11 @@ class Supervisor(Children):
         """Once all is over: put what children logged where it belongs, and tell of the end."""
         if not self.over:
             return
-        if self._logs is not None:
-            self._logs.deliver(final=True)
-            self._logs.merge()
+        logs = self._logs
+        if logs is not None:
+            logs.deliver(final=True)
+            logs.merge()
+            self._logs = None  # it knows of this run, and results would live on in the cycle
         self._telling.end()
 
     def fileno(self) -> int | None:
@@ -187,8 +189,9 @@ class Supervisor(Children):
             self._ending.take_turn()
             self._fill(equipment)
         # Without the lock: neither handlers nor observers are ours.
-        if self._logs is not None:
-            self._logs.deliver(final=self.over)
+        logs = self._logs
+        if logs is not None:
+            logs.deliver(final=self.over)
         if self.over:
             self._telling.end()
         else:

@@ -27,6 +27,13 @@ from pcall._capacity import RSS_UNIT
 from pcall._invoke import finish_coroutine, log_failure
 from pcall._log_child import end_call, opened
 from pcall._randomness import Seeds, seed
+from pcall._sending import (
+    ShortPickler,
+    encode_error,
+    encode_little,
+    encode_value,
+    unsendable,
+)
 from pcall._signals import SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams
 from pcall._system import System
@@ -48,13 +55,6 @@ from pcall._table import (
     Slot,
     Table,
     pack_place,
-)
-from pcall._transport import (
-    ShortPickler,
-    encode_error,
-    encode_little,
-    encode_value,
-    unsendable,
 )
 from pcall.exceptions import TaskCancelled
 

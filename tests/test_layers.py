@@ -48,6 +48,7 @@ RANKED = [
     "_scheduler",
     "_report",
     "_table",
+    "_sending",
     "_transport",
     "_mapping",
     "_options",
