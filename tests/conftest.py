@@ -22,8 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+_FORK_MOST = {"test_scale.py", "test_locks.py"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --portable, leave out what would run on Linux's means, or run portably twice."""
+    """Put what forks most first; with --portable, leave out what would not be portable."""
+    # A fork takes the longer the larger this process is, and other tests let it grow.
+    items.sort(key=lambda item: item.path.name not in _FORK_MOST)
     if config.getoption("--portable"):
         chosen, left = [], []
         for item in items:
