@@ -151,7 +151,8 @@ class StretchLedger(Ledger):
         assert forked is not None
         began = began if index == start else table.ended[index - 1]
         rss = table.rss[index]
-        self._outcomes[index] = outcome = Outcome(
+        measured = rss > 0  # of calls of less than a millisecond that may come later
+        outcome = Outcome(
             index=index,
             call=self._calls[index],
             ok=True,
@@ -161,10 +162,12 @@ class StretchLedger(Ledger):
             attempts=1,
             started=began + clock,
             duration=table.ended[index] - began,
-            cpu_time=table.cpu[index],
-            max_rss=rss,
-            rss_growth=max(0, rss - forked.rss),
+            cpu_time=table.cpu[index] if measured else None,
+            max_rss=rss if measured else None,
+            rss_growth=max(0, rss - forked.rss) if measured else None,
         )
+        if measured:
+            self._outcomes[index] = outcome
         return outcome
 
     def values(self) -> tuple[Any, ...]:

@@ -96,6 +96,8 @@ class ReusingSupervisor(Supervisor):
                 break
             if not self._fork_some(missing, equipment):
                 break
+            # Forks may take longer than what the first children have to do.
+            self._collect(equipment.poller.poll(0))
         while not self._scheduler.queued and self._take_back():
             pass
         if not self._scheduler.queued:
@@ -106,7 +108,9 @@ class ReusingSupervisor(Supervisor):
     def _hand_out(self) -> None:
         """Give calls to the children that have too few."""
         most = self._options.max_tasks_per_child or sys.maxsize
-        for depth in range(_DEPTH):
+        # None waits behind another for want of a child that is still to be forked.
+        full = len(self._reused) >= self._workers
+        for depth in range(_DEPTH if full else 1):
             for reused in self._reused.values():
                 if reused.leaving or len(reused.given) > depth:
                     continue
@@ -295,7 +299,7 @@ class ReusingSupervisor(Supervisor):
 
     def _forget(self, index: int) -> None:
         assert self._table is not None
-        self._table.kinds[index] = 0
+        self._table.kinds[index] = self._table.rss[index] = 0
         self.ledger.disclaim(index)
 
     def _outcome(

@@ -26,6 +26,7 @@ __all__ = [
     "encode_little",
     "encode_value",
     "unsendable",
+    "with_header",
     "write_error",
     "write_value",
 ]
@@ -86,9 +87,14 @@ def _little(error: BaseException) -> RemoteError:
 
 
 class ShortPickler:
-    """Pickles values that are short and have no large buffers, one after another."""
+    """Pickles values that are short and have no large buffers, one after another.
+
+    Attributes:
+        risky: True when loading the last one runs code of the user's, and may fail elsewhere.
+    """
 
     def __init__(self) -> None:
+        self.risky = False
         self._stream = io.BytesIO()
         self._pickler = _Pickler(self._stream, 5, buffer_callback=self._keep)
         self._large = False
@@ -102,7 +108,8 @@ class ShortPickler:
         try:
             pickler.dump(value)
             content = stream.getvalue()
-            if pickler.risky:
+            self.risky = pickler.risky
+            if self.risky:
                 pickler.risky = False
                 loads(content)
         except TaskCancelled:
@@ -121,6 +128,11 @@ class ShortPickler:
     def _keep(self, buffer: pickle.PickleBuffer) -> bool:
         self._large |= buffer.raw().nbytes >= _OUT_OF_BAND
         return not self._large
+
+
+def with_header(value: Any, content: bytes, finished: float) -> bytes:
+    """A short answer with the name of the value's type, for where it may not load."""
+    return _short(VALUE, _name(value), content, finished)
 
 
 def encode_value(value: Any, finished: float, open_file: Callable[[], int]) -> bytes | None:
@@ -181,7 +193,7 @@ def _write(fd: int, kind: int, value: Any, finished: float) -> None:
 
 def _encode(kind: int, value: Any, finished: float, open_file: Callable[[], int]) -> bytes | None:
     """The bytes of a short answer; None for a long one, which has gone to a file then."""
-    name = type_name(type(value)).encode(errors="replace")[:1000]
+    name = _name(value)
     start = HEADER.size + len(name)
     sink = _Sink(open_file, start)
     buffers: list[memoryview] = []
@@ -200,10 +212,7 @@ def _encode(kind: int, value: Any, finished: float, open_file: Callable[[], int]
         _try_out(sink, buffers)
 
     if not buffers and sink.fd is None:
-        content = b"".join(sink.pieces)
-        total = start + len(content)
-        header = HEADER.pack(MAGIC, kind, len(name), 0, len(content), total, finished)
-        return header + name + content
+        return _short(kind, name, b"".join(sink.pieces), finished)
 
     fd = sink.spill()
     length = sink.end - start
@@ -220,6 +229,15 @@ def _encode(kind: int, value: Any, finished: float, open_file: Callable[[], int]
     _write_all(fd, table, end)
     _write_all(fd, header + name, 0)
     return None
+
+
+def _name(value: Any) -> bytes:
+    return type_name(type(value)).encode(errors="replace")[:1000]
+
+
+def _short(kind: int, name: bytes, content: bytes, finished: float) -> bytes:
+    total = HEADER.size + len(name) + len(content)
+    return _pack(MAGIC, kind, len(name), 0, len(content), total, finished) + name + content
 
 
 def _write_all(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -33,6 +33,7 @@ from pcall._sending import (
     encode_little,
     encode_value,
     unsendable,
+    with_header,
 )
 from pcall._signals import SIGTERM, set_handler, set_mask
 from pcall._streams import flush_std_streams
@@ -234,12 +235,13 @@ class Worker:
                         flush()
                     except (ValueError, OSError):
                         pass  # closed, or no room: not this call's fault
+                    if now >= look_at:
+                        self._measure(index + 1)  # before it counts as answered
                     kinds[index] = kind
                     if opened:
                         end_call()  # what the next one logs is its own
                     index += 1
                     if now >= look_at:
-                        self._measure(index)
                         if now > end or counts[Slot.LEAVES]:
                             return -1
                         if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
@@ -264,7 +266,6 @@ class Worker:
                 index += 1
                 if strict or self._cancelled or self._full:
                     self._held = strict
-                    self._measure(index)
                     return -1
                 break  # with the next one everything is as it was
         self._measure(index)
@@ -279,8 +280,10 @@ class Worker:
         file = _File(self._system)
         try:
             if content is not None:
-                self._write(index, content)
-                return PICKLED
+                if not self._pickler.risky:
+                    self._write(index, content)
+                    return PICKLED
+                return self._put(index, with_header(value, content, monotonic()), file)
             return self._put(index, encode_value(value, monotonic(), file.open), file)
         except OSError as error:
             raise unsendable(value, error) from error
@@ -299,6 +302,7 @@ class Worker:
         finally:
             file.close()
         self._failing = index
+        self._measure(index + 1)
         table.ended[index] = now
         table.kinds[index] = kind
         log_failure(self._calls[index], error)

@@ -173,6 +173,7 @@ def test_a_result_that_loads_in_the_child_alone(each_system):
     assert [outcome.ok for outcome in outcomes] == [x != 3 for x in range(9)]
     assert isinstance(outcomes[3].error, ResultError)
     assert "not here" in str(outcomes[3].error)
+    assert "OnlyThere" in str(outcomes[3].error)
 
 
 # ------------------------------------------------------------------ calls
@@ -260,6 +261,21 @@ def test_children_live_on():
 def test_more_workers_than_calls():
     """With fewer calls than workers each has a child of its own, at the same time."""
     assert len(set(workers(8).pcall(nap, seconds=[0.3] * 3))) == 3
+
+
+def test_as_many_calls_at_once_as_workers(each_system, monkeypatch, tmp_path):
+    """Up to ``max_workers`` calls run at once, however long the forks take."""
+    from pcall import _process
+
+    def meet(x):
+        (tmp_path / str(x)).touch()
+        while len(list(tmp_path.iterdir())) < 10:
+            time.sleep(0.01)
+        return os.getpid()
+
+    fork = os.fork
+    monkeypatch.setattr(_process.os, "fork", lambda: time.sleep(0.03) or fork())
+    assert len(set(workers(10).pcall(meet, 60, x=range(10)))) == 10
 
 
 # ------------------------------------------------------------------ the object

@@ -25,6 +25,7 @@ from pcall import (
     PcallTimeout,
     ResultError,
     Retry,
+    TaskCancelled,
 )
 
 MB = 1 << 20
@@ -217,8 +218,8 @@ def test_with_no_error_allowed_a_timeout_ends_the_run(each_system, record):
     assert time.monotonic() - start < 20
     assert max(record.counts().values()) == 1
     for outcome in run.outcomes:
-        assert outcome.ok or isinstance(outcome.error, (PcallTimeout, NotStarted, BaseException))
-    assert isinstance(run.outcomes[10].error, PcallTimeout)
+        assert outcome.ok or isinstance(outcome.error, PcallTimeout | NotStarted | TaskCancelled)
+    assert any(isinstance(run.outcomes[x].error, PcallTimeout) for x in (10, 11))
 
 
 def test_the_timeout_is_each_calls_own(each_system):
