@@ -321,7 +321,12 @@ def _fork_each(
     index = len(pids) - 1
     child = children[index]
     child.task = tasks[index]
-    live(child, tasks[index])
+    try:
+        live(child, tasks[index])
+    finally:
+        # Whatever is raised in the last lines of its life, by a handler of a signal: nothing of
+        # a child ever comes back to what is the parent's to do.
+        os._exit(1)
 
 
 def _close_in(pid: int, fd: int) -> None:

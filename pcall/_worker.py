@@ -17,7 +17,7 @@ from errno import ETOOMANYREFS
 from math import inf
 from os import _exit, close, pwrite
 from resource import RUSAGE_SELF, getrusage
-from signal import SIG_DFL, SIG_SETMASK, raise_signal
+from signal import SIG_DFL, SIG_SETMASK, raise_signal, signal
 from time import monotonic, sleep
 from types import CoroutineType, FrameType
 from typing import Any, NamedTuple
@@ -377,7 +377,7 @@ class Worker:
             TaskCancelled: the call that is being made is to be cancelled.
         """
         if self._state == _IDLE and not self._cancelled:
-            set_handler(SIGTERM, SIG_DFL)
+            signal(SIGTERM, SIG_DFL)
             raise_signal(SIGTERM)
         if self._state == _ANSWERING or self._cancelled:
             self._cancelled = True  # once it has answered

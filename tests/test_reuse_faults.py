@@ -488,3 +488,25 @@ def test_a_call_that_takes_the_descriptors_away(each_system, record, what):
     outcomes = tolerant(1).pcall(target, x=range(12))
     assert sum(outcome.ok for outcome in outcomes) >= 11
     assert record.counts() == Counter(range(12))
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_children_that_are_ended_while_they_are_idle_or_leave(each_system, end, tmp_path):
+    """A child that is ended at the end of its life, or between two calls, does nothing more."""
+    here = os.getpid()
+    try:
+        for moment in range(60):
+            run = tolerant(3)(int, iargs=[()] * 12)
+            run.start()
+            run.wait(moment % 20 / 4000)
+            for child in run.livings:
+                os.kill(child.pid, signal.SIGTERM if end == "terminate" else signal.SIGKILL)
+            getattr(run, end)()
+            run.join()
+            statuses = {child.forked.returncode for child in run.childs if child.forked}
+            assert statuses <= {0, -signal.SIGTERM, -signal.SIGKILL}
+    finally:
+        if os.getpid() != here:
+            (tmp_path / "escaped").touch()
+            os._exit(1)
+    assert not (tmp_path / "escaped").exists()
