@@ -194,7 +194,7 @@ class Worker:
             index = own.run(self._run_block, own, index, block_end, strict, until)
 
     def _run_block(self, own: Context, start: int, stop: int, strict: bool, end: float) -> int:
-        """Run these calls in a context of their own, until one changes a variable of it.
+        """Run these calls in a context of their own, until one fails or changes a variable of it.
 
         Returns:
             The next call; -1 when there is to be none now.
@@ -207,67 +207,65 @@ class Worker:
             self.first = start
         base = own.copy()
         look_at = monotonic() + _LOOK_EVERY
-        while index < stop:
-            try:
-                counts[Slot.RUNNING] = index
-                for value in self._calls.results(index, stop):
-                    if copies:
-                        _exit(0)  # a copy that the target forked has come back from it
-                    of = type(value)
-                    if of is int:
-                        try:
-                            values[index] = value
-                            kind: int = INT
-                        except ValueError:  # beyond 64 bits
-                            kind = self._answer(index, value)
-                    elif of is float:
-                        floats[index] = value
-                        kind = FLOAT
-                    elif value is None:
-                        kind = NONE
-                    elif of is bool:
-                        kind = TRUE if value else FALSE
-                    else:
-                        kind = self._answer(index, value)
-                        value = None
-                    ended[index] = now = monotonic()
-                    try:
-                        flush()
-                    except (ValueError, OSError):
-                        pass  # closed, or no room: not this call's fault
-                    if now >= look_at:
-                        self._measure(index + 1)  # before it counts as answered
-                    kinds[index] = kind
-                    if opened:
-                        end_call()  # what the next one logs is its own
-                    index += 1
-                    if now >= look_at:
-                        if now > end or counts[Slot.LEAVES]:
-                            return -1
-                        if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
-                            self._tell()  # of a call that took long, or of many that did not
-                        look_at = monotonic() + _LOOK_EVERY
-                    try:
-                        changed = own != base
-                    except Exception:  # a comparison of the user's
-                        changed = True
-                    if changed:
-                        self._measure(index)
-                        return index
-                    counts[Slot.RUNNING] = index
-            except BaseException as error:
+        try:
+            counts[Slot.RUNNING] = index
+            for value in self._calls.results(index, stop):
                 if copies:
-                    _exit(0)
-                if index == stop or counts[Slot.RUNNING] != index or kinds[index]:
-                    raise  # a SIGTERM, between two calls
-                self._fail(index, error)
+                    _exit(0)  # a copy that the target forked has come back from it
+                of = type(value)
+                if of is int:
+                    try:
+                        values[index] = value
+                        kind: int = INT
+                    except ValueError:  # beyond 64 bits
+                        kind = self._answer(index, value)
+                elif of is float:
+                    floats[index] = value
+                    kind = FLOAT
+                elif value is None:
+                    kind = NONE
+                elif of is bool:
+                    kind = TRUE if value else FALSE
+                else:
+                    kind = self._answer(index, value)
+                    value = None
+                ended[index] = now = monotonic()
+                try:
+                    flush()
+                except (ValueError, OSError):
+                    pass  # closed, or no room: not this call's fault
+                if now >= look_at:
+                    self._measure(index + 1)  # before it counts as answered
+                kinds[index] = kind
                 if opened:
-                    end_call()
+                    end_call()  # what the next one logs is its own
                 index += 1
-                if strict or self._cancelled or self._full:
-                    self._held = strict
-                    return -1
-                break  # with the next one everything is as it was
+                if now >= look_at:
+                    if now > end or counts[Slot.LEAVES]:
+                        return -1
+                    if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
+                        self._tell()  # of a call that took long, or of many that did not
+                    look_at = monotonic() + _LOOK_EVERY
+                try:
+                    changed = own != base
+                except Exception:  # a comparison of the user's
+                    changed = True
+                if changed:
+                    self._measure(index)
+                    return index
+                counts[Slot.RUNNING] = index
+        except BaseException as error:
+            if copies:
+                _exit(0)
+            if index == stop or counts[Slot.RUNNING] != index or kinds[index]:
+                raise  # a SIGTERM, between two calls
+            self._fail(index, error)
+            if opened:
+                end_call()
+            index += 1
+            if strict or self._cancelled or self._full:
+                self._held = strict
+                return -1
         self._measure(index)
         return index
 
