@@ -61,8 +61,8 @@ def outcome_of(
     error: BaseException | None
     if isinstance(answer, Answer):
         value, error, finished = answer.value, answer.error, answer.finished
-        if exitcode is None:  # taken by another wait, but the answer tells enough
-            exitcode = 1 if error else 0
+        if exitcode is None:  # it lives on, or another wait took it; but the answer tells enough
+            exitcode = _status(error)
     elif answer is not None:
         error = answer
     else:
@@ -94,6 +94,13 @@ def outcome_of(
         max_rss=max_rss,
         rss_growth=None if max_rss is None else max(0, max_rss - forked.rss),
     )
+
+
+def _status(error: BaseException | None) -> int:
+    """What a process exits with that ends so."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        return (error.code or 0) & 0xFF
+    return 1 if error else 0
 
 
 def not_started(call: Call, why: str) -> Outcome:

@@ -53,6 +53,7 @@ class ReusingSupervisor(Supervisor):
         super().__init__(calls, options, timeout, max_workers=workers * _DEPTH)
         self._workers = workers
         self._reused: dict[int, ReusedChild] = {}
+        self._new: dict[int, ReusedChild] = {}  # those being forked
         self._by_socket: dict[int, ReusedChild] = {}
         self._block = 1
         self._pace = 0.0  # seconds that a call takes, by the last ones
@@ -70,7 +71,7 @@ class ReusingSupervisor(Supervisor):
 
     def _placeholder(self, index: int) -> ChildProcess:
         for reused in self._reused.values():
-            if any(index in stretch for stretch in reused.given):
+            if reused.given and reused.at == index and reused.running:
                 return reused.process
         return ChildProcess(f"{self._calls[index].name}-{index}", self._calls[index])
 
@@ -79,7 +80,9 @@ class ReusingSupervisor(Supervisor):
         self._equip(self._workers)
         assert self._equipment is not None
         self._table = Table(len(self._calls), self._workers)
-        self.ledger = StretchLedger(self._calls, self._table)
+        before, self.ledger = self.ledger, StretchLedger(self._calls, self._table)
+        for outcome in filter(None, before):  # it may have been ended by now
+            self.ledger.record(outcome)
         # Where children end after so many calls, no block may be cut in two for it.
         if self._equipment.around.seeds is not None and not self._options.max_tasks_per_child:
             self._block = -(-len(self._calls) // _BLOCKS)
@@ -164,7 +167,7 @@ class ReusingSupervisor(Supervisor):
         if self._logs is not None and self._logs.asks:
             count = 1
         free = [n for n in range(self._workers) if n not in self._reused][:count]
-        new: dict[int, ReusedChild] = {}
+        new = self._new
         try:
             with HeldBack():
                 for number in free:
@@ -175,20 +178,17 @@ class ReusingSupervisor(Supervisor):
         try:
             return self._fork({n: reused.process for n, reused in new.items()}, equipment)
         finally:
-            clock = time.time() - time.monotonic()
             with HeldBack():
-                for number, reused in new.items():
-                    if reused.process.forked is None:
-                        reused.close()
-                        continue
-                    self._reused[number] = reused
-                    self._children[number] = reused.process
-                    reused.owner = self.ledger.add_child(reused.process, clock)
-                    self._by_socket[reused.socket.fileno()] = reused
-                    equipment.poller.register(reused.socket.fileno())
+                while new:
+                    new.popitem()[1].close()
 
     def _watch(self, index: int, forked: Forked, equipment: Equipment) -> None:
         self._hold(index, forked, equipment)
+        reused = self._reused[index] = self._new.pop(index)
+        self._children[index] = reused.process
+        reused.owner = self.ledger.add_child(reused.process, time.time() - time.monotonic())
+        self._by_socket[reused.socket.fileno()] = reused
+        equipment.poller.register(reused.socket.fileno())
 
     def _no_room(self) -> bool:
         if self._alive:

@@ -289,7 +289,9 @@ class ReusedChild:
         if start < 0 or start + length > len(self._read):
             forked = self.process.forked
             assert forked is not None
-            self._read = memoryview(os.pread(forked.answer, max(length, _READ), place))
+            # No more than it is done with: what it writes just now may be written anew.
+            whole = min(_READ, self.slot.counts[Slot.WRITTEN] - place)
+            self._read = memoryview(os.pread(forked.answer, max(length, whole), place))
             self._read_at, start = place, 0
         return self._read[start : start + length]
 

@@ -340,6 +340,32 @@ def test_the_object_before_it_starts():
     assert not run.done
 
 
+def test_a_run_that_is_ended_before_it_starts():
+    """Ended before the start, no call of a run ever begins."""
+    run = Reused(same, x=[1, 2])
+    run.terminate()
+    run.start()
+    run.join()
+    assert run.results is None
+    assert [outcome.attempts for outcome in run.outcomes] == [0, 0]
+
+
+def test_a_call_that_waits_has_no_pid():
+    """A call that its child has been given, and has not begun, has no pid."""
+    with workers(1)(nap, seconds=[600] * 3) as run:
+        while run.pids[0] is None:
+            run.wait(0.01)
+        assert run.pids[1:] == (None, None)
+        run.kill()
+
+
+@pytest.mark.parametrize("code", [None, 0, 3, "text"])
+def test_the_exitcode_of_a_call_that_exits(code):
+    """A call that exits has the status that its own process would have ended with."""
+    (outcome,) = workers(1, return_outcomes=True).pcall(sys.exit, iargs=[(code,)])
+    assert outcome.exitcode == {None: 0, "text": 1}.get(code, code)
+
+
 def test_childs_are_those_that_ran_the_calls(each_system):
     """``childs`` and ``pids`` tell for each call in which process it ran."""
     run = workers(2)(pid, x=range(50))
