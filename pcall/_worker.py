@@ -241,7 +241,7 @@ class Worker:
                     end_call()  # what the next one logs is its own
                 index += 1
                 if now >= look_at:
-                    if now > end or counts[Slot.LEAVES]:
+                    if now > end or counts[Slot.LEAVES] or self._cancelled:
                         return -1
                     if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
                         self._tell()  # of a call that took long, or of many that did not
@@ -382,6 +382,7 @@ class Worker:
             return
         meant = self._slot.counts[Slot.CANCELLED]
         if meant in (EVERY_CALL, self._table.unanswered(self._start, self._stop)):
+            self._cancelled = True  # before: a second one must not break into what follows
             raise TaskCancelled("SIGTERM")
         # It was meant for a call that has ended since.
 
