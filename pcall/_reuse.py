@@ -78,13 +78,15 @@ class ReusingSupervisor(Supervisor):
     def _start(self) -> None:
         self._workers = self._room(self._workers, fds=2)
         self._equip(self._workers)
-        assert self._equipment is not None
+        equipment = self._equipment
+        if equipment is None:
+            return  # a signal handler has ended the run
         self._table = Table(len(self._calls), self._workers)
         before, self.ledger = self.ledger, StretchLedger(self._calls, self._table)
         for outcome in filter(None, before):  # it may have been ended by now
             self.ledger.record(outcome)
         # Where children end after so many calls, no block may be cut in two for it.
-        if self._equipment.around.seeds is not None and not self._options.max_tasks_per_child:
+        if equipment.around.seeds is not None and not self._options.max_tasks_per_child:
             self._block = -(-len(self._calls) // _BLOCKS)
         self._turn(0)
 
@@ -210,9 +212,12 @@ class ReusingSupervisor(Supervisor):
     def _progress(self, reused: ReusedChild) -> None:
         """Take what a child has answered since the last time."""
         reused.hear()
-        while reused.given:
-            at = reused.at
-            stop, done = reused.look()
+        while True:
+            with HeldBack():
+                if not reused.given:
+                    return
+                at = reused.at
+                stop, done = reused.look()
             # What is unpickled here may run code of the user's, and be interrupted.
             values, errors = reused.answers(stop)
             with HeldBack():
