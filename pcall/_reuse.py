@@ -83,8 +83,9 @@ class ReusingSupervisor(Supervisor):
             return  # a signal handler has ended the run
         self._table = Table(len(self._calls), self._workers)
         before, self.ledger = self.ledger, StretchLedger(self._calls, self._table)
-        for outcome in filter(None, before):  # it may have been ended by now
-            self.ledger.record(outcome)
+        for calls in before.completed:  # it may have been ended by now
+            for index in calls:
+                self.ledger.record(before[index])
         # Where children end after so many calls, no block may be cut in two for it.
         if equipment.around.seeds is not None and not self._options.max_tasks_per_child:
             self._block = -(-len(self._calls) // _BLOCKS)
