@@ -53,7 +53,8 @@ class Forked:
         self.rss = rss
         self.answer = task.answer
         self._system = task.around.system
-        self._lock = threading.Lock()
+        # A signal handler of the user's may come in between, and end the run.
+        self._lock = threading.RLock()
         self._lent = False
         self.ended = self.leftovers = False
         self.returncode: int | None = None
@@ -76,6 +77,8 @@ class Forked:
         try:
             pid, status, usage = os.wait4(self.pid, flag)
         except ChildProcessError:
+            if self.ended:
+                return
             # Over, but another wait of this process was faster, or SIGCHLD is ignored
             # and the kernel keeps nothing.
             self.returncode = self._system.exit_code(self.sentinel)

@@ -172,13 +172,13 @@ class ReusingSupervisor(Supervisor):
         free = [n for n in range(self._workers) if n not in self._reused][:count]
         new = self._new
         try:
-            with HeldBack():
-                for number in free:
-                    new[number] = ReusedChild(number, self._calls, self._table, self._block)
-        except OSError as error:
-            if not new and not (self._is_full(error) and self._no_room()):
-                raise
-        try:
+            try:
+                with HeldBack():
+                    for number in free:
+                        new[number] = ReusedChild(number, self._calls, self._table, self._block)
+            except OSError as error:
+                if not new and not (self._is_full(error) and self._no_room()):
+                    raise
             return self._fork({n: reused.process for n, reused in new.items()}, equipment)
         finally:
             with HeldBack():
@@ -212,16 +212,17 @@ class ReusingSupervisor(Supervisor):
 
     def _progress(self, reused: ReusedChild) -> None:
         """Take what a child has answered since the last time."""
-        reused.hear()
-        while True:
-            with HeldBack():
-                if not reused.given:
-                    return
+        with HeldBack() as held_back:
+            reused.hear()
+            while reused.given:
                 at = reused.at
                 stop, done = reused.look()
-            # What is unpickled here may run code of the user's, and be interrupted.
-            values, errors = reused.answers(stop)
-            with HeldBack():
+                try:
+                    # What is unpickled here may run code of the user's, and be interrupted.
+                    held_back.let_in()
+                    values, errors = reused.answers(stop)
+                finally:
+                    held_back.hold()
                 if not reused.given or reused.at != at:
                     continue  # a signal handler of the user's has ended the run meanwhile
                 self._take(reused, stop, values, errors)
@@ -330,10 +331,13 @@ class ReusingSupervisor(Supervisor):
 
     def _finish(self, key: int, forked: Forked) -> None:
         """A child is over: what it had is lost, if it was begun, or for another."""
-        reused = self._reused[key]
-        self._progress(reused)
+        reused = self._reused.get(key)
+        if reused is not None:
+            self._progress(reused)
         with HeldBack():
             equipment = self._equipment
+            if reused is None or key not in self._reused:
+                return  # a signal handler that ended the run has come before
             assert equipment is not None
             while reused.given:
                 stretch = reused.given[0]

@@ -92,16 +92,21 @@ def test_interrupted_at_any_moment(tmp_path, system, times):
             raise ValueError(x)
         return "x" * x if x % 3 else b"x" * 30_000
 
+    class Kept(Tolerant):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            global last
+            last = self
+
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     Tolerant.pcall(call, x=range(10))  # what is opened once is open now
     before = descriptors()
     interrupted = whole = 0
     while interrupted < {times}:
-        run = Tolerant.options(max_tasks_per_child=random.choice([None, 50]))(call, x=range(400))
+        last = None
         try:
             signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.06))
-            run.start()
-            run.join()
+            Kept.options(max_tasks_per_child=random.choice([None, 50])).pcall(call, x=range(400))
             signal.setitimer(signal.ITIMER_REAL, 0)
             whole += 1
         except KeyboardInterrupt:
@@ -109,10 +114,9 @@ def test_interrupted_at_any_moment(tmp_path, system, times):
         left = {{k: v for k, v in descriptors().items() if k not in before}}
         assert not left, f"left after interrupt {{interrupted}}: {{left}}"
         assert not my_children(), my_children()
-        if run._started and run._run._table:
-            assert run.done, "a call was lost"
-            run.join()
-            assert all(run.outcomes)
+        if last is not None and last._started:
+            last.join()
+            assert last.done and all(last.outcomes), "a call was lost"
     """
     check(tmp_path, system, body)
 
