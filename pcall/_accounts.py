@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from pcall._calls import Calls
 from pcall._ledger import Ledger
@@ -42,8 +43,7 @@ class Accounts:
         self._calls = calls
         self._options = options
         self._timeout = timeout
-        self._scheduler = Scheduler(
-            len(calls),
+        self._scheduler = self._make_scheduler(
             max_workers=max_workers or options.max_workers,
             max_errors=options.max_errors,
             timeout=timeout,
@@ -59,6 +59,9 @@ class Accounts:
         self.ledger = Ledger(calls)
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
+
+    def _make_scheduler(self, **policy: Any) -> Scheduler:
+        return Scheduler(len(self._calls), **policy)
 
     @property
     def ended_from_outside(self) -> set[int]:

@@ -302,8 +302,10 @@ def serve(task: Task) -> int:
     global _cancelled, _worker
     around = task.around
     sys.stdin = around.stdin
-    _worker = Worker(task.job, task.answer, around.system, around.seeds, _on_sigterm)
-    _cancelled = _worker.serve(around.context, around.mask)
+    _worker = worker = task.job.make(
+        task.job, task.answer, around.system, around.seeds, _on_sigterm
+    )
+    _cancelled = worker.serve(around.context, around.mask)
     return 1 if _cancelled else 0
 
 

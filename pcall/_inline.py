@@ -13,7 +13,7 @@ from pcall._options import Options
 from pcall._outcome import not_started
 from pcall._process import ChildProcess
 from pcall._randomness import chance
-from pcall._records import Call, Outcome
+from pcall._records import Outcome
 from pcall._scheduler import Scheduler
 from pcall._telling import Telling
 
@@ -31,8 +31,8 @@ class InlineRun:
 
     def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
         self._calls = calls
-        self._scheduler = Scheduler(
-            len(calls), max_workers=1, max_errors=options.max_errors, retry=options.rule
+        self._scheduler = self._make_scheduler(
+            max_workers=1, max_errors=options.max_errors, retry=options.rule
         )
         self._tried: dict[int, Outcome] = {}
         self._telling = Telling(calls, options.observers())
@@ -40,6 +40,12 @@ class InlineRun:
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
         self.ended_from_outside: set[int] = set()
+
+    def _make_scheduler(self, **policy: Any) -> Scheduler:
+        return Scheduler(len(self._calls), **policy)
+
+    def _make_call(self, index: int) -> Any:
+        return invoke(self._calls[index])
 
     @property
     def done(self) -> bool:
@@ -74,7 +80,7 @@ class InlineRun:
         now = time.monotonic()
         self._scheduler.started(index, now)
         self._telling.started(index, now)
-        outcome = _call_here(self._calls[index], self._scheduler.attempt(index))
+        outcome = self._call(index)
         ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
         self._telling.ended(outcome, ended.retried)
         if ended.retried:
@@ -83,6 +89,31 @@ class InlineRun:
             self._tried.pop(index, None)
             self.ledger.record(outcome)
             self._skip(ended.skipped, f"call {index} failed")
+
+    def _call(self, index: int) -> Outcome:
+        call, attempt = self._calls[index], self._scheduler.attempt(index)
+        started, begin, cpu = time.time(), time.monotonic(), time.process_time()
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = self._make_call(index)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            value, error = None, failure
+            log_failure(call, failure)
+        return Outcome(
+            index=call.index,
+            call=call,
+            ok=error is None,
+            value=value,
+            error=error,
+            pid=os.getpid(),
+            attempts=attempt,
+            started=started,
+            duration=time.monotonic() - begin,
+            cpu_time=time.process_time() - cpu,
+        )
 
     def _interrupted(self, error: BaseException) -> None:
         self.terminate()
@@ -127,28 +158,3 @@ class InlineRun:
     def pause(self, wait: float | None = None) -> float:
         """Zero: nothing is waited for."""
         return 0.0
-
-
-def _call_here(call: Call, attempt: int) -> Outcome:
-    started, begin, cpu = time.time(), time.monotonic(), time.process_time()
-    value: Any = None
-    error: BaseException | None = None
-    try:
-        value = invoke(call)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as failure:
-        value, error = None, failure
-        log_failure(call, failure)
-    return Outcome(
-        index=call.index,
-        call=call,
-        ok=error is None,
-        value=value,
-        error=error,
-        pid=os.getpid(),
-        attempts=attempt,
-        started=started,
-        duration=time.monotonic() - begin,
-        cpu_time=time.process_time() - cpu,
-    )

@@ -46,6 +46,10 @@ class Ledger(Sequence[Outcome | None]):
     def __iter__(self) -> Iterator[Outcome | None]:
         return map(self.__getitem__, range(self._size))
 
+    def has(self, index: int) -> bool:
+        """True when a call is over."""
+        return index in self._outcomes
+
     def record(self, outcome: Outcome) -> None:
         """Take the outcome of a call, unless that was done before."""
         if outcome.index not in self._outcomes:
@@ -127,6 +131,9 @@ class StretchLedger(Ledger):
     def tried(self, index: int, attempts: int) -> None:
         """Note that a call that returned had to be tried so often."""
         self._outcomes[index] = replace(self[index], attempts=attempts)
+
+    def has(self, index: int) -> bool:
+        return super().has(index) or self._stretch(index) is not None
 
     def _stretch(self, index: int) -> tuple[int, int, float, int] | None:
         """The stretch that a call was in that returned."""

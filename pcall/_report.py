@@ -9,7 +9,7 @@ from pcall._exception_pickling import safe_str, type_name
 from pcall._records import Outcome
 from pcall.exceptions import ChildDied, ChildProcessException, PcallTimeout
 
-__all__ = ["failure_of"]
+__all__ = ["failure_notes", "failure_of"]
 
 _SHOWN = 10  # kinds of other failures that the notes list
 
@@ -59,7 +59,8 @@ def failure_of(
             assert cause is not None
             error = ChildProcessException(safe_str(cause), failures, all_of_them)
     error.__cause__ = first.error
-    for note in _notes(first, failures, outcomes):
+    error.add_note(f"in call {first.index}, {first.call}, process {first.pid}")
+    for note in failure_notes(first, failures, sum(not o.attempts for o in outcomes)):
         error.add_note(note)
     return error
 
@@ -72,8 +73,9 @@ def _still_running(running: Sequence[Outcome], timeout: float | None) -> str:
     return f"{len(running)} {verb} still running after {timeout:g} s: {', '.join(calls)}"
 
 
-def _notes(first: Outcome, failures: Sequence[Outcome], outcomes: Sequence[Outcome]) -> list[str]:
-    notes = [f"in call {first.index}, {first.call}, process {first.pid}"]
+def failure_notes(first: Outcome, failures: Sequence[Outcome], skipped: int) -> list[str]:
+    """What to tell of other failures than the first, equal ones once, and of skipped calls."""
+    notes = []
     others = [o for o in failures if o is not first]
     if others:
         kinds = Counter(_one_line(o.error) for o in others if o.error is not None)
@@ -82,7 +84,6 @@ def _notes(first: Outcome, failures: Sequence[Outcome], outcomes: Sequence[Outco
             lines.append(f"  and {len(kinds) - _SHOWN} more kinds")
         verb = "call" if len(others) == 1 else "calls"
         notes.append("\n".join([f"{len(others)} more {verb} failed:", *lines]))
-    skipped = sum(not o.attempts for o in outcomes)
     if skipped:
         notes.append(f"{skipped} more were not started for it")
     return notes

@@ -166,7 +166,6 @@ class ReusingSupervisor(Supervisor):
         return False
 
     def _fork_some(self, count: int, equipment: Equipment) -> bool:
-        assert self._table is not None
         if self._logs is not None and self._logs.asks:
             count = 1
         free = [n for n in range(self._workers) if n not in self._reused][:count]
@@ -175,7 +174,7 @@ class ReusingSupervisor(Supervisor):
             try:
                 with HeldBack():
                     for number in free:
-                        new[number] = ReusedChild(number, self._calls, self._table, self._block)
+                        new[number] = self._new_child(number)
             except OSError as error:
                 if not new and not (self._is_full(error) and self._no_room()):
                     raise
@@ -184,6 +183,10 @@ class ReusingSupervisor(Supervisor):
             with HeldBack():
                 while new:
                     new.popitem()[1].close()
+
+    def _new_child(self, number: int) -> ReusedChild:
+        assert self._table is not None
+        return ReusedChild(number, self._calls, self._table, self._block)
 
     def _watch(self, index: int, forked: Forked, equipment: Equipment) -> None:
         self._hold(index, forked, equipment)

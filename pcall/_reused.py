@@ -7,6 +7,7 @@ import os
 import sys
 from _socket import CMSG_SPACE, MSG_DONTWAIT, socketpair
 from collections import deque
+from collections.abc import Callable
 from errno import EMFILE
 from pickle import loads
 from time import monotonic
@@ -35,7 +36,7 @@ from pcall._table import (
     unpack_place,
 )
 from pcall._transport import Answer, decode, read_answer
-from pcall._worker import Lane
+from pcall._worker import Lane, Worker
 from pcall.exceptions import ResultError, TaskCancelled
 
 __all__ = ["ReusedChild"]
@@ -55,6 +56,8 @@ class ReusedChild:
         calls: of the run.
         table: where it answers.
         block: calls that are run in one piece.
+        make: makes its worker.
+        kept: further descriptors of the parent's own that it is to have.
 
     Attributes:
         process: the child.
@@ -72,7 +75,15 @@ class ReusedChild:
         owner: its number in the ledger.
     """
 
-    def __init__(self, number: int, calls: Calls, table: Table, block: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        calls: Calls,
+        table: Table,
+        block: int,
+        make: Callable[..., Any] = Worker,
+        kept: tuple[int, ...] = (),
+    ) -> None:
         self.number = number
         self.slot = table.slot(number)
         self.slot.reset()
@@ -80,9 +91,9 @@ class ReusedChild:
         self.socket, self._other = socketpair()
         for end in (self.socket, self._other):
             own(end.fileno())
-        lane = Lane(calls, table, self.slot, self._other, block)
+        lane = Lane(calls, table, self.slot, self._other, block, make)
         self.process = ChildProcess(
-            f"pcall-worker-{number}", lane, serve, kept=(self._other.fileno(),)
+            f"pcall-worker-{number}", lane, serve, kept=(self._other.fileno(), *kept)
         )
         self.given: deque[range] = deque()
         self.at = 0
@@ -263,6 +274,14 @@ class ReusedChild:
             return Answer(None, _unreadable(problem), self._table.ended[index])
 
     def _answer_in_file(self, index: int) -> Answer | None:
+        number = self._file_of(index)
+        try:
+            return read_answer(self._files[number])
+        finally:
+            self._drop(number)
+
+    def _file_of(self, index: int) -> int:
+        """The number of the file with the answer of a call; it is among those that are held."""
         number = self._table.values[index]
         while number not in self._files and self.hear():
             for other in [other for other in self._files if other < number]:
@@ -270,10 +289,7 @@ class ReusedChild:
         if self._files[number] < 0:
             del self._files[number]
             raise OSError(EMFILE, "there was no descriptor to be had for it")
-        try:
-            return read_answer(self._files[number])
-        finally:
-            self._drop(number)
+        return number
 
     def _drop(self, number: int) -> None:
         with HeldBack():
@@ -282,16 +298,20 @@ class ReusedChild:
                 disown(fd)
                 os.close(fd)
 
+    def _file(self) -> int:
+        """What it writes its short answers to."""
+        forked = self.process.forked
+        assert forked is not None
+        return forked.answer
+
     def _view(self, number: int) -> memoryview:
         """The bytes of its file at this place."""
         place, length = unpack_place(number)
         start = place - self._read_at
         if start < 0 or start + length > len(self._read):
-            forked = self.process.forked
-            assert forked is not None
             # No more than it is done with: what it writes just now may be written anew.
             whole = min(_READ, self.slot.counts[Slot.WRITTEN] - place)
-            self._read = memoryview(os.pread(forked.answer, max(length, whole), place))
+            self._read = memoryview(os.pread(self._file(), max(length, whole), place))
             self._read_at, start = place, 0
         return self._read[start : start + length]
 

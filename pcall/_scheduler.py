@@ -159,6 +159,9 @@ class Scheduler:
 
     def advanced(self, index: int, to: int, now: float) -> None:
         """Of a running stretch, all from ``index`` up to ``to`` ended well; that runs now."""
+        self._move_on(index, to, now)
+
+    def _move_on(self, index: int, to: int, now: float) -> None:
         stop = self._running.pop(index)
         self._deadlines.pop(index, None)
         if to < stop:
@@ -210,7 +213,7 @@ class Scheduler:
         """
         if index not in self._running:
             return _NOTHING  # told twice, by a supervisor that was interrupted between the two
-        self.advanced(index, index + 1, now)
+        self._move_on(index, index + 1, now)
         if error is None:
             return _NOTHING
         if self._retry is not None and self._may_retry(index, error):

@@ -38,6 +38,7 @@ __all__ = ["ROOM", "LinuxSystem", "Poller", "PortableSystem", "System", "get_sys
 ROOM = 4096
 
 _PR_SET_PDEATHSIG = 1
+_KEEP_SIZE_PUNCH_HOLE = 1 | 2
 _PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, 64 bytes), Linux 6.13
 _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 
@@ -62,6 +63,9 @@ class System(Protocol):
 
     def make_answer_file(self) -> int:
         """Descriptor of an empty file without a name, closed by exec."""
+
+    def free_range(self, fd: int, start: int, length: int) -> None:
+        """Give back what a part of such a file takes: it reads as zeros from now on."""
 
     def make_poller(self) -> Poller: ...
 
@@ -144,13 +148,21 @@ class LinuxSystem:
         # the portable way does without. It is the optional dependency of this class.
         import ctypes
 
-        self._prctl = ctypes.CDLL(None).prctl
+        libc = ctypes.CDLL(None)
+        self._prctl = libc.prctl
+        # Some C libraries have it under one name alone, for offsets of 64 bits.
+        self._fallocate = getattr(libc, "fallocate64", None) or libc.fallocate
+        self._fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
         # Tried out, since a sandbox may refuse what the kernel has.
         os.close(os.memfd_create("pcall", os.MFD_CLOEXEC))
         os.close(os.pidfd_open(os.getpid()))
 
     def make_answer_file(self) -> int:
         return os.memfd_create("pcall", os.MFD_CLOEXEC)
+
+    def free_range(self, fd: int, start: int, length: int) -> None:
+        # Where it is refused, memory is given back at the end of the run.
+        self._fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, start, length)
 
     def make_poller(self) -> Poller:
         return _Epoll()
@@ -219,6 +231,9 @@ class PortableSystem:
             # Room for a short answer: on a full disk, too, a child can say what is wrong.
             os.posix_fallocate(file.fileno(), 0, ROOM)
             return os.dup(file.fileno())
+
+    def free_range(self, fd: int, start: int, length: int) -> None:
+        pass  # it is on the disk, and there is no way that all systems have
 
     def make_poller(self) -> Poller:
         return _Poll()

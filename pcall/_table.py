@@ -24,6 +24,7 @@ __all__ = [
     "ENCODED",
     "EVERY_CALL",
     "FALSE",
+    "FILE",
     "FLOAT",
     "INT",
     "IN_FILE",
@@ -47,8 +48,9 @@ CONSTANTS = {NONE: None, FALSE: False, TRUE: True}
 # First call of a stretch, the one behind its last, the number of the attempt, and whether a
 # failure ends it.
 TOKEN = struct.Struct("qqq?")
-# In place of a first call: go on after a failure; leave.
-RESUME, LEAVE = -1, -2
+# In place of a first call: go on after a failure; leave; a file comes with this message, with
+# the value of the call that stands where the end of a stretch does.
+RESUME, LEAVE, FILE = -1, -2, -3
 # The number of the attached file, each with one answer, or:
 NOTICE = struct.Struct("q")
 ANSWERED = -1

@@ -26,6 +26,10 @@ class Telling:
         self._calls = calls
         self._to = observers
 
+    def __bool__(self) -> bool:
+        """True when somebody observes."""
+        return bool(self._to)
+
     def begin(self) -> None:
         """The run starts."""
         self._to.begin()

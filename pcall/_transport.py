@@ -27,7 +27,7 @@ from pcall._exception_pickling import load_exception, safe_str
 from pcall._mapping import map_private
 from pcall.exceptions import ResultError, TaskCancelled
 
-__all__ = ["ERROR", "HEADER", "MAGIC", "VALUE", "Answer", "decode", "read_answer"]
+__all__ = ["ERROR", "HEADER", "MAGIC", "VALUE", "Answer", "decode", "is_error", "read_answer"]
 
 MAGIC = b"pcall/1\0"
 # magic, kind, length of the type's name, buffers, length of the pickle, length of the
@@ -65,6 +65,11 @@ def read_answer(fd: int) -> Answer | None:
     if os.fstat(fd).st_size < total:
         return None
     return decode(map_private(fd, total))
+
+
+def is_error(head: bytes | memoryview) -> bool:
+    """True when the answer that begins so tells what a call raised."""
+    return bool(HEADER.unpack_from(head)[1] == ERROR)
 
 
 def decode(view: memoryview) -> Answer:

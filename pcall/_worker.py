@@ -59,7 +59,7 @@ from pcall._table import (
 )
 from pcall.exceptions import TaskCancelled
 
-__all__ = ["Lane", "Worker", "copies"]
+__all__ = ["AnswerFile", "Lane", "Worker", "copies"]
 
 # Not empty in what a call of a reused child has forked.
 copies: list[int] = []
@@ -83,6 +83,7 @@ class Lane(NamedTuple):
         slot: its own part of it.
         socket: its end.
         block: calls that are run in one piece, with random generators seeded at the first.
+        make: makes the worker, in the child; with the arguments of :class:`Worker`.
     """
 
     calls: Calls
@@ -90,6 +91,7 @@ class Lane(NamedTuple):
     slot: Slot
     socket: Socket
     block: int
+    make: Callable[..., Any]
 
 
 class Worker:
@@ -114,7 +116,7 @@ class Worker:
         seeds: Seeds | None,
         handler: Callable[[int, FrameType | None], None],
     ) -> None:
-        self._calls, self._table, self._slot, self._socket, self._block = lane
+        self._calls, self._table, self._slot, self._socket, self._block, _ = lane
         self._answers = answers
         self._system = system
         self._seeds = seeds
@@ -149,7 +151,7 @@ class Worker:
         counts = self._slot.counts
         while True:
             try:
-                message = self._socket.recv(TOKEN.size)
+                message = self._receive()
                 if len(message) < TOKEN.size:
                     return False  # the parent has gone
                 start, stop, attempt, strict = TOKEN.unpack(message)
@@ -269,13 +271,16 @@ class Worker:
         self._measure(index)
         return index
 
+    def _receive(self) -> bytes:
+        return self._socket.recv(TOKEN.size)
+
     # ------------------------------------------------------------ answers
 
     def _answer(self, index: int, value: Any) -> int:
         if isinstance(value, CoroutineType):
             value = finish_coroutine(value)
         content = self._pickler.dumps(value)
-        file = _File(self._system)
+        file = AnswerFile(self._system)
         try:
             if content is not None:
                 if not self._pickler.risky:
@@ -292,7 +297,7 @@ class Worker:
         table, now = self._table, monotonic()
         self._state = _ANSWERING
         self._cancelled |= isinstance(error, TaskCancelled)
-        file = _File(self._system)
+        file = AnswerFile(self._system)
         try:
             kind = self._put(index, encode_error(error, now, file.open), file)
         except OSError:  # no room on the disk, perhaps, or for this process
@@ -307,7 +312,7 @@ class Worker:
         self._failing = -1
         self._state = _CALLING
 
-    def _put(self, index: int, content: bytes | None, file: _File) -> int:
+    def _put(self, index: int, content: bytes | None, file: AnswerFile) -> int:
         if content is None:
             files = [(SOL_SOCKET, SCM_RIGHTS, file.fd.to_bytes(4, sys.byteorder))]
             # Not by call: one that is ended just after this has another answer.
@@ -387,7 +392,7 @@ class Worker:
         # It was meant for a call that has ended since.
 
 
-class _File:
+class AnswerFile:
     """A file for one large answer, made when it is needed."""
 
     def __init__(self, system: System) -> None:
