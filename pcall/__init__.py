@@ -14,8 +14,10 @@ from pcall._records import Call, Outcome
 from pcall._retry import Retry
 from pcall._version import __version__
 from pcall.exceptions import (
+    CallError,
     ChildDied,
     ChildProcessException,
+    DependenciesFailed,
     NotStarted,
     PcallError,
     PcallTimeout,
@@ -23,23 +25,29 @@ from pcall.exceptions import (
     ResultError,
     TaskCancelled,
 )
+from pcall.plan import Plan, run, run_iter
 
 # Without it, a failed call of a script that set up no logging would be printed to stderr.
 _logging.getLogger("pcall").addHandler(_logging.NullHandler())
 
 __all__ = [
     "Call",
+    "CallError",
     "ChildDied",
     "ChildProcessException",
+    "DependenciesFailed",
     "NotStarted",
     "Outcome",
     "Pcall",
     "PcallError",
     "PcallTimeout",
+    "Plan",
     "RemoteError",
     "ResultError",
     "Retry",
     "TaskCancelled",
     "__version__",
     "pcall",
+    "run",
+    "run_iter",
 ]

@@ -5,9 +5,11 @@
     Exception
      └── PcallError                     something went wrong with a run
           ├── ChildProcessException     a call failed; raised *from* what it raised
-          │    └── ChildDied            a child ended without answering
+          │    ├── ChildDied            a child ended without answering
+          │    └── CallError            a call of a plan failed
           ├── PcallTimeout              a call ran too long (a builtin TimeoutError, too)
           ├── NotStarted                a call was still queued when the run stopped
+          ├── DependenciesFailed        raised by a call: what it was given is of no use
           ├── ResultError               a result could not be pickled or unpickled
           └── RemoteError               stands for an exception that could not be rebuilt
     BaseException
@@ -23,11 +25,15 @@ import signal as _signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pcall._records import Outcome
+    from collections.abc import Iterable, Mapping
+
+    from pcall._records import Call, Outcome
 
 __all__ = [
+    "CallError",
     "ChildDied",
     "ChildProcessException",
+    "DependenciesFailed",
     "NotStarted",
     "PcallError",
     "PcallTimeout",
@@ -65,6 +71,40 @@ class ChildProcessException(PcallError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.failures, self.outcomes), _notes(self)
+
+
+class CallError(ChildProcessException):
+    """A call of a plan failed.
+
+    It is raised *from* what became of the first call that failed, in plan order: the exception
+    that the call raised, or ``ChildDied``, or ``PcallTimeout``.
+
+    Attributes:
+        failures: the outcomes of the calls that failed, in plan order.
+        outcomes: the outcomes of all calls that the run needed, in plan order. Of those that
+            ended well, ``value`` is None where nothing needed it any more.
+        call: the call.
+        place: where it was planned: ``filename``, ``line``, ``function``.
+        skipped: the calls that did not start because of failures.
+    """
+
+    def __init__(
+        self,
+        text: str = "",
+        failures: tuple[Outcome, ...] = (),
+        outcomes: tuple[Outcome | None, ...] = (),
+        call: Call | None = None,
+        place: tuple[str, int, str] | None = None,
+        skipped: tuple[Call, ...] = (),
+    ) -> None:
+        super().__init__(text, failures, outcomes)
+        self.call = call
+        self.place = place
+        self.skipped = skipped
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = (str(self), self.failures, self.outcomes, self.call, self.place, self.skipped)
+        return type(self), state, _notes(self)
 
 
 class ChildDied(ChildProcessException):
@@ -131,6 +171,26 @@ class PcallTimeout(PcallError, TimeoutError):
 
 class NotStarted(PcallError):
     """A call never ran: the run stopped while it was queued."""
+
+
+class DependenciesFailed(PcallError):
+    """To be raised by a call of a plan: the values of these calls are of no use.
+
+    They are made again, and then the call that raised it; so often at most as ``pcall.run``
+    says.
+
+    Args:
+        dependencies: by name (of an argument, say) the calls, which the failing one needs,
+            directly or not.
+    """
+
+    def __init__(self, dependencies: Mapping[str, Iterable[Any]]) -> None:
+        self.dependencies = {name: list(calls) for name, calls in dependencies.items()}
+        super().__init__(self.dependencies)
+
+    def __str__(self) -> str:
+        named = (f"{name}: {calls}" for name, calls in self.dependencies.items())
+        return f"of no use: {'; '.join(named)}"
 
 
 class ResultError(PcallError):

@@ -1,0 +1,85 @@
+"""One child of a plan's run as its parent sees it: its values stay where they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _socket import SCM_RIGHTS, SOL_SOCKET
+from functools import partial
+from typing import Any
+
+from pcall._reused import ReusedChild
+from pcall._table import ENCODED, FILE, IN_FILE, TOKEN, Table
+from pcall._transport import decode, is_error, read_answer
+from pcall.exceptions import ResultError
+from pcall.plan.calls import PlanCalls
+from pcall.plan.values import Values
+from pcall.plan.worker import PlanWorker
+
+__all__ = ["PlanChild"]
+
+
+class PlanChild(ReusedChild):
+    """A child that takes call after call of a plan.
+
+    Args:
+        number: of its slot, and of its store.
+        calls: of the plan.
+        table: where it answers.
+        values: where they are kept.
+
+    Attributes:
+        came: calls whose large values have come since this was last cleared.
+    """
+
+    def __init__(self, number: int, calls: PlanCalls, table: Table, values: Values) -> None:
+        make = partial(PlanWorker, calls, values, number)
+        super().__init__(number, calls, table, 1, make, tuple(values.stores))
+        self._values = values
+        self.came: list[int] = []
+
+    def send_file(self, index: int, fd: int) -> None:
+        """Hand it a large value, for the stretch that it is given next."""
+        files = [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+        self.socket.sendmsg([TOKEN.pack(FILE, index, 0, False)], files)
+
+    def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
+        """The errors of calls; of the others nothing is read, and the values are None."""
+        start, table = self.at, self._table
+        kinds = bytes(table.kinds[start:stop])
+        errors: dict[int, BaseException] = {}
+        if max(kinds, default=0) >= ENCODED:
+            for index, kind in enumerate(kinds, start):
+                if kind == ENCODED:
+                    view = self._view(table.values[index])
+                    if is_error(view):
+                        errors[index] = _error(decode(view).error)
+                elif kind == IN_FILE and index not in self._values.files:
+                    problem = self._take_file(index)
+                    if problem is not None:
+                        errors[index] = problem
+        return [None] * (stop - start), errors
+
+    def _take_file(self, index: int) -> BaseException | None:
+        try:
+            number = self._file_of(index)
+            fd = self._files[number]
+            if is_error(os.pread(fd, 64, 0)):
+                answer = read_answer(fd)
+                self._drop(number)
+                return _error(None if answer is None else answer.error)
+        except Exception as problem:
+            failure = ResultError(f"the answer could not be read: {problem}")
+            failure.__cause__ = problem
+            return failure
+        # From here on it is held by its call.
+        self._values.keep_file(index, self._files.pop(number))
+        self.came.append(index)
+        return None
+
+    def _file(self) -> int:
+        return self._values.stores[self.number]
+
+
+def _error(error: BaseException | None) -> BaseException:
+    return error or ResultError("the answer could not be read: it did not come to its end")

@@ -1,0 +1,76 @@
+"""``max_workers=0``: the calls of a plan run one after another in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcall._inline import InlineRun
+from pcall._invoke import finish_coroutine
+from pcall._options import Options
+from pcall.plan.calls import PlanCalls
+from pcall.plan.ledger import InlinePlanLedger
+from pcall.plan.scheduler import GraphScheduler
+from pcall.plan.settling import settle
+
+__all__ = ["InlinePlanRun"]
+
+
+class InlinePlanRun(InlineRun):
+    """Has the face of a :class:`~pcall.plan.supervisor.PlanSupervisor`, and no child.
+
+    Args: see there.
+    """
+
+    _scheduler: GraphScheduler
+
+    def __init__(
+        self,
+        calls: PlanCalls,
+        options: Options,
+        timeout: float | None,
+        output: list[int] | None,
+        keep: bool,
+    ) -> None:
+        self.plan, self._output, self._keep = calls.plan, output, keep
+        super().__init__(calls, options, timeout)
+        self._values: dict[int, Any] = {}
+        self.ledger = InlinePlanLedger(calls, self.value)
+        self.scheduler = self._scheduler
+        calls.value_of = self.value
+        calls.is_needed = self._scheduler.state.__getitem__
+        if self._telling:
+            self._scheduler.look_at_all()
+
+    def _make_scheduler(self, **policy: Any) -> GraphScheduler:
+        return GraphScheduler(self.plan, self._output, keep=self._keep, **policy)
+
+    def value(self, index: int) -> Any:
+        """The value of a call that is done; None when it was dropped."""
+        settled = self.plan.calls[index].settled
+        return settled[0] if settled else self._values.get(index)
+
+    def start(self) -> None:
+        for outcome, skipped in settle(self.plan, self._scheduler):
+            self.ledger.record(outcome)
+            self._skip(skipped, f"call {outcome.index} was marked as failed")
+        super().start()
+
+    def _make_call(self, index: int) -> Any:
+        (value,) = self._calls.results(index, index + 1)
+        if hasattr(value, "cr_await"):
+            value = finish_coroutine(value)
+        self._values[index] = value
+        return value
+
+    def _run(self, index: int) -> None:
+        super()._run(index)
+        self.drop_unneeded()
+
+    def drop_unneeded(self) -> None:
+        """Drop the values that nothing needs any more."""
+        dropped, self._scheduler.dropped = self._scheduler.dropped, []
+        for index in dropped:
+            self._values.pop(index, None)
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,234 @@
+"""``run`` and ``run_iter``: a plan's calls in children, and its output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from pcall._options import Options
+from pcall._records import Observer, Outcome, show
+from pcall._retry import Retry
+from pcall._seconds import check_seconds
+from pcall.plan.calls import PlanCalls
+from pcall.plan.gathering import Gatherer
+from pcall.plan.graph import Plan
+from pcall.plan.inline import InlinePlanRun
+from pcall.plan.nodes import Node, resolve
+from pcall.plan.report import call_error
+from pcall.plan.supervisor import PlanSupervisor
+
+__all__ = ["run", "run_iter"]
+
+_Run = PlanSupervisor | InlinePlanRun
+_Retry = int | Retry | Callable[[Any], Any] | None
+_Progress = bool | Observer | Iterable[Observer] | None
+
+
+def run(
+    plan: Plan,
+    *,
+    output: Any = None,
+    max_workers: int | None = None,
+    max_errors: int | None = 0,
+    retry: _Retry = None,
+    timeout: float | None = None,
+    progress: _Progress = None,
+    profile: str | None = None,
+    engine: Any = None,
+    order_results: bool = True,
+) -> Any:
+    """Make the calls of a plan, each as soon as those that it waits for are done.
+
+    Calls run in forked children, which live on and take the next call. Of the calls that are
+    ready, those with the higher priority start first, and of these the one that was planned
+    first. A value is dropped as soon as nothing needs it. What a call does to its arguments is
+    seen by no other call: each gets objects of its own.
+
+    Args:
+        plan: the plan. It must not be changed meanwhile.
+        output: a call, or any structure with calls in it. Only what it needs is run. None:
+            all calls are made.
+        max_workers: calls that run at once; default: one a core. 0: no child is forked, and
+            calls run one after another in this process, for a debugger; values are shared then.
+        max_errors: failed calls after which, when there are more, no further call starts;
+            those that run are waited for. Default 0. None: no limit.
+        retry: attempts in all; or a :class:`pcall.Retry`; or a decorator of the functions.
+        timeout: seconds that each call may run; None and 0: no limit. When one runs longer,
+            with ``max_errors=0`` all calls are ended, and otherwise that call alone.
+        progress: see ``Pcall.options``. The scopes are those of the plan; a call in none is
+            counted under its function's name.
+        profile: None; there is no other choice yet.
+        engine: None, this machine; there is no other choice yet.
+        order_results: of no meaning here; see :func:`run_iter`.
+
+    Returns:
+        The output, with values in place of calls; None without an output.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong, or calls of the plan wait for each other.
+            Nothing was run.
+        CallError: a call failed.
+        OSError: a child could not be forked.
+    """
+    made, structure = _prepare(
+        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
+        order_results, False,
+    )  # fmt: skip
+    try:
+        try:
+            made.start()
+            while not made.over:
+                made.turn(None)
+            made.finish()
+        except BaseException:
+            made.abandon_if_owner()
+            raise
+        finally:
+            _note(plan, made)
+        error = call_error(plan, [outcome for outcome in made.ledger if outcome is not None])
+        if error is not None:
+            raise error
+        return resolve(structure, made.value)
+    finally:
+        made.close()
+
+
+def run_iter(
+    plan: Plan,
+    *,
+    output: Any = None,
+    max_workers: int | None = None,
+    max_errors: int | None = 0,
+    retry: _Retry = None,
+    timeout: float | None = None,
+    progress: _Progress = None,
+    profile: str | None = None,
+    engine: Any = None,
+    order_results: bool = True,
+) -> Iterator[Outcome]:
+    """The same, but the outcomes of the calls are iterated over while they run.
+
+    Nothing is raised for a failed call: its outcome tells, and those of calls that did not
+    start have a :class:`pcall.NotStarted` as error. Where the iteration is left, the calls that
+    run are ended.
+
+    Args: those of :func:`run`.
+        order_results: True: in plan order. False: as they come.
+
+    Yields:
+        The outcome of each call that is needed, with its value.
+
+    Raises:
+        TypeError, ValueError: at once, as in :func:`run`.
+    """
+    made, _ = _prepare(
+        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
+        order_results, True,
+    )  # fmt: skip
+    return _iterate(plan, made, order_results)
+
+
+def _iterate(plan: Plan, made: _Run, ordered: bool) -> Iterator[Outcome]:
+    try:
+        try:
+            made.start()
+            for index in _in_order(made) if ordered else _as_they_come(made):
+                outcome = made.ledger[index]
+                made.scheduler.release(index)
+                made.drop_unneeded()
+                yield outcome
+            made.finish()
+        except BaseException:
+            made.abandon_if_owner()
+            raise
+        finally:
+            _note(plan, made)
+    finally:
+        made.close()
+
+
+def _as_they_come(made: _Run) -> Iterator[int]:
+    position = 0
+    while True:
+        while position < len(made.ledger.completed):
+            yield from made.ledger.completed[position]
+            position += 1
+        if made.over:
+            return
+        made.turn(None)
+
+
+def _in_order(made: _Run) -> Iterator[int]:
+    made.scheduler.look_at_all()
+    for index, state in enumerate(bytes(made.scheduler.state)):
+        if state:
+            while not made.ledger.has(index):
+                made.turn(None)
+            yield index
+    while not made.over:
+        made.turn(None)
+
+
+def _prepare(
+    plan: Plan,
+    output: Any,
+    max_workers: int | None,
+    max_errors: int | None,
+    retry: _Retry,
+    timeout: float | None,
+    progress: _Progress,
+    profile: str | None,
+    engine: Any,
+    order_results: bool,
+    keep: bool,
+) -> tuple[_Run, Any]:
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
+    for name, value in (("profile", profile), ("engine", engine)):
+        if value is not None:
+            raise NotImplementedError(f"{name} must be None: there is no other choice yet")
+    if not isinstance(order_results, bool):
+        raise TypeError(f"order_results must be True or False, not {show(order_results)}")
+    options = Options(
+        max_workers=max_workers,
+        max_tasks_per_child=None,
+        max_errors=max_errors,
+        retry=retry,
+        progress=progress,
+    )
+    limit = None if timeout is None else check_seconds("timeout", timeout)
+    if limit == 0 or limit == math.inf:
+        limit = None
+    wanted, structure = None, None
+    if output is not None:
+        structure = Gatherer(plan, few=math.inf).convert(output)
+        wanted = _calls_in(plan, structure)
+    plan.check_cycles()
+    kind: type[_Run] = InlinePlanRun if max_workers == 0 else PlanSupervisor
+    return kind(PlanCalls(plan, options.decorator), options, limit, wanted, keep), structure
+
+
+def _calls_in(plan: Plan, structure: Any) -> list[int]:
+    """The calls that a structure has in it, through gathers."""
+    found: dict[int, None] = {}
+    stack = list(structure.vertices) if isinstance(structure, Node) else []
+    while stack:
+        vertex = stack.pop()
+        if vertex not in found:
+            found[vertex] = None
+            if vertex < 0:
+                stack += plan.gather_needs[~vertex]
+    return [vertex for vertex in found if vertex >= 0]
+
+
+def _note(plan: Plan, made: _Run) -> None:
+    """What the calls, and a picture of them, tell after the run."""
+    plan.states = bytes(made.scheduler.state)
+    for call, (started, done) in zip(plan.calls, map(_SEEN.__getitem__, plan.states), strict=True):
+        call.started, call.done = started, done
+
+
+# By state of the scheduler: has been started, is over.
+_SEEN = [(False, False), (False, False), (False, False), (True, False), (True, True), (True, True)]
+_SEEN += [(False, False)]

@@ -1,0 +1,226 @@
+"""The supervisor of a plan's run: that of reused children, for calls that wait for calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pcall._equipment import Equipment
+from pcall._options import Options
+from pcall._reuse import ReusingSupervisor
+from pcall._reused import ReusedChild
+from pcall._signals import HeldBack
+from pcall._system import get_system
+from pcall._table import Slot, Table
+from pcall.plan.calls import PlanCalls
+from pcall.plan.child import PlanChild
+from pcall.plan.ledger import PlanLedger
+from pcall.plan.scheduler import GraphScheduler
+from pcall.plan.settling import settle
+from pcall.plan.values import Values
+
+__all__ = ["PlanSupervisor"]
+
+# Seconds that a stretch is made for.
+_STRETCH = 0.005
+# So many calls a stretch may have when few are left, if they are that short.
+_FEW = 32
+
+
+class PlanSupervisor(ReusingSupervisor):
+    """Runs the calls of a plan in children that live on.
+
+    Args:
+        calls: of the plan.
+        options: the policy.
+        timeout: seconds that each may take; None: no limit.
+        output: the calls whose values are wanted; None: all calls are made.
+        keep: True when all values are wanted.
+    """
+
+    _scheduler: GraphScheduler
+
+    def __init__(
+        self,
+        calls: PlanCalls,
+        options: Options,
+        timeout: float | None,
+        output: list[int] | None,
+        keep: bool,
+    ) -> None:
+        self.plan, self._output, self._keep = calls.plan, output, keep
+        self._plan_calls = calls
+        super().__init__(calls, options, timeout)
+        self.scheduler = self._scheduler
+        # After a failure what waits for the call must not be made.
+        self._strict = True
+        self._costs: dict[str, float] = {}  # by name, what a call takes
+        self._scheduler.cost, self._scheduler.budget = self._cost, _STRETCH
+        # By gather: the calls in it whose values lie in files.
+        self._filed: dict[int, list[int]] = {}
+        self._values: Values | None = None
+        calls.is_needed = self._scheduler.state.__getitem__
+
+    def _make_scheduler(self, **policy: Any) -> GraphScheduler:
+        return GraphScheduler(self.plan, self._output, keep=self._keep, **policy)
+
+    def value(self, index: int) -> Any:
+        """The value of a call that is done; None when it was dropped.
+
+        Raises:
+            ResultError: it can't be read.
+        """
+        assert self._values is not None
+        return self._values.load(index)
+
+    def close(self) -> None:
+        """Drop all values."""
+        if self._values is not None:
+            self._values.close()
+
+    def _start(self) -> None:
+        if self._telling:
+            self._scheduler.look_at_all()
+        self._workers = self._room(self._workers, fds=2)
+        self._equip(self._workers)
+        self._table = Table(len(self._calls), self._workers)
+        self._values = Values(self.plan, self._table, get_system(), self._workers)
+        self.ledger = PlanLedger(self._calls, self._table, self._values.load)
+        for outcome, skipped in settle(self.plan, self._scheduler):
+            self.ledger.record(outcome)
+            self._why = f"call {outcome.index} was marked as failed"
+            self._skip(skipped)
+        self._turn(0)
+
+    # ------------------------------------------------------------ handing out
+
+    def _fill(self, equipment: Equipment) -> None:
+        scheduler = self._scheduler
+        if not scheduler.complete:
+            scheduler.look_further()
+        self.drop_unneeded()
+        while True:
+            with HeldBack():  # what the scheduler knows of, a child has
+                self._hand_out()
+            missing = min(self._workers - len(self._reused), scheduler.ready)
+            if missing <= 0 or not scheduler.next_stretch(1, time.monotonic()):
+                break
+            if not self._fork_some(missing, equipment):
+                break
+        while not scheduler.next_stretch(1, time.monotonic()) and self._take_back():
+            pass
+        if not scheduler.queued and scheduler.complete:
+            for reused in self._reused.values():
+                if not reused.given:
+                    reused.leave()
+
+    def _hand_out(self) -> None:
+        now = time.monotonic()
+        for depth in range(2):
+            for reused in self._reused.values():
+                if reused.leaving or len(reused.given) > depth:
+                    continue
+                stretch = self._scheduler.next_stretch(self._size(), now)
+                if not stretch:
+                    return
+                attempt = self._scheduler.attempt(stretch.start)
+                if attempt > 1 and reused.calls:
+                    # Another attempt has a child that is as good as new.
+                    if not reused.given:
+                        reused.leave()
+                    continue
+                files = self._files_of(stretch)
+                if reused.given and (files or not self._is_short(reused.given[0], stretch)):
+                    continue
+                self._scheduler.reserved(stretch.start, stretch.stop)
+                assert isinstance(reused, PlanChild)
+                for index in files:
+                    assert self._values is not None
+                    reused.send_file(index, self._values.files[index])
+                reused.give(stretch, attempt, self._strict)
+
+    def _size(self) -> int:
+        return max(_FEW, -(-self._scheduler.queued // (2 * self._workers)))
+
+    def _cost(self, index: int) -> float | None:
+        return self._costs.get(self.plan.calls[index].name)
+
+    def _is_short(self, *stretches: range) -> bool:
+        """True when to wait for the first of these is to wait for no time to speak of."""
+        return all(self._cost(stretch.start) is not None for stretch in stretches) and all(
+            (self._cost(stretch.start) or 0.0) < _STRETCH for stretch in stretches
+        )
+
+    def _files_of(self, stretch: range) -> list[int]:
+        """The calls whose large values these need, and which are not among them."""
+        assert self._values is not None
+        files = self._values.files
+        if not files:
+            return []
+        found: dict[int, None] = {}
+        for index in stretch:
+            stack = list(self.plan.needs[index])
+            while stack:
+                vertex = stack.pop()
+                if vertex >= 0:
+                    if vertex in files:
+                        found[vertex] = None
+                else:
+                    stack += self._filed.get(vertex, ())
+        return list(found)
+
+    def _new_child(self, number: int) -> ReusedChild:
+        assert self._table is not None
+        assert self._values is not None
+        # Another one goes on behind what the last one of this lane has written.
+        counts = self._table.slot(number).counts
+        written = counts[Slot.WRITTEN]
+        child = PlanChild(number, self._plan_calls, self._table, self._values)
+        counts[Slot.WRITTEN] = max(written, counts[Slot.WRITTEN])
+        return child
+
+    # ------------------------------------------------------------ taking answers
+
+    def _take(
+        self,
+        reused: ReusedChild,
+        stop: int,
+        values: list[object],
+        errors: Mapping[int, BaseException],
+    ) -> None:
+        start, since = reused.at, reused.since
+        super()._take(reused, stop, values, errors)
+        assert isinstance(reused, PlanChild)
+        self._note_files(reused)
+        if since is not None:
+            self._note_costs(start, stop, since)
+
+    def _note_files(self, reused: PlanChild) -> None:
+        came, reused.came = reused.came, []
+        for index in came:
+            stack = [vertex for vertex in self.plan.users[index] if vertex < 0]
+            seen = set(stack)
+            while stack:
+                gather = stack.pop()
+                self._filed.setdefault(gather, []).append(index)
+                for user in self.plan.gather_users[~gather]:
+                    if user < 0 and user not in seen:
+                        seen.add(user)
+                        stack.append(user)
+
+    def _note_costs(self, start: int, stop: int, since: float) -> None:
+        assert self._table is not None
+        costs, calls, ended = self._costs, self.plan.calls, self._table.ended
+        for index in range(start, stop):
+            took, since = ended[index] - since, ended[index]
+            name = calls[index].name
+            # Quick to rise and slow to fall: what is held for short may be waited for.
+            costs[name] = max(took, 0.9 * costs.get(name, 0.0))
+
+    def drop_unneeded(self) -> None:
+        """Drop the values that nothing needs any more."""
+        assert self._values is not None
+        dropped, self._scheduler.dropped = self._scheduler.dropped, []
+        for index in dropped:
+            self._values.drop(index)

@@ -1,0 +1,145 @@
+"""The values of calls that are done, as the parent keeps them for those that need them.
+
+A number lies in the table that all children share. What is pickled and short lies in a
+*store*: a file for each lane of children, open in all of them, so that a value goes from one
+child to another without the parent, and outlives the child that made it. What is large lies in
+a file of its own, whose descriptor the parent holds and hands to the child that needs it.
+
+The parent itself reads a value when it is wanted here: as output, or in an outcome.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import Counter
+from pickle import loads
+from typing import Any
+
+from pcall._exception_pickling import safe_str
+from pcall._forking import disown, own
+from pcall._signals import HeldBack
+from pcall._system import System
+from pcall._table import CONSTANTS, ENCODED, FLOAT, IN_FILE, INT, PICKLED, Table, unpack_place
+from pcall._transport import decode, read_answer
+from pcall.exceptions import ResultError
+from pcall.plan.graph import Plan
+
+__all__ = ["Values"]
+
+# Bytes of a store that are given back together, once nothing in them is needed.
+_BLOCK = 1 << 16
+
+
+class Values:
+    """What the calls of a run have returned.
+
+    Args:
+        plan: the plan.
+        table: where children answer.
+        system: makes files.
+        lanes: how many children there are at once.
+
+    Attributes:
+        stores: a file for each lane.
+        owners: by call, the number of the store that its value is in.
+        files: by call, the descriptor of a large value.
+    """
+
+    def __init__(self, plan: Plan, table: Table, system: System, lanes: int) -> None:
+        self._plan = plan
+        self._table = table
+        self._system = system
+        self.owners = memoryview(mmap.mmap(-1, 2 * max(1, len(plan.calls)))).cast("H")
+        self.files: dict[int, int] = {}
+        self._dropped = bytearray(len(plan.calls))
+        # By store and block: bytes that have been written, less those that are not needed.
+        self._unneeded: Counter[tuple[int, int]] = Counter()
+        self.stores: list[int] = []
+        with HeldBack():
+            try:
+                for _ in range(lanes):
+                    self.stores.append(system.make_answer_file())
+                    own(self.stores[-1])
+            except BaseException:
+                self.close()
+                raise
+
+    def keep_file(self, index: int, fd: int) -> None:
+        """A large value has come."""
+        self.files[index] = fd
+
+    def load(self, index: int) -> Any:
+        """The value of a call that is done; None when it was dropped.
+
+        Raises:
+            ResultError: it can't be read here.
+        """
+        kind = self._table.kinds[index]
+        if not kind or self._dropped[index]:
+            settled = self._plan.calls[index].settled
+            return settled[0] if settled else None
+        if kind in CONSTANTS:
+            return CONSTANTS[kind]
+        if kind == INT:
+            return self._table.values[index]
+        if kind == FLOAT:
+            return self._table.floats[index]
+        try:
+            answer = read_answer(self.files[index]) if kind == IN_FILE else None
+            if answer is None:
+                content = read_store(self.stores, self.owners, self._table, index)
+                if kind == PICKLED:
+                    return loads(content)
+                answer = decode(memoryview(content))
+        except Exception as problem:
+            raise ResultError(
+                f"the value of {self._plan.calls[index]!r} could not be read: "
+                f"{type(problem).__name__}: {safe_str(problem)}"
+            ) from problem
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    def drop(self, index: int) -> None:
+        """Nothing needs this value any more."""
+        if self._dropped[index]:
+            return
+        self._dropped[index] = True
+        kind = self._table.kinds[index]
+        if kind == IN_FILE:
+            fd = self.files.pop(index, -1)
+            if fd >= 0:
+                disown(fd)
+                os.close(fd)
+        elif kind in (PICKLED, ENCODED):
+            self._give_back(self.owners[index], *unpack_place(self._table.values[index]))
+
+    def _give_back(self, store: int, place: int, length: int) -> None:
+        end = place + length
+        while place < end:
+            block = place // _BLOCK
+            stop = min(end, (block + 1) * _BLOCK)
+            self._unneeded[store, block] += stop - place
+            if self._unneeded[store, block] == _BLOCK:
+                del self._unneeded[store, block]
+                self._system.free_range(self.stores[store], block * _BLOCK, _BLOCK)
+            place = stop
+
+    def close(self) -> None:
+        """Give all of it back."""
+        with HeldBack():
+            for fd in (*self.stores, *self.files.values()):
+                disown(fd)
+                os.close(fd)
+            self.stores.clear()
+            self.files.clear()
+
+
+def read_store(stores: list[int], owners: memoryview, table: Table, index: int) -> bytes:
+    """The bytes of a short value."""
+    place, length = unpack_place(table.values[index])
+    content = os.pread(stores[owners[index]], length, place)
+    if len(content) < length:
+        raise EOFError(f"{length - len(content)} bytes of it are missing")
+    return content
