@@ -96,7 +96,9 @@ class Accounts:
         self._tried.pop(index, None)
         self.ledger.record(outcome)
         if ended.skipped:
-            self._why = f"call {index} failed, and max_errors is {self._options.max_errors}"
+            if self._scheduler.stopped:
+                limit = self._options.max_errors
+                self._why = self._why or f"call {index} failed, and max_errors is {limit}"
             self._skip(ended.skipped)
 
     def _stop(self, why: str) -> None:
@@ -111,10 +113,14 @@ class Accounts:
         self._telling.skipped(indices)
         for index in indices:
             tried = self._tried.pop(index, None)
-            outcome = tried or not_started(self._calls[index], self._why)
+            outcome = tried or not_started(self._calls[index], self._reason(index))
             if self._logs is not None:
                 self._logs.ended(outcome, False, False)
             self.ledger.record(outcome)
+
+    def _reason(self, index: int) -> str:
+        """Why a call will not start."""
+        return self._why
 
     def _forget(self, index: int) -> None:
         """A call is tried again, in another child."""

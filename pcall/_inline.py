@@ -130,7 +130,10 @@ class InlineRun:
         self._telling.skipped(indices)
         for index in indices:
             tried = self._tried.pop(index, None)
-            self.ledger.record(tried or not_started(self._calls[index], why))
+            self.ledger.record(tried or not_started(self._calls[index], self._reason(index, why)))
+
+    def _reason(self, index: int, why: str) -> str:
+        return why
 
     def turn(self, wait: float | None) -> None:
         """All is over."""

@@ -103,6 +103,11 @@ class Scheduler:
         return not self._running and not self.queued
 
     @property
+    def stopped(self) -> bool:
+        """True when nothing more is started."""
+        return self._stopped
+
+    @property
     def next_deadline(self) -> float | None:
         """When :meth:`expire` will next have something to say."""
         return next(iter(self._deadlines.values()), None)

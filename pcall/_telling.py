@@ -33,7 +33,7 @@ class Telling:
     def begin(self) -> None:
         """The run starts."""
         self._to.begin()
-        self._many("planned", range(len(self._calls)))
+        self.planned(range(len(self._calls)))
 
     def turn(self) -> None:
         """Pass on what has happened, when it is time to."""
@@ -68,6 +68,10 @@ class Telling:
                 outcome=None if outcome.ok else outcome,
             )
         )
+
+    def planned(self, indices: Iterable[int]) -> None:
+        """These have become part of the run, or are to be made once more."""
+        self._many("planned", indices)
 
     def skipped(self, indices: Iterable[int]) -> None:
         """These will not start, or not again."""
