@@ -31,6 +31,7 @@ RANKED = [
     "plan.values",
     "plan.ledger",
     "plan.calls",
+    "plan.rerunning",
     "plan.scheduler",
     "plan.graph",
     "plan.gathering",

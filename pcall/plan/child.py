@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from _socket import SCM_RIGHTS, SOL_SOCKET
+from _socket import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
+from errno import EAGAIN, ETOOMANYREFS
 from functools import partial
+from time import monotonic, sleep
 from typing import Any
 
 from pcall._reused import ReusedChild
@@ -17,6 +19,9 @@ from pcall.plan.values import Values
 from pcall.plan.worker import PlanWorker
 
 __all__ = ["PlanChild"]
+
+# Seconds after which a child that takes nothing is given up.
+_PATIENCE = 5.0
 
 
 class PlanChild(ReusedChild):
@@ -38,10 +43,27 @@ class PlanChild(ReusedChild):
         self._values = values
         self.came: list[int] = []
 
-    def send_file(self, index: int, fd: int) -> None:
-        """Hand it a large value, for the stretch that it is given next."""
-        files = [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
-        self.socket.sendmsg([TOKEN.pack(FILE, index, 0, False)], files)
+    def send_file(self, index: int) -> bool:
+        """Hand it a large value, for the stretch that it is given next.
+
+        It waits for something to do, so it takes what it is sent, unless it has died.
+
+        Returns:
+            False when it does not.
+        """
+        end = monotonic() + _PATIENCE
+        with self._values.file(index) as fd:
+            files = [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+            while monotonic() < end and self.process.is_alive():
+                try:
+                    # This end of its own is open here as well: to wait would be for ever.
+                    self.socket.sendmsg([TOKEN.pack(FILE, index, 0, False)], files, MSG_DONTWAIT)
+                    return True
+                except OSError as error:
+                    if error.errno not in (EAGAIN, ETOOMANYREFS):
+                        raise
+                sleep(0.0005)  # until it has taken some of what is under way
+        return False
 
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
         """The errors of calls; of the others nothing is read, and the values are None."""

@@ -9,7 +9,7 @@ from pcall._invoke import finish_coroutine
 from pcall._options import Options
 from pcall.plan.calls import PlanCalls
 from pcall.plan.ledger import InlinePlanLedger
-from pcall.plan.scheduler import GraphScheduler
+from pcall.plan.rerunning import RerunningScheduler
 from pcall.plan.settling import settle
 
 __all__ = ["InlinePlanRun"]
@@ -21,7 +21,8 @@ class InlinePlanRun(InlineRun):
     Args: see there.
     """
 
-    _scheduler: GraphScheduler
+    _scheduler: RerunningScheduler
+    ledger: InlinePlanLedger
 
     def __init__(
         self,
@@ -41,8 +42,8 @@ class InlinePlanRun(InlineRun):
         if self._telling:
             self._scheduler.look_at_all()
 
-    def _make_scheduler(self, **policy: Any) -> GraphScheduler:
-        return GraphScheduler(self.plan, self._output, keep=self._keep, **policy)
+    def _make_scheduler(self, **policy: Any) -> RerunningScheduler:
+        return RerunningScheduler(self.plan, self._output, keep=self._keep, **policy)
 
     def value(self, index: int) -> Any:
         """The value of a call that is done; None when it was dropped."""
@@ -55,6 +56,13 @@ class InlinePlanRun(InlineRun):
             self._skip(skipped, f"call {outcome.index} was marked as failed")
         super().start()
 
+    def _reopen(self) -> None:
+        self.drop_unneeded()
+        reopened, self._scheduler.reopened = self._scheduler.reopened, []
+        for index in reopened:
+            self.ledger.reopen(index)
+        self._telling.planned(reopened)
+
     def _make_call(self, index: int) -> Any:
         (value,) = self._calls.results(index, index + 1)
         if hasattr(value, "cr_await"):
@@ -63,8 +71,12 @@ class InlinePlanRun(InlineRun):
         return value
 
     def _run(self, index: int) -> None:
+        self._reopen()
         super()._run(index)
         self.drop_unneeded()
+
+    def _reason(self, index: int, why: str) -> str:
+        return self._scheduler.reason(index) or why
 
     def drop_unneeded(self) -> None:
         """Drop the values that nothing needs any more."""

@@ -30,6 +30,20 @@ class PlanLedger(StretchLedger):
     def __getitem__(self, index: Any) -> Any:
         return _with_value(super().__getitem__(index), self._load)
 
+    def reopen(self, index: int) -> None:
+        """A call that is over is made again."""
+        stretch = self._stretch(index)
+        if stretch is not None:
+            start, stop, began, owner = stretch
+            self._stretches.remove(stretch)
+            if start < index:
+                self._stretches.append((start, index, began, owner))
+            if index + 1 < stop:
+                self._stretches.append((index + 1, stop, self._table.ended[index], owner))
+            self._sorted = 0
+        self._outcomes.pop(index, None)
+        self.ended -= 1
+
 
 class InlinePlanLedger(Ledger):
     """The same for calls that were made in this process."""
@@ -43,6 +57,11 @@ class InlinePlanLedger(Ledger):
 
     def record(self, outcome: Outcome) -> None:
         super().record(replace(outcome, value=None))
+
+    def reopen(self, index: int) -> None:
+        """A call that is over is made again."""
+        self._outcomes.pop(index, None)
+        self.ended -= 1
 
 
 def _with_value(outcome: Any, load: Callable[[int], Any]) -> Any:

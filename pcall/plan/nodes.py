@@ -50,6 +50,9 @@ class Node:
     vertices: tuple[int, ...]
     hashable: bool
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Elsewhere, (repr(self),)
+
 
 class PlanCall(Node):
     """A planned call. Its value is known once a run has made it.
@@ -116,11 +119,19 @@ class PlanCall(Node):
         return _find, (self.plan.key, self.index, repr(self))
 
 
-def _find(key: str, index: int, shown: str) -> PlanCall:
+def _find(key: str, index: int, shown: str) -> PlanCall | Elsewhere:
     plan = plans.get(key)
-    if plan is None:
-        raise LookupError(f"{shown} belongs to a plan that is not there (any more)")
-    return plan.calls[index]
+    return Elsewhere(shown) if plan is None else plan.calls[index]
+
+
+class Elsewhere:
+    """Stands for what is part of a plan of another process, in errors that come from there."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+
+    def __repr__(self) -> str:
+        return self._shown
 
 
 class Item(Node):

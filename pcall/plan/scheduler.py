@@ -71,6 +71,9 @@ class GraphScheduler(Scheduler):
         self._gather_users = [0] * len(plan.gather_needs)
         self._gathers_found = bytearray(len(plan.gather_needs))
         self._keep = keep
+        self._blames: dict[int, int] = {}
+        self._released: set[int] = set()
+        self._gone = bytearray(count)  # dropped
         self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
         self.dropped: list[int] = []
         self.found: list[int] = []
@@ -156,7 +159,7 @@ class GraphScheduler(Scheduler):
     def _drop_unused(self) -> None:
         for index, state in enumerate(self.state):
             if state == DONE and not self._users[index]:
-                self.dropped.append(index)
+                self._drop(index)
         for gather, found in enumerate(self._gathers_found):
             # Its last user may have been over before it was known to be the last.
             if found and not self._gather_users[gather]:
@@ -293,7 +296,7 @@ class GraphScheduler(Scheduler):
                 if not gather_pending[~vertex]:
                     stack += self._plan.gather_users[~vertex]
         if self.complete and not self._users[index]:
-            self.dropped.append(index)
+            self._drop(index)
 
     def _failed(self, index: int) -> list[int]:
         """A call has failed: those that wait for it, directly or not, never start."""
@@ -323,13 +326,44 @@ class GraphScheduler(Scheduler):
             self._over(index, SKIPPED)
         return (*skipped, *waiting)
 
+    def reason(self, index: int) -> str | None:
+        """Why a call was skipped, when that is for a call that it needs."""
+        for vertex in self._plan.needs[index]:
+            blamed = self._blamed(vertex) if vertex < 0 else vertex
+            if blamed is not None and self.state[blamed] in (FAILED, SKIPPED):
+                how = "failed" if self.state[blamed] == FAILED else "was not started, either"
+                return f"it needs {self._plan.calls[blamed]!r}, which {how}"
+        return None
+
+    def _blamed(self, gather: int) -> int | None:
+        """A call of a gather that failed or was skipped."""
+        if gather not in self._blames:
+            stack, found = [*self._plan.gather_needs[~gather]], None
+            while stack and found is None:
+                vertex = stack.pop()
+                if vertex < 0:
+                    stack += self._plan.gather_needs[~vertex]
+                elif self.state[vertex] in (FAILED, SKIPPED):
+                    found = vertex
+            if found is None:
+                return None
+            self._blames[gather] = found
+        return self._blames[gather]
+
     # ------------------------------------------------------------ what is dropped
 
     def release(self, index: int) -> None:
         """The value of a call that was kept is not wanted any more."""
+        if index in self._released or self.state[index] != DONE:
+            return
+        self._released.add(index)
         self._users[index] -= 1
-        if self.complete and not self._users[index] and self.state[index] == DONE:
-            self.dropped.append(index)
+        if self.complete and not self._users[index]:
+            self._drop(index)
+
+    def _drop(self, index: int) -> None:
+        self._gone[index] = True
+        self.dropped.append(index)
 
     def _over(self, index: int, state: int) -> None:
         """A call is over: what it needs is needed by one less."""
@@ -344,7 +378,7 @@ class GraphScheduler(Scheduler):
             if vertex >= 0:
                 self._users[vertex] -= 1
                 if not self._users[vertex] and self.complete and self.state[vertex] == DONE:
-                    self.dropped.append(vertex)
+                    self._drop(vertex)
             else:
                 self._gather_users[~vertex] -= 1
                 if not self._gather_users[~vertex] and self.complete:

@@ -16,7 +16,7 @@ from pcall._table import Slot, Table
 from pcall.plan.calls import PlanCalls
 from pcall.plan.child import PlanChild
 from pcall.plan.ledger import PlanLedger
-from pcall.plan.scheduler import GraphScheduler
+from pcall.plan.rerunning import RerunningScheduler
 from pcall.plan.settling import settle
 from pcall.plan.values import Values
 
@@ -39,7 +39,8 @@ class PlanSupervisor(ReusingSupervisor):
         keep: True when all values are wanted.
     """
 
-    _scheduler: GraphScheduler
+    _scheduler: RerunningScheduler
+    ledger: PlanLedger
 
     def __init__(
         self,
@@ -62,8 +63,8 @@ class PlanSupervisor(ReusingSupervisor):
         self._values: Values | None = None
         calls.is_needed = self._scheduler.state.__getitem__
 
-    def _make_scheduler(self, **policy: Any) -> GraphScheduler:
-        return GraphScheduler(self.plan, self._output, keep=self._keep, **policy)
+    def _make_scheduler(self, **policy: Any) -> RerunningScheduler:
+        return RerunningScheduler(self.plan, self._output, keep=self._keep, **policy)
 
     def value(self, index: int) -> Any:
         """The value of a call that is done; None when it was dropped.
@@ -122,6 +123,8 @@ class PlanSupervisor(ReusingSupervisor):
                 if reused.leaving or len(reused.given) > depth:
                     continue
                 stretch = self._scheduler.next_stretch(self._size(), now)
+                if self._scheduler.reopened:
+                    self._reopen()
                 if not stretch:
                     return
                 attempt = self._scheduler.attempt(stretch.start)
@@ -133,12 +136,24 @@ class PlanSupervisor(ReusingSupervisor):
                 files = self._files_of(stretch)
                 if reused.given and (files or not self._is_short(reused.given[0], stretch)):
                     continue
-                self._scheduler.reserved(stretch.start, stretch.stop)
                 assert isinstance(reused, PlanChild)
-                for index in files:
-                    assert self._values is not None
-                    reused.send_file(index, self._values.files[index])
+                if not all(map(reused.send_file, files)):
+                    reused.leaving = True  # it has died: its end will be seen
+                    continue
+                self._scheduler.reserved(stretch.start, stretch.stop)
                 reused.give(stretch, attempt, self._strict)
+
+    def _reopen(self) -> None:
+        """Forget of the calls that are made again how they ended."""
+        assert self._values is not None
+        assert self._table is not None
+        self.drop_unneeded()
+        reopened, self._scheduler.reopened = self._scheduler.reopened, []
+        for index in reopened:
+            self.ledger.reopen(index)
+            self._values.reopen(index)
+            self._forget(index)
+        self._telling.planned(reopened)
 
     def _size(self) -> int:
         return max(_FEW, -(-self._scheduler.queued // (2 * self._workers)))
@@ -167,7 +182,7 @@ class PlanSupervisor(ReusingSupervisor):
                     if vertex in files:
                         found[vertex] = None
                 else:
-                    stack += self._filed.get(vertex, ())
+                    stack += [each for each in self._filed.get(vertex, ()) if each in files]
         return list(found)
 
     def _new_child(self, number: int) -> ReusedChild:
@@ -217,6 +232,9 @@ class PlanSupervisor(ReusingSupervisor):
             name = calls[index].name
             # Quick to rise and slow to fall: what is held for short may be waited for.
             costs[name] = max(took, 0.9 * costs.get(name, 0.0))
+
+    def _reason(self, index: int) -> str:
+        return self._scheduler.reason(index) or self._why
 
     def drop_unneeded(self) -> None:
         """Drop the values that nothing needs any more."""

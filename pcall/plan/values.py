@@ -13,15 +13,19 @@ from __future__ import annotations
 import mmap
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pickle import loads
+from resource import RLIMIT_NOFILE, getrlimit
 from typing import Any
 
 from pcall._exception_pickling import safe_str
 from pcall._forking import disown, own
+from pcall._mapping import map_private
 from pcall._signals import HeldBack
 from pcall._system import System
 from pcall._table import CONSTANTS, ENCODED, FLOAT, IN_FILE, INT, PICKLED, Table, unpack_place
-from pcall._transport import decode, read_answer
+from pcall._transport import Answer, decode, read_answer
 from pcall.exceptions import ResultError
 from pcall.plan.graph import Plan
 
@@ -43,7 +47,7 @@ class Values:
     Attributes:
         stores: a file for each lane.
         owners: by call, the number of the store that its value is in.
-        files: by call, the descriptor of a large value.
+        files: by call, the descriptor of a large value; -1 where it is mapped instead.
     """
 
     def __init__(self, plan: Plan, table: Table, system: System, lanes: int) -> None:
@@ -52,6 +56,8 @@ class Values:
         self._system = system
         self.owners = memoryview(mmap.mmap(-1, 2 * max(1, len(plan.calls)))).cast("H")
         self.files: dict[int, int] = {}
+        self._mapped: dict[int, memoryview] = {}
+        self._most = getrlimit(RLIMIT_NOFILE)[0] // 2
         self._dropped = bytearray(len(plan.calls))
         # By store and block: bytes that have been written, less those that are not needed.
         self._unneeded: Counter[tuple[int, int]] = Counter()
@@ -66,8 +72,35 @@ class Values:
                 raise
 
     def keep_file(self, index: int, fd: int) -> None:
-        """A large value has come."""
-        self.files[index] = fd
+        """A large value has come.
+
+        Where this process may not hold many more descriptors it is mapped instead: to hand it to
+        a child is to copy it, then.
+        """
+        if len(self.files) - len(self._mapped) < self._most:
+            self.files[index] = fd
+            return
+        self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
+        self.files[index] = -1
+        disown(fd)
+        os.close(fd)
+
+    @contextmanager
+    def file(self, index: int) -> Iterator[int]:
+        """A descriptor of a large value, for the time of the block."""
+        view = self._mapped.get(index)
+        if view is None:
+            yield self.files[index]
+            return
+        with HeldBack():
+            fd = self._system.make_answer_file()
+        try:
+            written = 0
+            while written < len(view):
+                written += os.pwrite(fd, view[written:], written)
+            yield fd
+        finally:
+            os.close(fd)
 
     def load(self, index: int) -> Any:
         """The value of a call that is done; None when it was dropped.
@@ -86,8 +119,13 @@ class Values:
         if kind == FLOAT:
             return self._table.floats[index]
         try:
-            answer = read_answer(self.files[index]) if kind == IN_FILE else None
-            if answer is None:
+            answer: Answer | None
+            if kind == IN_FILE:
+                with self.file(index) as fd:
+                    answer = read_answer(fd)
+                if answer is None:
+                    raise EOFError("it did not come to its end")
+            else:
                 content = read_store(self.stores, self.owners, self._table, index)
                 if kind == PICKLED:
                     return loads(content)
@@ -108,12 +146,19 @@ class Values:
         self._dropped[index] = True
         kind = self._table.kinds[index]
         if kind == IN_FILE:
-            fd = self.files.pop(index, -1)
-            if fd >= 0:
-                disown(fd)
-                os.close(fd)
+            with HeldBack():
+                fd = self.files.pop(index, -1)
+                if fd >= 0:
+                    disown(fd)
+                    os.close(fd)
+                self._mapped.pop(index, None)
         elif kind in (PICKLED, ENCODED):
             self._give_back(self.owners[index], *unpack_place(self._table.values[index]))
+
+    def reopen(self, index: int) -> None:
+        """A call is made again: another value comes."""
+        self.drop(index)
+        self._dropped[index] = False
 
     def _give_back(self, store: int, place: int, length: int) -> None:
         end = place + length
@@ -130,10 +175,12 @@ class Values:
         """Give all of it back."""
         with HeldBack():
             for fd in (*self.stores, *self.files.values()):
-                disown(fd)
-                os.close(fd)
+                if fd >= 0:
+                    disown(fd)
+                    os.close(fd)
             self.stores.clear()
             self.files.clear()
+            self._mapped.clear()
 
 
 def read_store(stores: list[int], owners: memoryview, table: Table, index: int) -> bytes:

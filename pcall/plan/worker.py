@@ -9,14 +9,18 @@ from contextvars import Context
 from pickle import loads
 from typing import Any
 
+from pcall._mapping import map_private
 from pcall._table import CONSTANTS, FILE, FLOAT, IN_FILE, INT, PICKLED, TOKEN
-from pcall._transport import decode, read_answer
+from pcall._transport import Answer, decode, read_answer
 from pcall._worker import AnswerFile, Worker
 from pcall.exceptions import ResultError
 from pcall.plan.calls import PlanCalls
 from pcall.plan.values import Values, read_store
 
 __all__ = ["PlanWorker"]
+
+# Descriptors of large values that are open at a time.
+_OPEN = 32
 
 
 class PlanWorker(Worker):
@@ -37,6 +41,7 @@ class PlanWorker(Worker):
         self._nodes = calls.plan.calls
         # Of large values, for the stretch that needs them: by call, the descriptors.
         self._inputs: dict[int, int] = {}
+        self._mapped: dict[int, memoryview] = {}  # those that would be too many descriptors
         calls.value_of = self.value_of
 
     def value_of(self, index: int) -> Any:
@@ -59,13 +64,22 @@ class PlanWorker(Worker):
             assert node.settled is not None, f"{node!r} has no value"
             return node.settled[0]
         if kind == IN_FILE:
-            answer = read_answer(self._inputs[index])
+            answer = self._read_input(index)
         else:
             answer = decode(memoryview(read_store(self._stores, self._owners, table, index)))
         if answer is None or answer.error is not None:
             problem = None if answer is None else answer.error
             raise ResultError(f"the value of {node!r} could not be read: {problem}") from problem
         return answer.value
+
+    def _read_input(self, index: int) -> Answer | None:
+        view = self._mapped.get(index)
+        # A mapping for each use, so that none sees what another one changes; or a copy.
+        return (
+            read_answer(self._inputs[index])
+            if view is None
+            else decode(memoryview(bytearray(view)))
+        )
 
     def _receive(self) -> bytes:
         while True:
@@ -83,14 +97,20 @@ class PlanWorker(Worker):
         if before >= 0:
             os.close(before)
         self._inputs[index] = fd
+        if len(self._inputs) - len(self._mapped) > _OPEN:
+            self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
+            self._inputs[index] = -1
+            os.close(fd)
 
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
         try:
             super()._run(context, start, stop, attempt, strict)
         finally:
             for fd in self._inputs.values():
-                os.close(fd)
+                if fd >= 0:
+                    os.close(fd)
             self._inputs.clear()
+            self._mapped.clear()
 
     def _put(self, index: int, content: bytes | None, file: AnswerFile) -> int:
         kind = super()._put(index, content, file)
