@@ -129,3 +129,5 @@ _ALL: dict[str, tuple[str, Peer]] = {
 }
 POOLS = {name: peer for name, (module, peer) in _ALL.items() if importlib.util.find_spec(module)}
 MISSING = [name for name in _ALL if name not in POOLS]
+if not importlib.util.find_spec("uberjob"):
+    MISSING.append("uberjob")  # a peer of plans alone

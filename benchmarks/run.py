@@ -14,7 +14,7 @@ from pathlib import Path
 import peers
 from measure import Row, print_table, surroundings
 
-WORKLOADS = ["fork", "fork500", "reused", "arrays", "cpu", "idle", "logs"]
+WORKLOADS = ["fork", "fork500", "reused", "arrays", "cpu", "idle", "logs", "plan"]
 
 
 def main() -> None:

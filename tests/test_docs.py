@@ -29,6 +29,7 @@ WITH_CODE = [
     "README.rst",
     "docs/errors.rst",
     "docs/logs.rst",
+    "docs/plans.rst",
     "docs/policy.rst",
     "docs/progress.rst",
     "docs/timeouts.rst",

@@ -21,6 +21,7 @@ NAMES = [
     "07_logs.py",
     "08_policy.py",
     "09_progress.py",
+    "10_plan.py",
     "checksum_stdlib.py",
 ]
 

@@ -34,6 +34,8 @@ RANKED = [
     "plan.rerunning",
     "plan.scheduler",
     "plan.graph",
+    "plan.picture",
+    "plan.states",
     "plan.gathering",
     "plan.nodes",
     "_aio",

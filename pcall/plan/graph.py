@@ -18,6 +18,7 @@ from typing import Any
 from pcall._records import name_of, show
 from pcall.plan.gathering import Gatherer
 from pcall.plan.nodes import Item, Lit, Node, Place, PlanCall, plans
+from pcall.plan.picture import dot_text, svg_text
 
 __all__ = ["Plan"]
 
@@ -203,6 +204,25 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan of {len(self.calls)} calls>"
+
+    def render(self, format: str = "dot") -> str:
+        """A picture of the plan, coloured by outcome after a run.
+
+        Green calls are done, red ones failed, grey ones were skipped. Dots are containers with
+        several calls, boxes around calls are scopes.
+
+        Args:
+            format: ``"dot"``: text for Graphviz. ``"svg"``: what its program ``dot`` makes of it.
+
+        Raises:
+            ValueError: another format.
+            RuntimeError: ``dot`` is not installed, or failed.
+        """
+        if format == "dot":
+            return dot_text(self)
+        if format == "svg":
+            return svg_text(self)
+        raise ValueError(f"format must be 'dot' or 'svg', not {show(format)}")
 
     def check_cycles(self) -> None:
         """See that no call waits for itself, through others.

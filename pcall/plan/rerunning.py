@@ -13,7 +13,8 @@ from pcall._scheduler import Ended
 from pcall.exceptions import DependenciesFailed
 from pcall.plan.graph import Plan
 from pcall.plan.nodes import PlanCall
-from pcall.plan.scheduler import BLOCKED, DONE, HANDED, READY, GraphScheduler
+from pcall.plan.scheduler import GraphScheduler
+from pcall.plan.states import BLOCKED, DONE, HANDED, READY
 
 __all__ = ["RERUNS", "RerunningScheduler"]
 

@@ -16,6 +16,7 @@ from pcall.plan.graph import Plan
 from pcall.plan.inline import InlinePlanRun
 from pcall.plan.nodes import Node, resolve
 from pcall.plan.report import call_error
+from pcall.plan.states import DONE, FAILED, HANDED
 from pcall.plan.supervisor import PlanSupervisor
 
 __all__ = ["run", "run_iter"]
@@ -225,10 +226,6 @@ def _calls_in(plan: Plan, structure: Any) -> list[int]:
 def _note(plan: Plan, made: _Run) -> None:
     """What the calls, and a picture of them, tell after the run."""
     plan.states = bytes(made.scheduler.state)
-    for call, (started, done) in zip(plan.calls, map(_SEEN.__getitem__, plan.states), strict=True):
-        call.started, call.done = started, done
-
-
-# By state of the scheduler: has been started, is over.
-_SEEN = [(False, False), (False, False), (False, False), (True, False), (True, True), (True, True)]
-_SEEN += [(False, False)]
+    for call, state in zip(plan.calls, plan.states, strict=True):
+        call.done = state in (DONE, FAILED)
+        call.started = (call.done and call.settled is None) or state == HANDED

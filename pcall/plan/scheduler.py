@@ -18,12 +18,9 @@ from dataclasses import replace
 from pcall._retry import Retry
 from pcall._scheduler import Ended, Scheduler
 from pcall.plan.graph import Plan
+from pcall.plan.states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
 
 __all__ = ["GraphScheduler"]
-
-# What is known of a call. Waiting for another attempt, it is HANDED, too.
-UNKNOWN, BLOCKED, READY, HANDED, DONE, FAILED, SKIPPED = range(7)
-_OVER = (DONE, FAILED, SKIPPED)
 
 # Vertices that are looked at in one go.
 _PIECE = 20_000

@@ -11,19 +11,24 @@ from typing import Any, assert_type
 import pcall as package
 from pcall import (
     Call,
+    CallError,
     ChildDied,
     ChildProcessException,
+    DependenciesFailed,
     NotStarted,
     Outcome,
     Pcall,
     PcallError,
     PcallTimeout,
+    Plan,
     RemoteError,
     ResultError,
     Retry,
     TaskCancelled,
     __version__,
     pcall,
+    run,
+    run_iter,
 )
 
 
@@ -150,3 +155,27 @@ def errors() -> None:
         assert_type(error.traceback, str)
     except (ResultError, NotStarted, PcallError, TaskCancelled):
         raise
+
+
+def plans() -> None:
+    plan = Plan()
+    with plan.scope("load", 1):
+        call = plan.call(add, 1, y=2)
+    assert_type(call.index, int)
+    assert_type(call.name, str)
+    assert_type(call.priority, float)
+    assert_type(call.started, bool)
+    plan.add_dependency(call, plan.call(add, call, plan.lit([1])))
+    low, high = plan.unpack(plan.gather([call, 1]), 2)
+    call.priority, call.name, call.locality = 2, "first", {"worker": 1}
+    print(run(plan, output=[low, {"high": high}], max_workers=2, retry=Retry(2)))
+    assert_type(run_iter(plan, order_results=False, timeout=2.5), Iterator[Outcome])
+    assert_type(plan.render("svg"), str)
+    plan.mark_done(call, 1)
+    plan.mark_failed(call, DependenciesFailed({"x": [call]}))
+    try:
+        run(plan, max_errors=None)
+    except CallError as error:
+        assert_type(error.call, Call | None)
+        assert_type(error.place, tuple[str, int, str] | None)
+        assert_type(error.skipped, tuple[Call, ...])
