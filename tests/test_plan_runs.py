@@ -69,9 +69,9 @@ def test_a_run_comes_to_what_the_serial_model_says(graph, max_workers, tmp_path)
     if graph.max_errors is None or len(failed) <= graph.max_errors:
         assert (told, gone) == (failed, skipped)
     else:
-        assert told <= failed
+        # Some were to be tried again, and are not after all: they have failed as well.
+        assert told <= {index for index, spec in enumerate(graph.specs) if spec.fails}
         assert len(told) > graph.max_errors
-        assert gone >= skipped
 
 
 def test_only_what_the_output_needs_is_run(tmp_path):

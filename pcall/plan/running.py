@@ -16,7 +16,7 @@ from pcall.plan.graph import Plan
 from pcall.plan.inline import InlinePlanRun
 from pcall.plan.nodes import Node, resolve
 from pcall.plan.report import call_error
-from pcall.plan.states import DONE, FAILED, HANDED
+from pcall.plan.states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.supervisor import PlanSupervisor
 
 __all__ = ["run", "run_iter"]
@@ -229,3 +229,7 @@ def _note(plan: Plan, made: _Run) -> None:
     for call, state in zip(plan.calls, plan.states, strict=True):
         call.done = state in (DONE, FAILED)
         call.started = (call.done and call.settled is None) or state == HANDED
+        if state == SKIPPED:
+            # It was to be tried again, perhaps, when the run was stopped.
+            outcome = made.ledger[call.index]
+            call.started = call.done = outcome is not None and outcome.attempts > 0
