@@ -88,7 +88,8 @@ def test_a_run_comes_to_what_the_serial_model_says(graph, workers, stretches, da
     else:
         # Which ones had started by then depends on the order; none of the others may have.
         assert by_state.get(DONE, set()) <= set(values)
-        assert by_state.get(FAILED, set()) <= failed
+        # What runs when the limit is passed, and fails then, is not tried again.
+        assert by_state.get(FAILED, set()) <= {i for i, s in enumerate(graph.specs) if s.fails}
         assert len(by_state.get(FAILED, set())) > limit
         assert by_state.get(SKIPPED, set()) == simulation.skipped >= skipped
     assert by_state.get(UNKNOWN, set()) == set(range(len(graph.specs))) - graph.needed()

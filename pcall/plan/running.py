@@ -87,9 +87,10 @@ def run(
             raise
         finally:
             _note(plan, made)
-        error = call_error(plan, [outcome for outcome in made.ledger if outcome is not None])
-        if error is not None:
-            raise error
+        if made.ledger.failed:  # else no outcome is made
+            error = call_error(plan, [outcome for outcome in made.ledger if outcome is not None])
+            if error is not None:
+                raise error
         return resolve(structure, made.value)
     finally:
         made.close()

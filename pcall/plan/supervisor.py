@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pcall._equipment import Equipment
+from pcall._ledger import Ledger
 from pcall._options import Options
 from pcall._reuse import ReusingSupervisor
 from pcall._reused import ReusedChild
@@ -85,9 +86,15 @@ class PlanSupervisor(ReusingSupervisor):
             self._scheduler.look_at_all()
         self._workers = self._room(self._workers, fds=2)
         self._equip(self._workers)
+        if self._equipment is None:
+            return  # a signal handler has ended the run
         self._table = Table(len(self._calls), self._workers)
         self._values = Values(self.plan, self._table, get_system(), self._workers)
+        before: Ledger = self.ledger
         self.ledger = PlanLedger(self._calls, self._table, self._values.load)
+        for calls in before.completed:  # it may have been ended by now
+            for index in calls:
+                self.ledger.record(before[index])
         for outcome, skipped in settle(self.plan, self._scheduler):
             self.ledger.record(outcome)
             self._why = f"call {outcome.index} was marked as failed"
@@ -118,7 +125,8 @@ class PlanSupervisor(ReusingSupervisor):
 
     def _hand_out(self) -> None:
         now = time.monotonic()
-        for depth in range(2):
+        # None waits behind another for want of a child that is still to be forked.
+        for depth in range(2 if len(self._reused) >= self._workers else 1):
             for reused in self._reused.values():
                 if reused.leaving or len(reused.given) > depth:
                     continue
