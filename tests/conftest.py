@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import glob
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from pcall import _system
+from pcall._capacity import resident_memory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+_MUCH = 16 << 20
+_before = 0
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _FORK_MOST = {"test_scale.py", "test_locks.py"}
 
 
@@ -37,6 +43,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             (left if linux else chosen).append(item)
         config.hook.pytest_deselected(items=left)
         items[:] = chosen
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Forget what a good test printed and logged: some log megabytes, and all would be kept."""
+    report = yield
+    if report.passed:
+        report.sections.clear()
+        if report.when == "teardown":
+            item._report_sections.clear()
+    return report
+
+
+@pytest.fixture(autouse=True)
+def small_process() -> None:
+    """Give back what tests have freed: each fork of those to come would copy its page tables.
+
+    The C library keeps what it may need again, and then a test that looks at what memory is
+    in use sees nothing of what it uses.
+    """
+    global _before
+    if _malloc_trim is not None and resident_memory() - _before > _MUCH:
+        gc.collect()
+        _malloc_trim(0)
+        _before = resident_memory()
 
 
 @pytest.fixture(autouse=True)
