@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -31,13 +30,14 @@ def svg_text(plan: Plan) -> str:
     Raises:
         RuntimeError: ``dot`` is not installed, or failed.
     """
-    dot = shutil.which("dot")
-    if dot is None:
-        raise RuntimeError("the program dot, of Graphviz, is not installed; dot text needs none")
     try:
         made = subprocess.run(
-            [dot, "-Tsvg"], input=dot_text(plan), capture_output=True, text=True, timeout=_LONGEST
+            ["dot", "-Tsvg"], input=dot_text(plan), capture_output=True, text=True, timeout=_LONGEST
         )
+    except FileNotFoundError:
+        raise RuntimeError(
+            "the program dot, of Graphviz, is not installed; dot text needs none"
+        ) from None
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"dot took longer than {_LONGEST} s; the plan is too large") from None
     if made.returncode:
