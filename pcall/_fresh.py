@@ -63,7 +63,7 @@ class FreshSupervisor(Supervisor):
         self._read.add(index)
         answer = take_answer(forked, again)
         outcome = outcome_of(
-            self._calls[index],
+            self._child(index).job,
             forked,
             answer,
             signalled=self._ending.was_signalled(index),

@@ -9,19 +9,20 @@ from typing import Any
 from pcall._exception_pickling import users_part
 from pcall._records import Call
 
-__all__ = ["finish_coroutine", "invoke", "log_failure"]
+__all__ = ["finished", "invoke", "log_failure"]
 
 _log = logging.getLogger("pcall")
 
 
 def invoke(call: Call) -> Any:
     """Call the target; a coroutine runs to its end in an event loop of its own."""
-    value = call.target(*call.args, **call.kwargs)
-    return finish_coroutine(value) if isinstance(value, CoroutineType) else value
+    return finished(call.target(*call.args, **call.kwargs))
 
 
-def finish_coroutine(value: CoroutineType[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end."""
+def finished(value: Any) -> Any:
+    """What a target returned; of a coroutine what it returns, once it has run to its end."""
+    if not isinstance(value, CoroutineType):
+        return value
     # asyncio takes longer to import than all of this library, and only those who use it, and
     # have it imported, come here.
     import asyncio

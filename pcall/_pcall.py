@@ -17,7 +17,7 @@ from pcall._process import ChildProcess
 from pcall._records import Outcome
 from pcall._report import failure_of
 from pcall._reuse import ReusingSupervisor
-from pcall._seconds import check_seconds
+from pcall._seconds import check_seconds, limit_of
 from pcall.exceptions import ChildProcessException, PcallTimeout
 
 __all__ = ["Pcall", "pcall"]
@@ -141,7 +141,7 @@ class Pcall:
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
     ) -> None:
-        limit = None if timeout is None else check_seconds("timeout", timeout)
+        self._limit = limit_of(timeout)
         self.targets = targets
         self.timeout = timeout
         self.cargs = cargs
@@ -157,8 +157,6 @@ class Pcall:
             run = InlineRun
         elif self._options.max_tasks_per_child != 1:
             run = ReusingSupervisor
-        unlimited = limit is None or limit == 0 or math.isinf(limit)
-        self._limit = None if unlimited else limit
         self._run = run(calls, self._options, self._limit)
         self._started = self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None

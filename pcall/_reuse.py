@@ -82,14 +82,18 @@ class ReusingSupervisor(Supervisor):
         if equipment is None:
             return  # a signal handler has ended the run
         self._table = Table(len(self._calls), self._workers)
-        before, self.ledger = self.ledger, StretchLedger(self._calls, self._table)
-        for calls in before.completed:  # it may have been ended by now
-            for index in calls:
-                self.ledger.record(before[index])
+        self._keep_ledger(StretchLedger(self._calls, self._table))
         # Where children end after so many calls, no block may be cut in two for it.
         if equipment.around.seeds is not None and not self._options.max_tasks_per_child:
             self._block = -(-len(self._calls) // _BLOCKS)
         self._turn(0)
+
+    def _keep_ledger(self, ledger: StretchLedger) -> None:
+        """Go on with this one, and what there is: the run may have been ended by now."""
+        before, self.ledger = self.ledger, ledger
+        for calls in before.completed:
+            for index in calls:
+                ledger.record(before[index])
 
     # ------------------------------------------------------------ handing out
 
@@ -107,9 +111,13 @@ class ReusingSupervisor(Supervisor):
         while not self._scheduler.queued and self._take_back():
             pass
         if not self._scheduler.queued:
-            for reused in self._reused.values():
-                if not reused.given:
-                    reused.leave()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing is left for the children that have nothing."""
+        for reused in self._reused.values():
+            if not reused.given:
+                reused.leave()
 
     def _hand_out(self) -> None:
         """Give calls to the children that have too few."""
@@ -124,16 +132,21 @@ class ReusingSupervisor(Supervisor):
                 if not stretch:
                     return
                 attempt = self._scheduler.attempt(stretch.start)
-                if attempt > 1 and reused.calls:
-                    # Another attempt has a child that is as good as new.
-                    if not reused.given:
-                        reused.leave()
+                if self._is_used(reused, attempt):
                     continue
                 stretch = stretch[: most - reused.calls]
                 self._scheduler.reserved(stretch.start, stretch.stop)
                 reused.give(stretch, attempt, self._strict)
                 if reused.calls >= most:
                     reused.leave()
+
+    def _is_used(self, reused: ReusedChild, attempt: int) -> bool:
+        """True when a child won't do: another attempt has one that is as good as new."""
+        if attempt == 1 or not reused.calls:
+            return False
+        if not reused.given:
+            reused.leave()  # for one that will
+        return True
 
     def _size(self) -> int:
         """How many calls a stretch has now."""

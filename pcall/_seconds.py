@@ -6,7 +6,7 @@ import math
 from numbers import Real
 from typing import Any
 
-__all__ = ["check_seconds"]
+__all__ = ["check_seconds", "limit_of"]
 
 
 def check_seconds(name: str, value: Any) -> float:
@@ -26,3 +26,14 @@ def check_seconds(name: str, value: Any) -> float:
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{name} must be zero or more seconds, not {value!r}")
     return seconds
+
+
+def limit_of(timeout: Any) -> float | None:
+    """A timeout that a user gives, as seconds; None, 0 and infinity set no limit: None.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is negative, or not a number of IEEE 754's kind.
+    """
+    limit = None if timeout is None else check_seconds("timeout", timeout)
+    return None if limit == 0 or limit == math.inf else limit

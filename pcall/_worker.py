@@ -19,12 +19,12 @@ from os import _exit, close, pwrite
 from resource import RUSAGE_SELF, getrusage
 from signal import SIG_DFL, SIG_SETMASK, raise_signal, signal
 from time import monotonic, sleep
-from types import CoroutineType, FrameType
+from types import FrameType
 from typing import Any, NamedTuple
 
 from pcall._calls import Calls
 from pcall._capacity import RSS_UNIT
-from pcall._invoke import finish_coroutine, log_failure
+from pcall._invoke import finished, log_failure
 from pcall._log_child import end_call, opened
 from pcall._randomness import Seeds, seed
 from pcall._sending import (
@@ -277,8 +277,7 @@ class Worker:
     # ------------------------------------------------------------ answers
 
     def _answer(self, index: int, value: Any) -> int:
-        if isinstance(value, CoroutineType):
-            value = finish_coroutine(value)
+        value = finished(value)
         content = self._pickler.dumps(value)
         file = AnswerFile(self._system)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pcall._inline import InlineRun
-from pcall._invoke import finish_coroutine
+from pcall._invoke import finished
 from pcall._options import Options
 from pcall.plan.calls import PlanCalls
 from pcall.plan.ledger import InlinePlanLedger
@@ -65,9 +65,7 @@ class InlinePlanRun(InlineRun):
 
     def _make_call(self, index: int) -> Any:
         (value,) = self._calls.results(index, index + 1)
-        if hasattr(value, "cr_await"):
-            value = finish_coroutine(value)
-        self._values[index] = value
+        self._values[index] = value = finished(value)
         return value
 
     def _run(self, index: int) -> None:

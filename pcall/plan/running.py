@@ -9,7 +9,7 @@ from typing import Any
 from pcall._options import Options
 from pcall._records import Observer, Outcome, show
 from pcall._retry import Retry
-from pcall._seconds import check_seconds
+from pcall._seconds import limit_of
 from pcall.plan.calls import PlanCalls
 from pcall.plan.gathering import Gatherer
 from pcall.plan.graph import Plan
@@ -199,9 +199,7 @@ def _prepare(
         retry=retry,
         progress=progress,
     )
-    limit = None if timeout is None else check_seconds("timeout", timeout)
-    if limit == 0 or limit == math.inf:
-        limit = None
+    limit = limit_of(timeout)
     wanted, structure = None, None
     if output is not None:
         structure = Gatherer(plan, few=math.inf).convert(output)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pcall._equipment import Equipment
-from pcall._ledger import Ledger
 from pcall._options import Options
 from pcall._reuse import ReusingSupervisor
 from pcall._reused import ReusedChild
@@ -90,11 +89,7 @@ class PlanSupervisor(ReusingSupervisor):
             return  # a signal handler has ended the run
         self._table = Table(len(self._calls), self._workers)
         self._values = Values(self.plan, self._table, get_system(), self._workers)
-        before: Ledger = self.ledger
-        self.ledger = PlanLedger(self._calls, self._table, self._values.load)
-        for calls in before.completed:  # it may have been ended by now
-            for index in calls:
-                self.ledger.record(before[index])
+        self._keep_ledger(PlanLedger(self._calls, self._table, self._values.load))
         for outcome, skipped in settle(self.plan, self._scheduler):
             self.ledger.record(outcome)
             self._why = f"call {outcome.index} was marked as failed"
@@ -119,9 +114,7 @@ class PlanSupervisor(ReusingSupervisor):
         while not scheduler.next_stretch(1, time.monotonic()) and self._take_back():
             pass
         if not scheduler.queued and scheduler.complete:
-            for reused in self._reused.values():
-                if not reused.given:
-                    reused.leave()
+            self._let_go()
 
     def _hand_out(self) -> None:
         now = time.monotonic()
@@ -136,10 +129,7 @@ class PlanSupervisor(ReusingSupervisor):
                 if not stretch:
                     return
                 attempt = self._scheduler.attempt(stretch.start)
-                if attempt > 1 and reused.calls:
-                    # Another attempt has a child that is as good as new.
-                    if not reused.given:
-                        reused.leave()
+                if self._is_used(reused, attempt):
                     continue
                 files = self._files_of(stretch)
                 if reused.given and (files or not self._is_short(reused.given[0], stretch)):
