@@ -25,7 +25,7 @@ from pcall._records import Outcome
 from pcall._reused import ReusedChild
 from pcall._signals import HeldBack
 from pcall._supervisor import Supervisor
-from pcall._table import EVERY_CALL, Slot, Table
+from pcall._table import EVERY_CALL, LOOK_EVERY, Slot, Table
 from pcall._transport import Answer
 from pcall.exceptions import TaskCancelled
 
@@ -60,6 +60,7 @@ class ReusingSupervisor(Supervisor):
         self._strict = options.max_errors is not None
         self._table: Table | None = None
         self._look_at = 0.0
+        self._rest_at = math.inf  # when to see again what others could do of what children have
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -85,7 +86,7 @@ class ReusingSupervisor(Supervisor):
         self._keep_ledger(StretchLedger(self._calls, self._table))
         # Where children end after so many calls, no block may be cut in two for it.
         if equipment.around.seeds is not None and not self._options.max_tasks_per_child:
-            self._block = -(-len(self._calls) // _BLOCKS)
+            self._block = max(1, len(self._calls) // _BLOCKS)
         self._turn(0)
 
     def _keep_ledger(self, ledger: StretchLedger) -> None:
@@ -97,7 +98,11 @@ class ReusingSupervisor(Supervisor):
 
     # ------------------------------------------------------------ handing out
 
+    def pause(self, wait: float | None = None) -> float:
+        return max(0.0, min(super().pause(wait), self._rest_at - time.monotonic()))
+
     def _fill(self, equipment: Equipment) -> None:
+        self._take_rests(nothing_waits=not self._scheduler.queued)
         while True:
             with HeldBack():  # what the scheduler knows of, a child has
                 self._hand_out()
@@ -126,7 +131,7 @@ class ReusingSupervisor(Supervisor):
         full = len(self._reused) >= self._workers
         for depth in range(_DEPTH if full else 1):
             for reused in self._reused.values():
-                if reused.leaving or len(reused.given) > depth:
+                if reused.leaving or reused.asked or len(reused.given) > depth:
                     continue
                 stretch = self._next_stretch()
                 if not stretch:
@@ -171,12 +176,58 @@ class ReusingSupervisor(Supervisor):
             return False
         with HeldBack():
             for reused in self._reused.values():
-                stretch = reused.take_back()
-                if stretch is not None:
-                    self._skip(self._scheduler.given_back(stretch.start))
+                if self._take_next(reused):
                     self._hand_out()
                     return True
         return False
+
+    def _take_next(self, reused: ReusedChild) -> bool:
+        """Take back the stretch that a child has not taken, if it has one."""
+        stretch = reused.take_back()
+        if stretch is not None:
+            self._skip(self._scheduler.given_back(stretch.start))
+        return stretch is not None
+
+    def _take_rests(self, nothing_waits: bool) -> None:
+        """Where others could do it: take what waits in a child for a call that takes long."""
+        self._rest_at = math.inf
+        full = len(self._reused) >= self._workers
+        if not nothing_waits or (full and all(reused.given for reused in self._reused.values())):
+            return
+        for reused in list(self._reused.values()):
+            if self._could_yield(reused):
+                self._progress(reused)  # it may have come further
+            if self._could_yield(reused):
+                self._rest_at = min(self._rest_at, self._take_rest(reused))
+
+    def _could_yield(self, reused: ReusedChild) -> bool:
+        if not reused.given or reused.ending or reused.held or reused.since is None:
+            return False
+        return len(reused.given) > 1 or bool(reused.rest)
+
+    def _take_rest(self, reused: ReusedChild) -> float:
+        """Ask for it, or take it.
+
+        Returns:
+            When to come back.
+        """
+        now = time.monotonic()
+        if reused.asked is None:
+            assert reused.since is not None
+            if now < reused.since + _STRETCH:
+                return reused.since + _STRETCH
+            with HeldBack():
+                self._take_next(reused)
+            reused.ask_for_rest()
+            return now + LOOK_EVERY
+        if now < reused.asked + LOOK_EVERY:
+            return reused.asked + LOOK_EVERY
+        with HeldBack():
+            rest = reused.take_rest()
+            if rest:
+                self._skip(self._scheduler.given_back(reused.at, rest.start))
+                self._pace = _STRETCH  # such calls are to come singly
+        return math.inf
 
     def _fork_some(self, count: int, equipment: Equipment) -> bool:
         if self._logs is not None and self._logs.asks:
@@ -413,8 +464,7 @@ class ReusingSupervisor(Supervisor):
 
     def _end_child(self, reused: ReusedChild, call: int, number: int) -> None:
         reused.slot.counts[Slot.CANCELLED] = call
-        reused.slot.counts[Slot.LEAVES] = True
-        reused.leaving = True
+        reused.end()
         self._ending.signal(reused.number, number)
 
 

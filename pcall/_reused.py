@@ -26,6 +26,7 @@ from pcall._table import (
     IN_FILE,
     INT,
     LEAVE,
+    LOOK_EVERY,
     NONE,
     NOTICE,
     PICKLED,
@@ -68,6 +69,7 @@ class ReusedChild:
         since: when that one began, on the monotonic clock; None when it has not, yet.
         calls: how many calls it was given.
         leaving: True once it gets no more.
+        asked: when it was asked for the rest of its stretch, on the monotonic clock, or None.
         held: True while it waits, after a failure, for :meth:`resume`.
         idle_since: while nothing is given: when it was done, or told to leave.
         announced: True when observers know that its current call runs.
@@ -88,6 +90,7 @@ class ReusedChild:
         self.slot = table.slot(number)
         self.slot.reset()
         self._table = table
+        self._block = block
         self.socket, self._other = socketpair()
         for end in (self.socket, self._other):
             own(end.fileno())
@@ -100,6 +103,7 @@ class ReusedChild:
         self.since: float | None = None
         self.calls = 0
         self.leaving = False
+        self.asked: float | None = None
         self.held = False
         self.idle_since = 0.0
         self.announced = False
@@ -148,6 +152,29 @@ class ReusedChild:
         self.calls -= len(stretch)
         return stretch
 
+    def ask_for_rest(self) -> None:
+        """Have it run no more of its stretch than the call, or block of calls, it is at."""
+        if not self.slot.counts[Slot.ENDS]:
+            self.slot.counts[Slot.ENDS] = Slot.STRETCH
+        self.asked = monotonic()
+
+    @property
+    def rest(self) -> range:
+        """What another could run of its stretch: all behind the block that it was last seen at."""
+        stretch, running = self.given[0], max(self.at, self.slot.counts[Slot.RUNNING])
+        blocks = (running - stretch.start) // self._block + 1
+        return range(min(stretch.start + blocks * self._block, stretch.stop), stretch.stop)
+
+    def take_rest(self) -> range:
+        """Take that, :data:`LOOK_EVERY` after it was asked for: it has looked by now, or will
+        before it begins with another call, and what it runs now it had begun before."""
+        assert self.asked is not None
+        assert monotonic() >= self.asked + LOOK_EVERY
+        rest = self.rest
+        self.given[0] = range(self.given[0].start, rest.start)
+        self.calls -= len(rest)
+        return rest
+
     def resume(self) -> None:
         """Have it go on after a failure."""
         self.held = False
@@ -159,6 +186,16 @@ class ReusedChild:
             self.leaving = True
             self.idle_since = monotonic()
             self.socket.send(TOKEN.pack(LEAVE, 0, 0, False))
+
+    def end(self) -> None:
+        """Have it end before anything further that it was given."""
+        self.slot.counts[Slot.ENDS] = Slot.CHILD
+        self.leaving = True
+
+    @property
+    def ending(self) -> bool:
+        """True once it was told so."""
+        return self.slot.counts[Slot.ENDS] == Slot.CHILD
 
     def close(self) -> None:
         """It is over: give its descriptors back."""
@@ -217,6 +254,10 @@ class ReusedChild:
         self.given.popleft()
         self.idle_since = monotonic()
         self._done += 1
+        if self.asked is not None:
+            self.asked = None
+            if self.slot.counts[Slot.ENDS] == Slot.STRETCH:
+                self.slot.counts[Slot.ENDS] = 0
         if self.given:
             self.at, self.since = self.given[0].start, None
 
@@ -224,7 +265,8 @@ class ReusedChild:
     def running(self) -> bool:
         """True when it has begun with the call at :attr:`at`."""
         begun = self.since is not None and self.at < self.given[0].stop
-        return begun and self.slot.counts[Slot.RUNNING] == self.at
+        # It is further when the answer is being written.
+        return begun and self.slot.counts[Slot.RUNNING] >= self.at
 
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
         """What the calls from :attr:`at` on answered: values, and the errors by call."""

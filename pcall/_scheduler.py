@@ -173,18 +173,26 @@ class Scheduler:
             self._running[to] = stop
             self.runs_since(to, now)
 
-    def given_back(self, index: int) -> tuple[int, ...]:
+    def given_back(self, index: int, start: int | None = None) -> tuple[int, ...]:
         """What was left of a running stretch has not been started, and is to be.
+
+        Args:
+            index: the call that the stretch is at.
+            start: the first that is given back; None: that one.
 
         Returns:
             The calls that will never start, when that was decided meanwhile.
         """
-        stop = self._running.pop(index)
-        self._deadlines.pop(index, None)
+        rest = range(index if start is None else start, self._running[index])
+        if rest.start > index:
+            self._running[index] = rest.start
+        else:
+            del self._running[index]
+            self._deadlines.pop(index, None)
         if self._stopped:
-            return tuple(range(index, stop))
-        self._ready.appendleft(range(index, stop))
-        self.queued += stop - index
+            return tuple(rest)
+        self._ready.appendleft(rest)
+        self.queued += len(rest)
         return ()
 
     def limit(self, max_workers: int) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "INT",
     "IN_FILE",
     "LEAVE",
+    "LOOK_EVERY",
     "NONE",
     "NOTICE",
     "PICKLED",
@@ -57,6 +58,9 @@ ANSWERED = -1
 
 # Whom a SIGTERM is meant for, in place of the number of a call.
 EVERY_CALL = -1
+
+# Seconds between two looks of a child at what its parent wants, unless a call takes longer.
+LOOK_EVERY = 0.001
 
 
 def pack_place(place: int, length: int) -> int:
@@ -122,8 +126,11 @@ class Slot:
 
     SIZE = 128
     # Stretches begun; stretches done with; bytes written to its file; the call that a
-    # SIGTERM is meant for; whether it is to leave; the call that was begun last.
-    TAKEN, FINISHED, WRITTEN, CANCELLED, LEAVES, RUNNING = range(6)
+    # SIGTERM is meant for; what it is to end early, see below; the call that was begun last,
+    # or will be at once.
+    TAKEN, FINISHED, WRITTEN, CANCELLED, ENDS, RUNNING = range(6)
+    # Values of ENDS: its stretch, at the next look; itself.
+    STRETCH, CHILD = 1, 2
 
     def __init__(self, memory: memoryview) -> None:
         self.counts = memory[:64].cast("q")

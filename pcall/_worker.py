@@ -47,6 +47,7 @@ from pcall._table import (
     IN_FILE,
     INT,
     LEAVE,
+    LOOK_EVERY,
     NONE,
     NOTICE,
     PICKLED,
@@ -66,8 +67,6 @@ copies: list[int] = []
 
 # What a SIGTERM does depends on it: end the process, cancel the call, wait for the answer.
 _IDLE, _CALLING, _ANSWERING = range(3)
-# Seconds between two looks at the rest of the world, unless a call takes longer.
-_LOOK_EVERY = 0.001
 # Seconds after which what is left of a stretch is given back: it was made for less.
 _LONGEST_STRETCH = 0.02
 # Seconds that answers may wait for word of them.
@@ -163,40 +162,60 @@ class Worker:
                 self._slot.began[counts[Slot.TAKEN] % 4] = monotonic()
                 self._start, self._stop = start, stop
                 self._state = _CALLING
+                counts[Slot.RUNNING] = -1  # that of the last stretch may be in this one
                 counts[Slot.TAKEN] += 1
                 set_handler(SIGTERM, self._handler)  # a call may have left its own
                 if not self._held:
                     self._run(context, start, stop, attempt, strict)
                 self._state = _IDLE
             except TaskCancelled:  # between two calls
+                counts[Slot.RUNNING] = self.current - 1
                 self._measure(max(self._unmeasured, self.current))
                 return True
             flush_std_streams()
             counts[Slot.FINISHED] += 1
-            if self._cancelled or self._full or counts[Slot.LEAVES]:
+            if self._cancelled or self._full or counts[Slot.ENDS] == Slot.CHILD:
                 return self._cancelled
             self._tell()
 
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
         """Run a stretch, or the beginning of it."""
+        counts = self._slot.counts
         index = block_end = start
         end = monotonic() + _LONGEST_STRETCH
+        # In a block calls draw numbers one after another: nothing else begins within one.
+        whole = self._seeds is not None
         while 0 <= index < stop:
-            if index == block_end:
-                if monotonic() > end:
+            # In the order that _run_block() has.
+            counts[Slot.RUNNING] = index
+            now = monotonic()
+            if index == block_end or not whole:
+                if now > end or counts[Slot.ENDS]:
+                    counts[Slot.RUNNING] = index - 1
                     return
                 block_end = stop
                 if self._seeds is not None:
                     seed(self._seeds, index, attempt)
                     block_end = min(stop, index + self._block)
-            until = end if self._seeds is None else inf
             # Each call has the caller's variables as they were. To see to that for each takes
             # longer than some calls, and few change any.
             own = context.copy()
-            index = own.run(self._run_block, own, index, block_end, strict, until)
+            until = inf if whole else end
+            look_at = now + LOOK_EVERY
+            index = own.run(self._run_block, own, index, block_end, strict, until, look_at)
 
-    def _run_block(self, own: Context, start: int, stop: int, strict: bool, end: float) -> int:
+    def _run_block(
+        self, own: Context, start: int, stop: int, strict: bool, end: float, look_at: float
+    ) -> int:
         """Run these calls in a context of their own, until one fails or changes a variable of it.
+
+        Args:
+            own: the context.
+            start: the first call.
+            stop: the one behind the last.
+            strict: True when a failure ends it.
+            end: when it is to end; infinite: only when this child is to.
+            look_at: when to look next what the parent wants, and at the clocks.
 
         Returns:
             The next call; -1 when there is to be none now.
@@ -208,9 +227,8 @@ class Worker:
         if self.first < 0:
             self.first = start
         base = own.copy()
-        look_at = monotonic() + _LOOK_EVERY
+        enough = Slot.STRETCH if end < inf else Slot.CHILD
         try:
-            counts[Slot.RUNNING] = index
             for value in self._calls.results(index, stop):
                 if copies:
                     _exit(0)  # a copy that the target forked has come back from it
@@ -231,6 +249,11 @@ class Worker:
                 else:
                     kind = self._answer(index, value)
                     value = None
+                # In this order: where the parent sees that a call runs when LOOK_EVERY has
+                # passed since it asked for the rest of the stretch, there is a look, and its
+                # wish is seen, before another one begins. The time that a look goes by is from
+                # before it, and from after what the parent may have seen.
+                counts[Slot.RUNNING] = index + 1
                 ended[index] = now = monotonic()
                 try:
                     flush()
@@ -243,11 +266,12 @@ class Worker:
                     end_call()  # what the next one logs is its own
                 index += 1
                 if now >= look_at:
-                    if now > end or counts[Slot.LEAVES] or self._cancelled:
+                    if now > end or self._cancelled or counts[Slot.ENDS] >= enough:
+                        counts[Slot.RUNNING] = index - 1
                         return -1
-                    if now - look_at > _LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
+                    if now - look_at > LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
                         self._tell()  # of a call that took long, or of many that did not
-                    look_at = monotonic() + _LOOK_EVERY
+                    look_at = now + LOOK_EVERY
                 try:
                     changed = own != base
                 except Exception:  # a comparison of the user's
@@ -255,12 +279,12 @@ class Worker:
                 if changed:
                     self._measure(index)
                     return index
-                counts[Slot.RUNNING] = index
         except BaseException as error:
             if copies:
                 _exit(0)
-            if index == stop or counts[Slot.RUNNING] != index or kinds[index]:
+            if index == stop or counts[Slot.RUNNING] < index or kinds[index]:
                 raise  # a SIGTERM, between two calls
+            counts[Slot.RUNNING] = index
             self._fail(index, error)
             if opened:
                 end_call()

@@ -109,8 +109,14 @@ class AgainstModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_back(self, data):
         first, stretch = data.draw(st.sampled_from(list(self.running.items())))
-        skipped = self.scheduler.given_back(first)
-        self._take(first, len(stretch))
+        kept = data.draw(st.integers(0, len(stretch) - 1))
+        if kept:
+            # What runs goes on, and so does its time.
+            skipped = self.scheduler.given_back(first, first + kept)
+            self.running[first], stretch = stretch[:kept], stretch[kept:]
+        else:
+            skipped = self.scheduler.given_back(first)
+            self._take(first, len(stretch))
         if self.stopped:
             assert list(skipped) == stretch
             self.skipped += stretch

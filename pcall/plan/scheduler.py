@@ -225,10 +225,14 @@ class GraphScheduler(Scheduler):
             self.state[each] = HANDED
         self._running[index] = stop
 
-    def given_back(self, index: int) -> tuple[int, ...]:
-        stop = self._running.pop(index)
-        self._deadlines.pop(index, None)
-        left = [each for each in range(index, stop) if self.state[each] == HANDED]
+    def given_back(self, index: int, start: int | None = None) -> tuple[int, ...]:
+        start, stop = index if start is None else start, self._running[index]
+        if start > index:
+            self._running[index] = start
+        else:
+            del self._running[index]
+            self._deadlines.pop(index, None)
+        left = [each for each in range(start, stop) if self.state[each] == HANDED]
         if self._stopped:
             for each in left:
                 self._over(each, SKIPPED)

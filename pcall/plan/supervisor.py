@@ -103,6 +103,7 @@ class PlanSupervisor(ReusingSupervisor):
         if not scheduler.complete:
             scheduler.look_further()
         self.drop_unneeded()
+        self._take_rests(nothing_waits=not scheduler.next_stretch(1, time.monotonic()))
         while True:
             with HeldBack():  # what the scheduler knows of, a child has
                 self._hand_out()
@@ -121,7 +122,7 @@ class PlanSupervisor(ReusingSupervisor):
         # None waits behind another for want of a child that is still to be forked.
         for depth in range(2 if len(self._reused) >= self._workers else 1):
             for reused in self._reused.values():
-                if reused.leaving or len(reused.given) > depth:
+                if reused.leaving or reused.asked or len(reused.given) > depth:
                     continue
                 stretch = self._scheduler.next_stretch(self._size(), now)
                 if self._scheduler.reopened:
