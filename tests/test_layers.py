@@ -42,6 +42,7 @@ RANKED = [
     "_inline",
     "_fresh",
     "_reuse",
+    "_handing_out",
     "_reused",
     "_supervisor",
     "_children",
