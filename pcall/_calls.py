@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, repeat, starmap
+from operator import itemgetter
+from types import FunctionType
 from typing import Any
 
 from pcall._records import Call, name_of, show
@@ -88,11 +90,28 @@ class Calls(Sequence[Call]):
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
         """Make these calls, one with each step of the iterator."""
-        named = self._common_kwargs or self._kwargs or self._rows
-        if self._args is not None and self._targets is None and not named:
+        positional = self._positional(start, stop)
+        if positional is not None:
             # In C between two calls: for trivial ones that is most of what they take.
-            return starmap(self._target, self._args[start:stop])
+            return starmap(self._target, positional)
         return (target(*args, **kwargs) for target, args, kwargs in self.parts(start, stop))
+
+    def _positional(self, start: int, stop: int) -> Iterable[tuple[Any, ...]] | None:
+        """The positional arguments of each of these calls, where they have no others.
+
+        Those that are named as a function names its first parameters are as good as positional.
+        """
+        if self._targets is not None or self._common_kwargs or self._kwargs:
+            return None
+        if self._rows is None:
+            return None if self._args is None else self._args[start:stop]
+        first = _first_parameters(self._target, len(self._names))
+        if self._args is not None or self._common or set(first) != set(self._names):
+            return None
+        rows = self._rows[start:stop]
+        return (
+            rows if first == self._names else map(itemgetter(*map(self._names.index, first)), rows)
+        )
 
     def parts(self, start: int, stop: int) -> Iterator[Parts]:
         """Target, positional and keyword arguments of each of these calls."""
@@ -107,6 +126,14 @@ class Calls(Sequence[Call]):
             common = self._kwargs is not None or self._common_kwargs
             kwargs = map(_merged, kwargs, named) if common else named
         return zip(targets, args, kwargs)  # noqa: B905 - some repeat for ever
+
+
+def _first_parameters(target: Any, count: int) -> tuple[str, ...]:
+    """The names of a function's first parameters; fewer where it takes not so many by name."""
+    if type(target) is not FunctionType or target.__code__.co_posonlyargcount:
+        return ()
+    code = target.__code__
+    return code.co_varnames[: min(count, code.co_argcount)]
 
 
 def _decorated(decorator: Callable[[Any], Any], target: Any) -> Any:

@@ -163,3 +163,39 @@ def test_a_hundred_thousand_calls_are_no_objects():
         (99_999, first, (), {"x": 99_999, "y": 1}),
         (77_777, first, (), {"x": 77_777, "y": 1}),
     ]
+
+
+def two(x, y=7):
+    return x, y
+
+
+def only_named(x, *, y=7):
+    return x, y
+
+
+def only_positional(x, /, **rest):
+    return x, rest
+
+
+@pytest.mark.parametrize(
+    ("target", "columns"),
+    [
+        (two, {"varkwargs": {"x": "ab", "y": "cd"}}),
+        (two, {"varkwargs": {"y": "cd", "x": "ab"}}),
+        (two, {"varkwargs": {"x": "ab"}}),
+        (two, {"cargs": [0], "varkwargs": {"y": "cd"}}),
+        (two, {"iargs": [(0,), (1,)], "varkwargs": {"y": "cd"}}),
+        (two, {"ckwargs": {"x": 0}, "varkwargs": {"y": "cd"}}),
+        (two, {"ckwargs": {"y": 0}, "varkwargs": {"x": "ab"}}),
+        (only_named, {"varkwargs": {"x": "ab", "y": "cd"}}),
+        (only_positional, {"cargs": [0], "varkwargs": {"x": "ab"}}),
+        (lambda *x, **rest: (x, rest), {"varkwargs": {"x": "ab", "rest": "cd"}}),
+        ([two, two], {"varkwargs": {"y": "cd", "x": "ab"}}),
+    ],
+)
+def test_each_way_to_make_calls_passes_the_same_arguments(target, columns):
+    """However the arguments of calls are kept: they are made as written."""
+    calls = build_calls(**{"targets": target} | columns)
+    expected = [call.target(*call.args, **call.kwargs) for call in calls]
+    assert list(calls.results(0, len(calls))) == expected
+    assert list(calls.results(1, 2)) == expected[1:2]
