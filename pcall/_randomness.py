@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from binascii import crc32
-from dataclasses import dataclass
-from typing import Any
+from sys import modules
+from typing import Any, NamedTuple
 
 __all__ = ["Seeds", "chance", "read_seeds", "seed"]
 
 _MASK = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Seeds:
+class Seeds(NamedTuple):
     """What the children of a run are seeded from; None for a generator that is not in use."""
 
     random: int | None
@@ -29,13 +27,13 @@ class Seeds:
 def read_seeds() -> Seeds | None:
     """In the parent: digest the state of the generators that have been imported, if any."""
     of_random = of_numpy = None
-    random = sys.modules.get("random")
+    random = modules.get("random")
     # A module can be half imported, by another thread, when we look.
     if random is not None and hasattr(random, "getstate"):
         version, numbers, gauss = random.getstate()
         # Hashes of numbers are the same in every process; those of None and bytes are not.
         of_random = hash((version, numbers, gauss or 0.0)) & _MASK
-    numpy = sys.modules.get("numpy.random")
+    numpy = modules.get("numpy.random")
     if numpy is not None and hasattr(numpy, "get_state"):
         content = pickle.dumps(numpy.get_state(legacy=False), 4)
         of_numpy = crc32(content) << 32 | crc32(content[::-1])
@@ -49,14 +47,14 @@ def chance() -> float:
 
 def seed(seeds: Seeds, index: int, attempt: int = 1) -> None:
     """In the child: seed the generators for this attempt of this call."""
+    of_random, of_numpy = seeds
     place = index + (attempt - 1 << 48)
-    random: Any = sys.modules.get("random")
-    if seeds.random is not None:
-        random.seed(seeds.random << 64 | place)
-    numpy: Any = sys.modules.get("numpy.random")
-    if seeds.numpy is not None:
+    if of_random is not None:
+        modules["random"].seed(of_random << 64 | place)
+    if of_numpy is not None:
+        numpy: Any = modules["numpy.random"]
         half = (1 << 32) - 1
-        words = [seeds.numpy >> 32, seeds.numpy & half, place >> 32, place & half]
+        words = [of_numpy >> 32, of_numpy & half, place >> 32, place & half]
         try:
             numpy.seed(words)
         except TypeError:  # not the generator that numpy starts with
