@@ -9,8 +9,9 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from marshal import dumps as dump_plain
 from os import write
-from pickle import dumps, loads
+from pickle import loads
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
 _pack = HEADER.pack
 _SPILL = 1 << 20  # bytes of pickle that are gathered in memory before they go to the file
 _SHORT = 1 << 20  # bytes that a short answer has not
+_SHORT_TEXT = 10_000  # characters
 _OUT_OF_BAND = 16 << 10  # a smaller buffer costs less inside the pickle
 _ALIGN = 64  # what numpy and SIMD code like best
 
@@ -47,12 +49,10 @@ def write_value(fd: int, value: Any) -> None:
     """
     finished = monotonic()
     try:
-        if type(value) in _PLAIN:
+        if type(value) in _PLAIN and (type(value) is not str or len(value) < _SHORT_TEXT):
             # The way of most answers, with the least that it takes: each page that a child
             # touches is copied first.
-            content = dumps(value, 5)
-            size = HEADER.size + len(content)
-            write(fd, _pack(MAGIC, VALUE, 0, 0, len(content), size, finished) + content)
+            write(fd, dump_plain((finished, value)))
         else:
             _write(fd, VALUE, value, finished)
     except TaskCancelled:

@@ -10,6 +10,9 @@ The header counts for nothing unless the file is as long as it says. An answer o
 written at one stroke, a longer one makes the file longer as it is written, and of the longest
 the header is written last. So a child that dies while it writes has not answered.
 
+A plain value (a number, a text, None) has no header: it is a pair with the time of its end, as
+:mod:`marshal` writes it, which has an end that can be seen, too.
+
 Buffers that the pickle refers to (protocol 5: numpy arrays, and what is built on them) are
 written from where they lie and mapped by the parent, with no copy between. The mapping is
 private: views are writable, and a child that inherits one can't change the parent's.
@@ -17,6 +20,7 @@ private: views are writable, and a child that inherits one can't change the pare
 
 from __future__ import annotations
 
+import marshal
 import os
 import pickle
 import struct
@@ -55,16 +59,25 @@ class Answer:
 def read_answer(fd: int) -> Answer | None:
     """What the child answered; None when it has not, or not to the end."""
     head = os.pread(fd, _SMALL, 0)
+    if not head.startswith(MAGIC):
+        return _read_plain(fd, head)
     if len(head) < HEADER.size:
         return None
-    magic, _, _, count, _, total, _ = HEADER.unpack_from(head)
-    if magic != MAGIC:
-        return None
+    _, _, _, count, _, total, _ = HEADER.unpack_from(head)
     if total <= len(head) and not count:
         return decode(memoryview(head))
     if os.fstat(fd).st_size < total:
         return None
     return decode(map_private(fd, total))
+
+
+def _read_plain(fd: int, head: bytes) -> Answer | None:
+    content = head if len(head) < _SMALL else map_private(fd, os.fstat(fd).st_size)
+    try:
+        finished, value = marshal.loads(content)
+    except (EOFError, TypeError, ValueError):
+        return None  # nothing, or not to the end
+    return Answer(value, None, finished)
 
 
 def is_error(head: bytes | memoryview) -> bool:
