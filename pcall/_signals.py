@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import signal
 from collections.abc import Callable, Collection
+from itertools import compress
 from typing import Any
 
 __all__ = [
@@ -29,12 +30,22 @@ PARENT_DIED = int(getattr(signal, "SIGSTKFLT", signal.SIGUSR2))
 # more pages than the rest of its start.
 set_handler: Callable[[int, Any], Any] = _signal.signal
 set_mask: Callable[[int, Collection[int]], Collection[int]] = _signal.pthread_sigmask
+_get_handler: Callable[[int], Any] = _signal.getsignal
 
 _BLOCK, _SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_SETMASK)
 # All but what a thread brings upon itself: blocked, that would end the process.
 _FAULTS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
 _faults = {int(getattr(signal, name)) for name in _FAULTS if hasattr(signal, name)}
-_held_back = [int(number) for number in signal.valid_signals() if number not in _faults]
+_others = [int(number) for number in signal.valid_signals() if number not in _faults]
+
+
+def _to_hold_back() -> list[int]:
+    """The signals that a handler of Python's may be called for, and those that end a child.
+
+    No others: each time a mask is set, Python makes a set of all that were blocked before.
+    """
+    handled = compress(_others, map(callable, map(_get_handler, _others)))
+    return [SIGTERM, PARENT_DIED, *handled]
 
 
 class HeldBack:
@@ -53,7 +64,7 @@ class HeldBack:
     def __enter__(self) -> HeldBack:
         self.mask = set_mask(_BLOCK, ())
         try:
-            set_mask(_BLOCK, _held_back)
+            set_mask(_BLOCK, _to_hold_back())
         except BaseException:
             # It blocks first and then runs the handler of what had come before that.
             set_mask(_SETMASK, self.mask)
@@ -69,7 +80,7 @@ class HeldBack:
 
     def hold(self) -> None:
         """Hold back again; also where this raises, for what came before."""
-        set_mask(_BLOCK, _held_back)
+        set_mask(_BLOCK, _to_hold_back())
 
 
 def signal_group(group: int, number: int) -> bool:
