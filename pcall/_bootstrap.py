@@ -34,11 +34,13 @@ class Bootstrap(NamedTuple):
             where ``whole`` is to be called.
         end: runs what was registered to run at the end of a process.
         whole: all in one, as multiprocessing has it: returns the status to exit with.
+        kept: what is replaced by ``begin``. To free it would touch what lies around it.
     """
 
     begin: Callable[[process.BaseProcess], None] | None
     end: Callable[[], None]
     whole: Callable[[process.BaseProcess], int]
+    kept: tuple[Any, ...]
 
 
 def make_bootstrap(sentinel: int) -> Bootstrap:
@@ -57,6 +59,7 @@ def make_bootstrap(sentinel: int) -> Bootstrap:
         "_process_counter": itertools.count(1),
         "_children": set(),
     }
+    kept = (names["_current_process"], *map(names.get, news))
     children = news["_children"]
     main_thread = vars(threading.current_thread())
     after_forkers = _util._afterfork_registry.data
@@ -86,4 +89,4 @@ def make_bootstrap(sentinel: int) -> Bootstrap:
     steps = (base._bootstrap, base._after_fork, _util._exit_function)
     known = _KNOWN and _util._logger is None
     known = known and all(step.__module__ in _MULTIPROCESSING for step in steps)
-    return Bootstrap(begin if known else None, end, whole)
+    return Bootstrap(begin if known else None, end, whole, kept)

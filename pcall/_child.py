@@ -8,7 +8,8 @@ so that none is lost and none is raised where nobody could answer for it.
 
 Each page that a child touches is copied first, and for a short call that is most of the cost.
 Therefore what children need is made in the parent, handed over in tuples, and functions
-are imported by name: to look an attribute up writes to the interpreter's caches.
+are imported by name: to look an attribute up writes to the interpreter's caches. To use an
+object is to count a reference, and to free one is to write to what lies around it.
 """
 
 from __future__ import annotations
@@ -20,62 +21,73 @@ import os
 import signal
 import sys
 import threading
-from atexit import _clear, _run_exitfuncs
-from collections.abc import Callable, Collection
+from atexit import _ncallbacks, _run_exitfuncs
+from collections.abc import Callable, Mapping
 from functools import partial
-from gc import freeze
+from itertools import starmap
 from multiprocessing.process import BaseProcess
-from os import _exit, access, close, dup2, getpid, getppid, setpgid
-from signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGKILL, raise_signal, set_wakeup_fd
-from types import FrameType
+from operator import call
+from os import _exit, access, getpid, getppid
+from signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGKILL, raise_signal
+from types import CoroutineType, FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from pcall._bootstrap import Bootstrap
-from pcall._invoke import invoke, log_failure
+from pcall._invoke import finished, log_failure
 from pcall._log_child import ChildLogs
 from pcall._randomness import Seeds, seed
 from pcall._sending import write_error, write_value
-from pcall._signals import SIGCONT, SIGTERM, set_handler, set_mask
+from pcall._signals import SIGTERM, set_mask
 from pcall._streams import flush_std_streams, renew_streams
-from pcall._system import System
+from pcall._system import Steps, System
 from pcall._worker import Worker, copies
 from pcall.exceptions import TaskCancelled
 
-__all__ = ["Surroundings", "Task", "live", "perform", "serve", "whoami"]
+__all__ = [
+    "Parts",
+    "Surroundings",
+    "Task",
+    "live",
+    "on_nudge",
+    "on_sigterm",
+    "perform",
+    "serve",
+    "whoami",
+]
 
 
 class Surroundings(NamedTuple):
-    """What the children of a run are told alike.
+    """What the children of a run are told alike, and nothing that they have no use for.
 
     Attributes:
         parent: process id of the parent.
         bootstrap: how to become a multiprocessing child.
         system: the operating system's services.
-        watch_parent: to be called in order to end when the parent does.
-        sentinel: descriptor that tells of the parent's end.
         context: the caller's context variables.
+        run: calls something in it.
         seeds: what to seed random generators from.
-        null: descriptor of /dev/null.
         stdin: a text stream of descriptor 0 that nobody has read from, or None.
-        mask: the signals that were blocked before the fork.
-        others: descriptors that belong to the parent and to other children.
-        threads: True when the parent has other threads at the fork.
         logs: what becomes of log handlers, where there are any.
+        mask: the signals that were blocked before the fork.
+        threads: True when the parent has other threads at the fork.
+        exits: how many exit handlers there are when the target has registered none.
     """
 
     parent: int
     bootstrap: Bootstrap
     system: System
-    watch_parent: Callable[[], None]
-    sentinel: int
     context: contextvars.Context
+    run: Callable[..., Any]
     seeds: Seeds | None
-    null: int
     stdin: io.TextIOBase | None
-    mask: tuple[int, ...] = ()
-    others: Collection[int] = ()
-    threads: bool = False
     logs: ChildLogs | None = None
+    mask: tuple[int, ...] = ()
+    threads: bool = False
+    exits: int = 0
+
+
+#: Index, target, positional and keyword arguments of a call.
+Parts = tuple[int, Any, tuple[Any, ...], Mapping[str, Any]]
 
 
 class Task(NamedTuple):
@@ -83,21 +95,21 @@ class Task(NamedTuple):
 
     Attributes:
         job: the call to make, or the lane in which calls come.
+        parts: of that call: to take them from it touches more than they do.
         answer: descriptor of the file for the answer.
-        pair: the pair of descriptors behind the parent's sentinel, where there is one.
-        around: the rest.
-        work: does the job, and returns the status to exit with.
-        kept: descriptors that are this child's own.
         attempt: the number of the call's attempt, from 1.
+        steps: what to do first, see :mod:`pcall._steps`.
+        work: does the job, and returns the status to exit with.
+        around: the rest.
     """
 
     job: Any
+    parts: Parts | None
     answer: int
-    pair: tuple[int, int] | None
-    around: Surroundings
-    work: Callable[[Task], int]
-    kept: tuple[int, ...]
     attempt: int
+    steps: Steps
+    work: Callable[[Task], int]
+    around: Surroundings
 
 
 # What SIGTERM does: cancel the target; nothing, while a failure is being answered; end the
@@ -117,38 +129,15 @@ _logs: ChildLogs | None = None
 def live(child: BaseProcess, task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
     global _cancelled, _job, _leader, _logs, _pid, _sigterm, _worker
-    _job, answer, pair, around, work, kept, _ = task
-    parent, (begin, end, whole), system, watch_parent, *_ = around
-    *_, null, _, _, others, threads, logs = around
+    _job, _, answer, _, steps, work, around = task
+    parent, (begin, end, whole, _), _, _, _, _, _, logs, _, threads, exits = around
     status, begun = 1, False
     try:
-        # A group of its own: what the target starts is signalled with it, and a Ctrl-C
-        # at the terminal goes to the parent alone, which decides.
-        setpgid(0, 0)
-        # What was there before the fork is not worth collecting, and to look at it
-        # would copy its pages.
-        freeze()
-        # The parent's event loop must not be woken by signals of this process.
-        set_wakeup_fd(-1)
         _cancelled, _sigterm, _pid, _worker = False, _CANCELS, getpid(), None
-        copies.clear()
-        set_handler(SIGTERM, _on_sigterm)
-        set_handler(SIGCONT, _on_nudge)
-        if pair is not None:
-            system.hold_sentinel(pair)
-        watch_parent()
-        dup2(null, 0)
-        for fd in others:
-            # A result that the parent has dropped would live on in a sibling's copy of
-            # the descriptor; and where descriptors are few, the target needs them.
-            if fd not in kept:
-                try:
-                    close(fd)
-                except OSError:
-                    pass  # another thread of the parent was just closing it
-        # The parent's handlers are the parent's; those of the target run at the end, as
-        # multiprocessing has it since Python 3.13.
-        _clear()
+        for _ in starmap(call, steps):
+            pass
+        if getppid() != parent:
+            _exit(1)  # it died before it was watched
         if threads:
             renew_streams()
             _forget_unfinished_imports()
@@ -169,6 +158,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         else:
             # It would make a new stdin here; it makes none where there is none.
             sys.stdin = None
+            child.task = task  # type: ignore[attr-defined]
             begun = True
             status = whole(child)
     except BaseException as error:
@@ -178,7 +168,8 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
         raise
     finally:
         try:
-            _run_exitfuncs()
+            if _ncallbacks() != exits:
+                _run_exitfuncs()
             flush_std_streams()
         finally:
             if getppid() != parent:
@@ -195,7 +186,7 @@ def _die_of_sigterm() -> None:
     raise_signal(SIGTERM)
 
 
-def _on_sigterm(signum: int, frame: FrameType | None) -> None:
+def on_sigterm(signum: int, frame: FrameType | None) -> None:
     if getpid() != _pid:  # another process, which the target made with a fork of its own
         _die_of_sigterm()
     if _forking or (frame is not None and frame.f_code in _hooks):
@@ -238,7 +229,7 @@ def _after_fork_in_child() -> None:
         _pid = 0
         copies.append(1)
         _postponed.clear()
-        if signal.getsignal(SIGTERM) is _on_sigterm:
+        if signal.getsignal(SIGTERM) is on_sigterm:
             signal.signal(SIGTERM, signal.SIG_DFL)
         if not _forking.pop(threading.get_ident(), True):
             set_mask(SIG_UNBLOCK, (SIGTERM,))
@@ -256,7 +247,7 @@ os.register_at_fork(
 os.register_at_fork(after_in_parent=partial(_postponed.sort, key=_thread.interrupt_main))
 
 
-def _on_nudge(signum: int, frame: object) -> None:
+def on_nudge(signum: int, frame: object) -> None:
     """Nothing; but a system call that waited has been broken off for it."""
 
 
@@ -271,7 +262,10 @@ def whoami() -> tuple[int, int, bool]:
 def perform(task: Task) -> int:
     """Call the target, answer, and return the status for the process to end with."""
     global _sigterm
-    call, answer, _, (*_, context, seeds, _, stdin, mask, _, _, _), *_, attempt = task
+    _, parts, answer, attempt, _, _, around = task
+    assert parts is not None
+    index, target, args, kwargs = parts
+    _, _, _, _, run, seeds, stdin, _, mask, _, _ = around
     pid = getpid()
     failure: BaseException | None = None
     try:
@@ -279,8 +273,10 @@ def perform(task: Task) -> int:
             sys.stdin = stdin
             set_mask(SIG_SETMASK, mask)
             if seeds is not None:
-                seed(seeds, call.index, attempt)
-            value = context.run(invoke, call)
+                seed(seeds, index, attempt)
+            value = run(target, *args, **kwargs)
+            if isinstance(value, CoroutineType):
+                value = run(finished, value)
             if getpid() != pid:
                 _exit(0)  # a copy that the target forked has come back from it
             write_value(answer, value)
@@ -302,9 +298,8 @@ def serve(task: Task) -> int:
     global _cancelled, _worker
     around = task.around
     sys.stdin = around.stdin
-    _worker = worker = task.job.make(
-        task.job, task.answer, around.system, around.seeds, _on_sigterm
-    )
+    copies.clear()
+    _worker = worker = task.job.make(task.job, task.answer, around.system, around.seeds, on_sigterm)
     _cancelled = worker.serve(around.context, around.mask)
     return 1 if _cancelled else 0
 

@@ -13,9 +13,10 @@ from pcall._calls import Calls
 from pcall._capacity import capacity, processes_exhausted
 from pcall._ending import Ending
 from pcall._equipment import Equipment
+from pcall._forks import fork_all
 from pcall._logs import make_run_logs
 from pcall._options import Options
-from pcall._process import ChildProcess, Forked, fork_all
+from pcall._process import ChildProcess, Forked
 from pcall._signals import PARENT_DIED, SIGTERM, HeldBack
 from pcall._system import get_system
 
@@ -89,7 +90,8 @@ class Children(Accounts):
             mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
             try:
                 with nullcontext() if self._logs is None else self._logs.forking():
-                    fork_all(list(children.values()), equipment.around._replace(mask=mask))
+                    around = equipment.around._replace(mask=mask)
+                    fork_all(list(children.values()), around, equipment.steps, equipment.shared)
             except OSError as error:
                 if all(child.forked is not None for child in children.values()):
                     raise

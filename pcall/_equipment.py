@@ -12,9 +12,10 @@ from contextlib import suppress
 from pcall._bootstrap import make_bootstrap
 from pcall._child import Surroundings
 from pcall._forking import disown, own
+from pcall._forks import make_steps, unread_stdin
 from pcall._guard import Guard
 from pcall._log_child import ChildLogs
-from pcall._process import Forked, unread_stdin
+from pcall._process import Forked
 from pcall._randomness import read_seeds
 from pcall._signals import HeldBack
 from pcall._system import System
@@ -39,6 +40,8 @@ class Equipment:
     Attributes:
         poller: tells which children have ended.
         around: what children are told.
+        steps: what they do first.
+        shared: descriptors that all of them are to have.
     """
 
     def __init__(
@@ -51,7 +54,6 @@ class Equipment:
         self._descriptors: list[int] = []
         parent = os.getpid()
         context, seeds, stdin = contextvars.copy_context(), read_seeds(), unread_stdin()
-        watch_parent = system.parent_watch(parent, grace_period)
         # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
         # its number, and whatever is printed.
         null = -1
@@ -74,14 +76,14 @@ class Equipment:
             parent=parent,
             bootstrap=make_bootstrap(self._sentinel),
             system=system,
-            watch_parent=watch_parent,
-            sentinel=self._sentinel,
             context=context,
+            run=context.run,
             seeds=seeds,
-            null=null,
             stdin=stdin,
             logs=logs,
         )
+        self.steps = make_steps(system.parent_watch(parent, grace_period), null)
+        self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
 
     def guard_in(self, alive: Mapping[int, Forked]) -> float:
         """Have the children guarded, once the run has lasted for a moment.

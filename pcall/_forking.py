@@ -7,9 +7,9 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-__all__ = ["disown", "no_warning", "own", "own_descriptors"]
+__all__ = ["disown", "fork_warns", "no_warning", "own", "own_descriptors"]
 
 _WARNS_OF_THREADS = sys.version_info >= (3, 12)
 
@@ -39,9 +39,14 @@ def disown(fd: int) -> None:
     _own_descriptors.discard(fd)
 
 
-def own_descriptors() -> Collection[int]:
-    """Those of :func:`own`, to be handed to a child: in the child itself there are none."""
+def own_descriptors() -> set[int]:
+    """Those of :func:`own`, for a child to close: in the child itself there are none."""
     return _own_descriptors
+
+
+def fork_warns() -> bool:
+    """True where Python warns of a fork, since there are threads: 3.12 and later do."""
+    return _WARNS_OF_THREADS and (threading.active_count() > 1 or _has_foreign_threads())
 
 
 @contextlib.contextmanager
@@ -51,7 +56,7 @@ def no_warning() -> Iterator[None]:
     Where warnings are errors, the number of the child may be lost in the exception. What
     it warns of is taken care of in the child.
     """
-    if not _WARNS_OF_THREADS or (threading.active_count() < 2 and not _has_foreign_threads()):
+    if not fork_warns():
         yield
         return
     # The filters are the whole process's, so one thread at a time.

@@ -1,34 +1,28 @@
-"""One child as its parent sees it: fork, sentinel, signals, and reaping with its figures."""
+"""One child as its parent sees it: sentinel, signals, and reaping with its figures."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import multiprocessing
 import os
 import select
 import signal
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from itertools import starmap
+from collections.abc import Callable
 from typing import Any
 
-from pcall._capacity import RSS_UNIT, resident_memory
-from pcall._child import Surroundings, Task, live, perform
-from pcall._forking import disown, no_warning, own, own_descriptors
+from pcall._capacity import RSS_UNIT
+from pcall._child import Task, perform
+from pcall._forking import disown, own
 from pcall._signals import HeldBack, signal_group
-from pcall._streams import flush_std_streams
+from pcall._system import System
 
-__all__ = ["ChildProcess", "Forked", "fork_all", "unread_stdin"]
+__all__ = ["ChildProcess", "Forked"]
 
 _log = logging.getLogger("pcall")
-
-_LONGEST_BURST = 0.02  # seconds of forks after which ends and deadlines get a look
-_ONCE: tuple[tuple[()], ...] = ((),)
 
 
 class Forked:
@@ -47,12 +41,20 @@ class Forked:
         leftovers: True when processes that it started were still there at its end.
     """
 
-    def __init__(self, pid: int, started: float, rss: int, task: Task) -> None:
+    def __init__(
+        self,
+        pid: int,
+        started: float,
+        rss: int,
+        system: System,
+        answer: int,
+        pair: tuple[int, int] | None,
+    ) -> None:
         self.pid = pid
         self.started = started
         self.rss = rss
-        self.answer = task.answer
-        self._system = task.around.system
+        self.answer = answer
+        self._system = system
         # A signal handler of the user's may come in between, and end the run.
         self._lock = threading.RLock()
         self._lent = False
@@ -60,9 +62,9 @@ class Forked:
         self.returncode: int | None = None
         self.cpu_time: float | None = None
         self.max_rss: int | None = None
-        if task.pair is not None:
-            disown(task.pair[1])
-        self.sentinel = self._system.sentinel(pid, task.pair)
+        if pair is not None:
+            disown(pair[1])
+        self.sentinel = system.sentinel(pid, pair)
         if self.sentinel is not None:
             own(self.sentinel)
 
@@ -182,7 +184,7 @@ class Forked:
 class ChildProcess(multiprocessing.Process):
     """A child, with the interface of ``multiprocessing.Process``.
 
-    It is started by its run alone, with :func:`fork_all`.
+    It is started by its run alone, with :func:`pcall._forks.fork_all`.
 
     Args:
         name: see ``multiprocessing.Process``.
@@ -233,103 +235,6 @@ class ChildProcess(multiprocessing.Process):
         if self._popen is None:
             raise ValueError("process not started")
         return self._popen.lend_sentinel()
-
-
-_stdin: io.TextIOBase | None = None
-
-
-def unread_stdin() -> io.TextIOBase | None:
-    """A text stream of descriptor 0 with nothing in its buffer; None where there is none.
-
-    Made once, here, and put in place in each child, where descriptor 0 is /dev/null.
-    """
-    global _stdin
-    if _stdin is None and sys.stdin is not None:
-        try:
-            _stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        except OSError:
-            return None  # closed
-    return _stdin if sys.stdin is not None else None
-
-
-def fork_all(children: Sequence[ChildProcess], around: Surroundings) -> None:
-    """Fork these children, one right after the other, with signals held back by the caller.
-
-    After a fork each page that the parent touches is copied, and that for each fork: so all
-    that can be done before the first or after the last of several forks is done there.
-
-    Where this raises, those that have a :attr:`ChildProcess.forked` were forked.
-    """
-    system = around.system
-    answers: list[int] = []
-    pairs: list[tuple[int, int] | None] = []
-    tasks: list[Task] = []
-    pids: list[int] = []
-    starts: list[float] = []
-    rss = resident_memory()
-    try:
-        try:
-            for _ in children:
-                answers.append(system.make_answer_file())
-                own(answers[-1])
-                pairs.append(system.before_fork())
-                for fd in pairs[-1] or ():
-                    own(fd)
-        except OSError:
-            if len(pairs) == 0:
-                raise  # else: no room for all of them, but for these
-        flush_std_streams()
-        threads = threading.active_count() > 1
-        around = around._replace(others=own_descriptors(), threads=threads)
-        shared = (around.sentinel, *(() if around.logs is None else (around.logs.fd,)))
-        tasks += [
-            Task(
-                child.job,
-                answer,
-                pair,
-                around,
-                child.work,
-                (answer, *(pair or ()), *child.kept, *shared),
-                child.attempt,
-            )
-            for child, answer, pair in zip(children, answers, pairs, strict=False)
-        ]
-        _fork_each(children, tasks, pids, starts)
-    finally:
-        for child, task, pid, started in zip(children, tasks, pids, starts, strict=False):
-            child.forked = child._popen = Forked(pid, started, rss, task)
-        for fd in [
-            *answers[len(pids) :],
-            *(fd for pair in pairs[len(pids) :] for fd in pair or ()),
-        ]:
-            disown(fd)
-            os.close(fd)
-
-
-def _fork_each(
-    children: Sequence[ChildProcess], tasks: list[Task], pids: list[int], starts: list[float]
-) -> None:
-    with no_warning():
-        for _ in tasks:
-            starts.append(time.monotonic())
-            # In C from the system call to the list: a signal handler that raises between
-            # two bytecodes can't lose the number of a child.
-            pids.extend(starmap(os.fork, _ONCE))
-            if not pids[-1]:
-                break
-            if starts[-1] - starts[0] > _LONGEST_BURST:
-                return
-        else:
-            return
-    index = len(pids) - 1
-    child = children[index]
-    child.task = tasks[index]
-    try:
-        live(child, tasks[index])
-    finally:
-        # Whatever is raised in the last lines of its life, by a handler of a signal: nothing of
-        # a child ever comes back to what is the parent's to do.
-        os._exit(1)
 
 
 def _close_in(pid: int, fd: int) -> None:

@@ -26,13 +26,24 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pcall._guard import kill_own_group_later
 from pcall._signals import PARENT_DIED, HeldBack, set_handler
 
-__all__ = ["ROOM", "LinuxSystem", "Poller", "PortableSystem", "System", "get_system", "use_system"]
+__all__ = [
+    "ROOM",
+    "LinuxSystem",
+    "Poller",
+    "PortableSystem",
+    "Steps",
+    "System",
+    "get_system",
+    "use_system",
+]
+
+#: Functions, each with its arguments: to be called one after the other.
+Steps = tuple[tuple[Any, ...], ...]
 
 # Bytes of a file for an answer that it may be given at once.
 ROOM = 4096
@@ -70,13 +81,13 @@ class System(Protocol):
     def make_poller(self) -> Poller: ...
 
     def before_fork(self) -> tuple[int, int] | None:
-        """A pair of descriptors for the parent and the child, where one is needed."""
+        """A pair of descriptors for the parent and the child, where one is needed.
+
+        Each closes the other's, and the child keeps its own as long as it lives.
+        """
 
     def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
         """In the parent: a descriptor that becomes readable at the child's end."""
-
-    def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
-        """In the child: keep what the parent's sentinel depends on."""
 
     def parent_sentinel(self) -> tuple[int, ...]:
         """In the parent: a descriptor that tells its children of its own end.
@@ -84,8 +95,11 @@ class System(Protocol):
         What else there is in the tuple must be open in the parent, and nowhere else.
         """
 
-    def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
-        """In the parent: make what a child calls in order to end when the parent does."""
+    def parent_watch(self, parent: int, grace_period: float) -> Steps:
+        """In the parent: what a child does in order to end when the parent does.
+
+        A child whose parent has died before that has to see so by itself.
+        """
 
     def exit_code(self, sentinel: int | None) -> int | None:
         """How a child ended whose status somebody else took, if the kernel still says."""
@@ -180,13 +194,10 @@ class LinuxSystem:
                 return None  # busy now: this child is looked at now and then
             raise
 
-    def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
-        pass
-
     def parent_sentinel(self) -> tuple[int, ...]:
         return (os.pidfd_open(os.getpid()),)
 
-    def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
+    def parent_watch(self, parent: int, grace_period: float) -> Steps:
         def parent_died(signum: int, frame: object) -> None:
             if os.getppid() == parent:
                 return  # only the thread that forked this child has ended
@@ -194,14 +205,10 @@ class LinuxSystem:
             kill_own_group_later(grace_period)
             signal.raise_signal(signal.SIGTERM)
 
-        def watch() -> None:
-            set_handler(PARENT_DIED, parent_died)
-            prctl(_PR_SET_PDEATHSIG, PARENT_DIED, 0, 0, 0)
-            if getppid() != parent:
-                os._exit(1)  # it died before it was watched
-
-        prctl, getppid = self._prctl, os.getppid
-        return watch
+        return (
+            (set_handler, PARENT_DIED, parent_died),
+            (self._prctl, _PR_SET_PDEATHSIG, PARENT_DIED, 0, 0, 0),
+        )
 
     def exit_code(self, sentinel: int | None) -> int | None:
         if sentinel is None:
@@ -246,14 +253,10 @@ class PortableSystem:
         os.close(pair[1])
         return pair[0]
 
-    def hold_sentinel(self, pair: tuple[int, int] | None) -> None:
-        assert pair is not None
-        os.close(pair[0])
-
     def parent_sentinel(self) -> tuple[int, ...]:
         return os.pipe()
 
-    def parent_watch(self, parent: int, grace_period: float) -> Callable[[], None]:
+    def parent_watch(self, parent: int, grace_period: float) -> Steps:
         def look() -> None:
             while os.getppid() == parent:
                 time.sleep(0.1)
@@ -266,7 +269,7 @@ class PortableSystem:
             except RuntimeError:
                 pass  # no thread to be had: the guard of the run is left
 
-        return watch
+        return ((watch,),)
 
     def exit_code(self, sentinel: int | None) -> int | None:
         return None

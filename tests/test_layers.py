@@ -52,6 +52,7 @@ RANKED = [
     "_log_merge",
     "_ending",
     "_equipment",
+    "_forks",
     "_outcome",
     "_ledger",
     "_telling",

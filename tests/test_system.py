@@ -38,7 +38,8 @@ def forked(system) -> Iterator[Callable[..., tuple[int, int]]]:
         pid = os.fork()
         if pid == 0:
             try:
-                system.hold_sentinel(pair)
+                for fd in (pair or ())[:1]:
+                    os.close(fd)
                 body()
             finally:
                 os._exit(0)
@@ -286,7 +287,10 @@ ORPHAN = """
             if early:  # the parent dies before it is watched
                 while os.getppid() == parent:
                     time.sleep(0.01)
-            watch()
+            for step, *args in watch:
+                step(*args)
+            if os.getppid() != parent:
+                os._exit(0)
             os.write(writer, b"w")
             time.sleep(60)
             os._exit(0)
