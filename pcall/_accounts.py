@@ -81,7 +81,8 @@ class Accounts:
             later: True when its child had another call before it.
         """
         index = outcome.index
-        ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
+        luck = 0.0 if outcome.ok else chance()
+        ended = self._scheduler.ended(index, outcome.error, time.monotonic(), luck)
         if self._logs is not None:
             died = index in self._lost or index in self._overdue
             self._logs.ended(outcome, died, later, ended.retried)

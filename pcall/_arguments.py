@@ -121,10 +121,13 @@ def _iterate(name: str, value: Iterable[Any], expected: str = "an iterable") -> 
         raise TypeError(f"{name} must be {expected}, not {_kind(value)}") from cause
 
 
+def _is_mapping(value: Any) -> bool:
+    likens = hasattr(value, "keys") and hasattr(value, "__getitem__")
+    return likens or isinstance(value, Mapping)
+
+
 def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping) and not (
-        hasattr(value, "keys") and hasattr(value, "__getitem__")
-    ):
+    if type(value) is not dict and not _is_mapping(value):
         raise TypeError(f"{name} must be a mapping, not {_kind(value)}")
     items = dict(value)
     for key in items:

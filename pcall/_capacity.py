@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 
-from pcall._cgroups import read, room_for_memory, room_for_processes
+from pcall._cgroups import read, read_line, room_for_memory, room_for_processes
 
 __all__ = ["RSS_UNIT", "capacity", "processes_exhausted", "resident_memory"]
 
@@ -59,7 +59,7 @@ def processes_exhausted(children: int) -> bool:
 
 def resident_memory() -> int:
     """Bytes of resident memory that a child has from its start; the peak where that is unknown."""
-    fields = read("/proc/self/statm").split()
+    fields = read_line("/proc/self/statm").split()
     if len(fields) > 2:
         # Pages of files are not copied by a fork, but found again when they are needed.
         return (int(fields[1]) - int(fields[2])) * resource.getpagesize()

@@ -108,15 +108,19 @@ class System(Protocol):
 class _Epoll:
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._fds = 0
 
     def register(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)
+        self._fds += 1
 
     def unregister(self, fd: int) -> None:
         self._epoll.unregister(fd)
+        self._fds -= 1
 
     def poll(self, timeout: float | None) -> list[int]:
-        return [fd for fd, _ in self._epoll.poll(timeout, 256)]
+        # No more than there can be: memory is taken for as many, whatever comes.
+        return [fd for fd, _ in self._epoll.poll(timeout, min(self._fds + 1, 256))]
 
     def fileno(self) -> int | None:
         return self._epoll.fileno()

@@ -24,8 +24,7 @@ import marshal
 import os
 import pickle
 import struct
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pcall._exception_pickling import load_exception, safe_str
 from pcall._mapping import map_private
@@ -38,11 +37,11 @@ MAGIC = b"pcall/1\0"
 # file, monotonic time of the end.
 HEADER = struct.Struct("8sB x H I Q Q d")
 VALUE, ERROR = 0, 1
+_FIRST = 400  # bytes that most answers are shorter than: no memory from malloc to read them
 _SMALL = 64 << 10  # bytes of a file that is read; a larger one is mapped
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a child answered.
 
     Attributes:
@@ -58,7 +57,9 @@ class Answer:
 
 def read_answer(fd: int) -> Answer | None:
     """What the child answered; None when it has not, or not to the end."""
-    head = os.pread(fd, _SMALL, 0)
+    head = os.pread(fd, _FIRST, 0)
+    if len(head) == _FIRST:
+        head = os.pread(fd, _SMALL, 0)
     if not head.startswith(MAGIC):
         return _read_plain(fd, head)
     if len(head) < HEADER.size:
