@@ -12,12 +12,11 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable
 from multiprocessing import process, util
 from threading import get_native_id
 from typing import Any, NamedTuple
 
-__all__ = ["Bootstrap", "make_bootstrap"]
+__all__ = ["Bootstrap", "begin", "end", "make_bootstrap", "whole"]
 
 _process: Any = process
 _util: Any = util
@@ -25,21 +24,28 @@ _threading: Any = threading
 _KNOWN = (3, 11) <= sys.version_info < (3, 15)
 _MULTIPROCESSING = ("multiprocessing.process", "multiprocessing.util")
 
+# Found here, all of it: what a child need not look up writes to none of the interpreter's caches.
+_names = vars(process)
+_after_forkers = _util._afterfork_registry.data
+_finalizers = _util._finalizer_registry
+_threads, _thread_exits = _threading._active, _threading._threading_atexits
+
 
 class Bootstrap(NamedTuple):
     """Made in the parent, for all children of a run.
 
     Attributes:
-        begin: to be called with the child's process object in order to be that child; None
-            where ``whole`` is to be called.
-        end: runs what was registered to run at the end of a process.
-        whole: all in one, as multiprocessing has it: returns the status to exit with.
-        kept: what is replaced by ``begin``. To free it would touch what lies around it.
+        known: True where :func:`begin` and :func:`end` do, False where :func:`whole` has to.
+        news: what a child has in place of its parent's, in ``multiprocessing.process``.
+        thread: the attributes of the thread that forks.
+        sentinel: descriptor that tells of the parent's end.
+        kept: what ``news`` replaces. To free it would touch what lies around it.
     """
 
-    begin: Callable[[process.BaseProcess], None] | None
-    end: Callable[[], None]
-    whole: Callable[[process.BaseProcess], int]
+    known: bool
+    news: dict[str, Any]
+    thread: dict[str, Any]
+    sentinel: int
     kept: tuple[Any, ...]
 
 
@@ -49,44 +55,41 @@ def make_bootstrap(sentinel: int) -> Bootstrap:
     Args:
         sentinel: descriptor that tells of the parent's end.
     """
-    # Looked up here, all of it: what a child finds in a closure it need not look up, and
-    # looking up writes to the interpreter's caches.
-    names = vars(process)
+    name = _names["_current_process"].name
     news = {
-        "_parent_process": _process._ParentProcess(
-            names["_current_process"].name, os.getpid(), sentinel
-        ),
+        "_parent_process": _process._ParentProcess(name, os.getpid(), sentinel),
         "_process_counter": itertools.count(1),
         "_children": set(),
     }
-    kept = (names["_current_process"], *map(names.get, news))
-    children = news["_children"]
-    main_thread = vars(threading.current_thread())
-    after_forkers = _util._afterfork_registry.data
-    finalizers = _util._finalizer_registry
-    threads, thread_exits = _threading._active, _threading._threading_atexits
-
-    def begin(child: process.BaseProcess) -> None:
-        names.update(news)
-        names["_current_process"] = child
-        main_thread["_native_id"] = get_native_id()
-        finalizers.clear()
-        if after_forkers:
-            _util._run_after_forkers()
-
-    def end() -> None:
-        if finalizers or children:
-            _util._exit_function()
-        if len(threads) > 1 or thread_exits:
-            _threading._shutdown()
-
-    def whole(child: process.BaseProcess) -> int:
-        status: int = child._bootstrap(parent_sentinel=sentinel)  # type: ignore[attr-defined]
-        _util._exit_function()  # Python 3.13 leaves it to the exit handlers
-        return status
-
+    kept = (_names["_current_process"], *map(_names.get, news))
     base: Any = process.BaseProcess
     steps = (base._bootstrap, base._after_fork, _util._exit_function)
     known = _KNOWN and _util._logger is None
     known = known and all(step.__module__ in _MULTIPROCESSING for step in steps)
-    return Bootstrap(begin if known else None, end, whole, kept)
+    return Bootstrap(known, news, vars(threading.current_thread()), sentinel, kept)
+
+
+def begin(child: process.BaseProcess, bootstrap: Bootstrap) -> None:
+    """In the child: be this process."""
+    _, news, thread, _, _ = bootstrap
+    _names.update(news)
+    _names["_current_process"] = child
+    thread["_native_id"] = get_native_id()
+    _finalizers.clear()
+    if _after_forkers:
+        _util._run_after_forkers()
+
+
+def end() -> None:
+    """In the child: run what was registered to run at the end of a process."""
+    if _finalizers or _names["_children"]:
+        _util._exit_function()
+    if len(_threads) > 1 or _thread_exits:
+        _threading._shutdown()
+
+
+def whole(child: process.BaseProcess, bootstrap: Bootstrap) -> int:
+    """In the child: all in one, as multiprocessing has it; the status to exit with."""
+    status: int = child._bootstrap(parent_sentinel=bootstrap.sentinel)  # type: ignore[attr-defined]
+    _util._exit_function()  # Python 3.13 leaves it to the exit handlers
+    return status

@@ -32,7 +32,7 @@ from signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGKILL, raise_signal
 from types import CoroutineType, FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from pcall._bootstrap import Bootstrap
+from pcall._bootstrap import Bootstrap, begin, end, whole
 from pcall._invoke import finished, log_failure
 from pcall._log_child import ChildLogs
 from pcall._randomness import Seeds, seed
@@ -94,6 +94,7 @@ class Task(NamedTuple):
     """What one child is told.
 
     Attributes:
+        child: the process object that is to be this process.
         job: the call to make, or the lane in which calls come.
         parts: of that call: to take them from it touches more than they do.
         answer: descriptor of the file for the answer.
@@ -103,6 +104,7 @@ class Task(NamedTuple):
         around: the rest.
     """
 
+    child: BaseProcess
     job: Any
     parts: Parts | None
     answer: int
@@ -126,11 +128,12 @@ _worker: Worker | None = None
 _logs: ChildLogs | None = None
 
 
-def live(child: BaseProcess, task: Task) -> NoReturn:
+def live(task: Task) -> NoReturn:
     """The whole life of a child, from the fork to its end."""
     global _cancelled, _job, _leader, _logs, _pid, _sigterm, _worker
-    _job, _, answer, _, steps, work, around = task
-    parent, (begin, end, whole, _), _, _, _, _, _, logs, _, threads, exits = around
+    child, _job, _, answer, _, steps, work, around = task
+    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits = around
+    known, _, _, _, _ = bootstrap
     status, begun = 1, False
     try:
         _cancelled, _sigterm, _pid, _worker = False, _CANCELS, getpid(), None
@@ -150,8 +153,8 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
                 if access(f"{path}:pid-{_pid}", 0):
                     for file in files:
                         file.settle()
-        if begin is not None:
-            begin(child)
+        if known:
+            begin(child, bootstrap)
             begun = True
             status = work(task)
             end()
@@ -160,7 +163,7 @@ def live(child: BaseProcess, task: Task) -> NoReturn:
             sys.stdin = None
             child.task = task  # type: ignore[attr-defined]
             begun = True
-            status = whole(child)
+            status = whole(child, bootstrap)
     except BaseException as error:
         # Somebody's after-fork hook, for one: it would be told of as an exit without a reason.
         if not begun and work is perform:
@@ -262,7 +265,7 @@ def whoami() -> tuple[int, int, bool]:
 def perform(task: Task) -> int:
     """Call the target, answer, and return the status for the process to end with."""
     global _sigterm
-    _, parts, answer, attempt, _, _, around = task
+    _, _, parts, answer, attempt, _, _, around = task
     assert parts is not None
     index, target, args, kwargs = parts
     _, _, _, _, run, seeds, stdin, _, mask, _, _ = around

@@ -6,7 +6,6 @@ import errno
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 from pcall._accounts import Accounts
 from pcall._calls import Calls
@@ -89,9 +88,11 @@ class Children(Accounts):
             # A child unblocks what it has handlers for, whatever was blocked here.
             mask = tuple(set(held_back.mask) - {SIGTERM, PARENT_DIED})
             try:
-                with nullcontext() if self._logs is None else self._logs.forking():
-                    around = equipment.around._replace(mask=mask)
-                    fork_all(list(children.values()), around, equipment.steps, equipment.shared)
+                if self._logs is None:
+                    self._fork_now(children, equipment, mask)
+                else:
+                    with self._logs.forking():
+                        self._fork_now(children, equipment, mask)
             except OSError as error:
                 if all(child.forked is not None for child in children.values()):
                     raise
@@ -105,6 +106,12 @@ class Children(Accounts):
         if self._is_full(failed) and self._no_room():
             return False
         raise self._fork_error(failed) from failed
+
+    def _fork_now(
+        self, children: Mapping[int, ChildProcess], equipment: Equipment, mask: tuple[int, ...]
+    ) -> None:
+        around, steps, shared = equipment.around, equipment.steps, equipment.shared
+        fork_all(list(children.values()), around, mask, steps, shared)
 
     def _no_room(self) -> bool:
         """There is no room for another child now; False when waiting would not help."""

@@ -68,6 +68,7 @@ def make_steps(watch: Steps, null: int) -> Steps:
         null: descriptor of /dev/null.
     """
     return (
+        _own_exits,
         # A group of its own: what the target starts is signalled with it, and a Ctrl-C
         # at the terminal goes to the parent alone, which decides.
         (setpgid, 0, 0),
@@ -80,12 +81,15 @@ def make_steps(watch: Steps, null: int) -> Steps:
         (set_handler, SIGCONT, on_nudge),
         *watch,
         (dup2, null, 0),
-        _own_exits,
     )
 
 
 def fork_all(
-    children: Sequence[ChildProcess], around: Surroundings, steps: Steps, shared: Iterable[int]
+    children: Sequence[ChildProcess],
+    around: Surroundings,
+    mask: tuple[int, ...],
+    steps: Steps,
+    shared: Iterable[int],
 ) -> None:
     """Fork these children, one right after the other, with signals held back by the caller.
 
@@ -94,6 +98,7 @@ def fork_all(
     Args:
         children: those to fork.
         around: what they are told.
+        mask: the signals that were blocked before the caller held them back.
         steps: of :func:`make_steps`.
         shared: descriptors of this library's that all of them are to have.
     """
@@ -117,6 +122,7 @@ def fork_all(
                 raise  # else: no room for all of them, but for these
         flush_std_streams()
         around = around._replace(
+            mask=mask,
             threads=threading.active_count() > 1,
             exits=_ncallbacks() + 1 if _EXITS_CAN_END else 0,
         )
@@ -128,6 +134,7 @@ def fork_all(
             closing = ((closerange, *each) for each in _without(kept, others))
             tasks.append(
                 Task(
+                    child,
                     child.job,
                     _parts(child.job),
                     answer,
@@ -137,7 +144,7 @@ def fork_all(
                     around,
                 )
             )
-        _fork_each(children, tasks, pids, starts)
+        _fork_each(tasks, pids, starts)
     finally:
         for child, answer, pair, pid, started in zip(
             children, answers, pairs, pids, starts, strict=False
@@ -181,35 +188,32 @@ def _without(kept: Iterable[int], ranges: Iterable[tuple[int, int]]) -> Iterator
             yield start, stop
 
 
-def _fork_each(
-    children: Sequence[ChildProcess], tasks: list[Task], pids: list[int], starts: list[float]
-) -> None:
+def _fork_each(tasks: list[Task], pids: list[int], starts: list[float]) -> None:
     # A child leaves no block on its way to its own life: that would touch what ends it.
     if fork_warns():
         with no_warning():
             born = _fork_until_born(tasks, pids, starts)
     else:
         born = _fork_until_born(tasks, pids, starts)
-    if not born:
+    if born is None:
         return
-    index = len(pids) - 1
     try:
-        live(children[index], tasks[index])
+        live(born)
     finally:
         # Whatever is raised in the last lines of its life, by a handler of a signal: nothing of
         # a child ever comes back to what is the parent's to do.
         os._exit(1)
 
 
-def _fork_until_born(tasks: list[Task], pids: list[int], starts: list[float]) -> bool:
-    """In the parent, fork as often as there are tasks; True in a child."""
-    for _ in tasks:
+def _fork_until_born(tasks: list[Task], pids: list[int], starts: list[float]) -> Task | None:
+    """Fork as often as there are tasks; in a child, what is its own."""
+    for task in tasks:
         starts.append(monotonic())
         # In C from the system call to the list: a signal handler that raises between
         # two bytecodes can't lose the number of a child.
         pids.extend(starmap(fork, _ONCE))
         if not pids[-1]:
-            return True
+            return task
         if starts[-1] - starts[0] > _LONGEST_BURST:
             break
-    return False
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 from binascii import crc32
+from collections.abc import Callable
 from sys import modules
 from typing import Any, NamedTuple
 
@@ -18,26 +19,36 @@ _MASK = (1 << 64) - 1
 
 
 class Seeds(NamedTuple):
-    """What the children of a run are seeded from; None for a generator that is not in use."""
+    """What the children of a run are seeded from; None for a generator that is not in use.
+
+    Attributes:
+        random: for the module of that name.
+        reseed: seeds it; at hand, so that children need not look it up.
+        numpy: for ``numpy.random``.
+    """
 
     random: int | None
+    reseed: Callable[[int], None] | None
     numpy: int | None
 
 
 def read_seeds() -> Seeds | None:
     """In the parent: digest the state of the generators that have been imported, if any."""
-    of_random = of_numpy = None
+    of_random = reseed = of_numpy = None
     random = modules.get("random")
     # A module can be half imported, by another thread, when we look.
     if random is not None and hasattr(random, "getstate"):
         version, numbers, gauss = random.getstate()
         # Hashes of numbers are the same in every process; those of None and bytes are not.
         of_random = hash((version, numbers, gauss or 0.0)) & _MASK
+        reseed = random.seed
     numpy = modules.get("numpy.random")
     if numpy is not None and hasattr(numpy, "get_state"):
         content = pickle.dumps(numpy.get_state(legacy=False), 4)
         of_numpy = crc32(content) << 32 | crc32(content[::-1])
-    return Seeds(of_random, of_numpy) if (of_random, of_numpy) != (None, None) else None
+    if (of_random, of_numpy) == (None, None):
+        return None
+    return Seeds(of_random, reseed, of_numpy)
 
 
 def chance() -> float:
@@ -47,10 +58,10 @@ def chance() -> float:
 
 def seed(seeds: Seeds, index: int, attempt: int = 1) -> None:
     """In the child: seed the generators for this attempt of this call."""
-    of_random, of_numpy = seeds
+    of_random, reseed, of_numpy = seeds
     place = index + (attempt - 1 << 48)
-    if of_random is not None:
-        modules["random"].seed(of_random << 64 | place)
+    if of_random is not None and reseed is not None:
+        reseed(of_random << 64 | place)
     if of_numpy is not None:
         numpy: Any = modules["numpy.random"]
         half = (1 << 32) - 1
