@@ -30,7 +30,7 @@ from pcall._system import Steps
 
 __all__ = ["fork_all", "make_steps", "unread_stdin"]
 
-_LONGEST_BURST = 0.02  # seconds of forks after which ends and deadlines get a look
+_LONGEST_BURST = 0.05  # seconds of forks after which ends and deadlines get a look
 _ONCE: tuple[tuple[()], ...] = ((),)
 
 # The parent's exit handlers are the parent's; those of the target run at the end, as

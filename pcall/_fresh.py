@@ -16,7 +16,7 @@ from pcall._supervisor import Supervisor
 __all__ = ["FreshSupervisor"]
 
 # Children that are forked one right after the other.
-_BURST = 32
+_BURST = 64
 
 
 class FreshSupervisor(Supervisor):
