@@ -24,7 +24,7 @@ from pcall._child import Parts, Surroundings, Task, live, on_nudge, on_sigterm
 from pcall._forking import disown, fork_warns, no_warning, own, own_descriptors
 from pcall._process import ChildProcess, Forked
 from pcall._records import Call
-from pcall._signals import SIGCONT, SIGTERM, set_handler
+from pcall._signals import SIGCONT, SIGTERM, put_off, set_handler
 from pcall._streams import flush_std_streams
 from pcall._system import Steps
 
@@ -126,6 +126,9 @@ def fork_all(
             threads=threading.active_count() > 1,
             exits=_ncallbacks() + 1 if _EXITS_CAN_END else 0,
         )
+        # What is put off here is not in a child, and is forgotten there.
+        back = ((set_handler, *each) for each in put_off.items())
+        steps = (*back, (put_off.clear,), *steps)
         others = list(_ranges(own_descriptors().difference(shared)))
         for child, answer, pair in zip(children, answers, pairs, strict=False):
             kept = (answer, *child.kept, *(pair or ())[1:])
