@@ -356,7 +356,7 @@ def test_another_thread_reaps(tmp_path, system):
     thread = threading.Thread(target=reap)
     thread.start()
     try:
-        for _ in range(10):
+        for _ in range(5):
             all_three()
             try:
                 pcall(time.sleep, 0.1, iargs=[(1000,), (1000,)])

@@ -223,7 +223,7 @@ def test_a_long_log_takes_no_memory(tmp_path):
     def target(n):
         logging.info("x" * 1_000_000)
         path = f"main.log:pid-{os.getpid()}"
-        os.truncate(path, 2_000_000_000)  # a hole: it takes no room, and reads as zeros
+        os.truncate(path, 500_000_000)  # a hole: it takes no room, and reads as zeros
     run = Pcall(target, n=[0])
     run.start()
     run.wait()
@@ -236,7 +236,7 @@ def test_a_long_log_takes_no_memory(tmp_path):
     done = run_script(tmp_path, body)
     assert done.returncode == 0, done.stderr
     size, grown = map(int, done.stdout.split())
-    assert 2_000_000_000 < size < 2_000_001_000
+    assert 500_000_000 < size < 500_001_000
     assert grown < 50_000  # KiB
     assert [file.name for file in tmp_path.iterdir()] == ["script.py"]
 

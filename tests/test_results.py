@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,36 +68,38 @@ class Point:
 
 Named = collections.namedtuple("Named", "one two")
 
-RESULTS: dict[str, Any] = {
-    "None": None,
-    "an empty tuple": (),
-    "bytes": bytes(range(256)) * 32 * 1024,
-    "bytearray": bytearray(range(256)) * 1000,
-    "str": "häß\ud800" * MB,
-    "int": 1 << 100_000,
-    "dict": {f"key {number}": [number, str(number)] for number in range(100_000)},
-    "many bytes": [bytes(70_000)] * 100,
-    "array": array.array("d", range(100_000)),
-    "set": set(range(10_000)),
-    "object": Point(1.5, 2.5, bytes(MB)),
-    "namedtuple": Named(1, Point(2, 3)),
-    "class": Point,
-    "function": available_memory,
-    "exception": LookupError("returned, not raised"),
-    "at the edge": b"x" * (64 << 10),
+# Made when they are needed: each fork of other tests would copy the page tables of the large ones.
+RESULTS: dict[str, Callable[[], Any]] = {
+    "None": lambda: None,
+    "an empty tuple": lambda: (),
+    "bytes": lambda: bytes(range(256)) * 32 * 1024,
+    "bytearray": lambda: bytearray(range(256)) * 1000,
+    "str": lambda: "häß\ud800" * MB,
+    "int": lambda: 1 << 100_000,
+    "dict": lambda: {f"key {number}": [number, str(number)] for number in range(100_000)},
+    "many bytes": lambda: [bytes(70_000)] * 100,
+    "array": lambda: array.array("d", range(100_000)),
+    "set": lambda: set(range(10_000)),
+    "object": lambda: Point(1.5, 2.5, bytes(MB)),
+    "namedtuple": lambda: Named(1, Point(2, 3)),
+    "class": lambda: Point,
+    "function": lambda: available_memory,
+    "exception": lambda: LookupError("returned, not raised"),
+    "at the edge": lambda: b"x" * (64 << 10),
 }
 
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_it_comes_home_whole(each_system: str, name: str) -> None:
     """What the call returned is what the run returns, beside results of other calls."""
-    first, result, last = pcall([lambda: 1, lambda: RESULTS[name], lambda: 2])
+    expected = RESULTS[name]()
+    first, result, last = pcall([lambda: 1, lambda: expected, lambda: 2])
     assert (first, last) == (1, 2)
-    assert type(result) is type(RESULTS[name])
+    assert type(result) is type(expected)
     if isinstance(result, Exception):
-        assert repr(result) == repr(RESULTS[name])
+        assert repr(result) == repr(expected)
     else:
-        assert result == RESULTS[name]
+        assert result == expected
 
 
 @pytest.mark.parametrize("around", [60 << 10, 64 << 10, MB])

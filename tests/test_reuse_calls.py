@@ -37,8 +37,15 @@ VALUES = [
     *(True, False, None, "", "text", "\0", "\ud800", b"", b"bytes\0", ...),
     *(Colour.RED, Count(7), 1 + 2j, range(5), int),
     *([], [1, [2, [3, {"a": (4, {5}), None: frozenset([6])}]]]),
-    *("x" * 2 * MB, b"x" * (MB - 1), b"x" * MB, [b"x" * MB, b"y" * MB], list(range(300_000))),
 ]
+# Made when they are needed: each fork of other tests would copy their page tables.
+LARGE = {
+    "text": lambda: "x" * 2 * MB,
+    "less than 1 MB": lambda: b"x" * (MB - 1),
+    "1 MB": lambda: b"x" * MB,
+    "two of 1 MB": lambda: [b"x" * MB, b"y" * MB],
+    "many": lambda: list(range(300_000)),
+}
 
 
 def same(x):
@@ -73,15 +80,26 @@ def test_results_come_in_call_order(each_system):
 @pytest.mark.parametrize("most", [None, 3])
 def test_any_value_comes_home_as_it_is(each_system, most):
     """A value comes home with its type, whichever of the ways it takes."""
-    found = Pcall.options(max_tasks_per_child=most).pcall(same, x=VALUES)
-    assert found == tuple(VALUES)
-    assert [type(value) for value in found] == [type(value) for value in VALUES]
-    assert str(found[VALUES.index(-0.0, 9)]) == "-0.0"
+    values = [*VALUES, *(make() for make in LARGE.values())]
+    found = Pcall.options(max_tasks_per_child=most).pcall(same, x=values)
+    assert found == tuple(values)
+    assert [type(value) for value in found] == [type(value) for value in values]
+    assert str(found[values.index(-0.0, 9)]) == "-0.0"
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
 def test_many_of_one_kind(value):
     """Columns of one kind are read as one, and come home the same."""
+    assert_many_come_home(value)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_many_large_ones_of_one_kind(name):
+    """The same holds for values that are no longer small."""
+    assert_many_come_home(LARGE[name]())
+
+
+def assert_many_come_home(value):
     found = Reused.pcall(same, x=[value] * 30)
     assert found == (value,) * 30
     assert {type(each) for each in found} == {type(value)}

@@ -495,7 +495,7 @@ def test_children_that_are_ended_while_they_are_idle_or_leave(each_system, end, 
     """A child that is ended at the end of its life, or between two calls, does nothing more."""
     here = os.getpid()
     try:
-        for moment in range(60):
+        for moment in range(40):
             run = tolerant(3)(int, iargs=[()] * 12)
             run.start()
             run.wait(moment % 20 / 4000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import os
 import resource
@@ -47,10 +48,16 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+# The number alone is what 5000 are about: once is enough.
 @pytest.mark.parametrize(
-    "count", [1, 100, 1000, pytest.param(5000, marks=pytest.mark.slow)], ids=str
+    ("each_system", "count"),
+    [
+        *itertools.product(("linux", "portable"), (1, 100, 1000)),
+        pytest.param("linux", 5000, marks=pytest.mark.slow),
+    ],
+    indirect=["each_system"],
 )
-def test_many_calls(count):
+def test_many_calls(each_system, count):
     """Each of many calls gives its result, and the parent is as it was, but for the results."""
     pcall(abs, iargs=[(0,)] * 20)
     before = descriptors(), threading.active_count(), resident()
