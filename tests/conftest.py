@@ -11,10 +11,15 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 
 from pcall import _system
 from pcall._capacity import resident_memory
+
+# A busy machine may be late with any example.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

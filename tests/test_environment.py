@@ -6,28 +6,19 @@ streams are part of what is broken here.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-import shlex
-import subprocess
-import sys
-import textwrap
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
+import scripts
 
 pytestmark = pytest.mark.parametrize("system", ["linux", "portable"])
 
-FINE = 42
 HEAD = """
-import contextlib, ctypes, errno, glob, os, pathlib, re, resource, signal, subprocess, sys, tempfile
-import threading, time, traceback
-from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, _system, pcall
+import ctypes, re, tempfile
 
 Outcomes = Pcall.options(return_outcomes=True, max_errors=None)
-if sys.argv[1] == "portable":
-    _system.use_system(_system.PortableSystem())
 
 def square(x):
     return x * x
@@ -46,51 +37,8 @@ def all_three(count=30):
     assert all(type(o.error) is LookupError and o.error.args == (7,) for o in found[1::3]), found
     assert all(type(o.error) is ChildDied for o in found[2::3]), found
     return found
-
-def my_children():
-    found = []
-    for path in glob.glob("/proc/self/task/*/children"):
-        found += pathlib.Path(path).read_text().split()
-    return found
 """
-
-
-def check(
-    folder: Path,
-    system: str,
-    body: str,
-    *,
-    flags: Sequence[str] = (),
-    within: Sequence[str] = (),
-    streams: str = "",
-    timeout: float = 60,
-) -> subprocess.CompletedProcess[str]:
-    """Run the script, in what a shell makes of its streams; fail unless it comes to its end."""
-    script, why = folder / "script.py", folder / "why"
-    script.write_text(HEAD + textwrap.dedent(body) + f"\nsys.exit({FINE})\n")
-    command = [*within, sys.executable, *flags, str(script), system]
-    found = subprocess.run(
-        ["sh", "-c", f"exec {shlex.join(command)} {streams}"],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd=folder,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-    )
-    if found.returncode != FINE:
-        told = why.read_text() if why.exists() else ""
-        pytest.fail(f"status {found.returncode}\n{found.stdout}\n{found.stderr}\n{told}")
-    return found
-
-
-def in_namespace(commands: str) -> list[str]:
-    """What to put before a command so that it runs with mounts of its own."""
-    enter = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    try:
-        subprocess.run([*enter, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no mount namespace to be had: {error}")
-    return [*enter, "sh", "-ec", f'{commands}\nexec "$@"', "sh"]
+check = functools.partial(scripts.check, head=HEAD)
 
 
 # ------------------------------------------------------------ limits
@@ -271,7 +219,7 @@ def test_missing_places_for_files(tmp_path, system, monkeypatch):
     """Without /dev/shm and a temp folder Linux misses nothing; elsewhere OSError comes at once."""
     monkeypatch.setenv("PLACE", str(tmp_path / "missing"))
     monkeypatch.setenv("NUMBER", "ENOENT")
-    check(tmp_path, system, TELLS_OF_LACK, within=in_namespace(BARE_DEV))
+    check(tmp_path, system, TELLS_OF_LACK, within=scripts.in_namespace(BARE_DEV))
 
 
 @pytest.mark.parametrize("full", ["blocks", "names"])
@@ -288,7 +236,7 @@ def test_full_places_for_files(tmp_path, system, monkeypatch, full):
         head -c 100000 /dev/zero >$place/filler 2>&- || true
     done
     """
-    check(tmp_path, system, TELLS_OF_LACK, within=in_namespace(commands))
+    check(tmp_path, system, TELLS_OF_LACK, within=scripts.in_namespace(commands))
 
 
 def test_without_proc(tmp_path, system):
@@ -298,7 +246,7 @@ def test_without_proc(tmp_path, system):
     all_three()
     assert pcall(lambda x: pcall(square, x=range(x)), x=[3]) == ((0, 1, 4),)
     """
-    check(tmp_path, system, body, within=in_namespace("mount -t tmpfs none /proc"))
+    check(tmp_path, system, body, within=scripts.in_namespace("mount -t tmpfs none /proc"))
 
 
 @pytest.mark.parametrize("what", ["changed", "deleted"])

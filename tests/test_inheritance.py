@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+import scripts
 
-from pcall import Pcall, TaskCancelled, _system, pcall
+from pcall import Pcall, TaskCancelled, pcall
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")
@@ -33,11 +34,8 @@ _arena = fork.Value("i")
 def run_script(folder: Path, body: str, **settings) -> str:
     """Run a script to its end; return its stdout."""
     script = folder / "script.py"
-    name = type(_system.get_system()).__name__
-    head = f"from pcall import _system\n_system.use_system(_system.{name}())\n"
-    script.write_text(head + textwrap.dedent(body))
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    environment.update(settings.pop("env", {}))
+    script.write_text(scripts.use_the_same_system() + textwrap.dedent(body))
+    environment = scripts.environment() | settings.pop("env", {})
     found = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,

@@ -1,28 +1,24 @@
 """Contract: a lock that a thread of the parent held at the fork never blocks a child.
 
 Each case is a script in which threads take a lock over and over, or hold it for good, while the
-main thread makes 300 runs in all. A child that waits for ever is ended by the run's timeout, which
+main thread makes 200 runs in all. A child that waits for ever is ended by the run's timeout, which
 fails the script.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
+import scripts
 
-RUNS = 150  # on each of two systems
+RUNS = 100  # on each of two systems
 
 HEAD = """
-import contextlib, importlib, logging, os, pathlib, sys, threading, time, warnings
-from pcall import ChildProcessException, Pcall, PcallTimeout, _system, pcall
+import importlib, logging, warnings
 
-if sys.argv[1] == "portable":
-    _system.use_system(_system.PortableSystem())
 RUNS = int(sys.argv[2])
 
 @contextlib.contextmanager
@@ -57,19 +53,7 @@ def run(
     folder: Path, system: str, body: str, *flags: str, runs: int = RUNS
 ) -> subprocess.CompletedProcess[str]:
     """Run the script to its end; return what it and its children wrote."""
-    script = folder / "script.py"
-    script.write_text(HEAD + textwrap.dedent(body))
-    found = subprocess.run(
-        [sys.executable, *flags, str(script), system, str(runs)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=folder,
-        # Without buffers there are no locks of buffers.
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-    )
-    assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-6000:]
-    return found
+    return scripts.check(folder, system, body, str(runs), head=HEAD, flags=flags)
 
 
 @pytest.fixture(params=["linux", "portable"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import json
 import logging
 import multiprocessing
 import os
@@ -16,17 +15,12 @@ import traceback
 from pathlib import Path
 
 import pytest
+import scripts
 
-from pcall import ChildProcessException, Pcall, PcallTimeout, _system, pcall
+from pcall import ChildProcessException, Pcall, PcallTimeout, pcall
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")
-
-
-def use_the_same_system() -> str:
-    """The first lines of a script."""
-    name = type(_system.get_system()).__name__
-    return f"from pcall import _system\n_system.use_system(_system.{name}())\n"
 
 
 def square(x):
@@ -310,31 +304,9 @@ except PcallTimeout:
 
 def test_under_coverage(tmp_path):
     """Lines run in children, nested ones, failed ones and cancelled ones too, count as covered."""
-    script = tmp_path / "script.py"
-    source = use_the_same_system() + COVERED
-    script.write_text(source)
-    settings = "[run]\nconcurrency = multiprocessing\nparallel = true\n"
-    (tmp_path / ".coveragerc").write_text(settings)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
-
-    def coverage(*arguments):
-        found = subprocess.run(
-            [sys.executable, "-m", "coverage", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
-        assert found.returncode == 0, found.stdout + found.stderr
-        return found
-
-    found = coverage("run", "script.py")
-    assert found.stderr == ""
-    coverage("combine")
-    coverage("json", "--include=script.py")
-    report = json.loads((tmp_path / "coverage.json").read_text())["files"]["script.py"]
-    missing = [source.splitlines()[n - 1].strip() for n in report["missing_lines"]]
+    source = scripts.use_the_same_system() + COVERED
+    missing, told = scripts.missed_by_coverage(tmp_path, source)
+    assert told == ""
     assert missing == ['return "never"']
 
 
@@ -378,7 +350,7 @@ def test_in_a_namespace_without_a_module():
 @pytest.mark.parametrize("way", ["-c", "-"])
 def test_in_code_from_the_command_line_and_from_stdin(tmp_path, way):
     """The same in python -c, and in a script that python reads from its stdin."""
-    code = use_the_same_system() + LOOSE + "print('done')\n"
+    code = scripts.use_the_same_system() + LOOSE + "print('done')\n"
     arguments = [way, code] if way == "-c" else [way]
     found = subprocess.run(
         [sys.executable, *arguments],
@@ -394,7 +366,7 @@ def test_in_code_from_the_command_line_and_from_stdin(tmp_path, way):
 def test_in_an_interactive_session(tmp_path):
     """Typed into the interpreter line by line, calls work, and no line is read twice."""
     lines = [
-        *use_the_same_system().splitlines(),
+        *scripts.use_the_same_system().splitlines(),
         "from pcall import pcall",
         "def target(n): return n * 10",
         "",
@@ -420,7 +392,7 @@ def test_the_module_that_runs_as_a_script(tmp_path):
 print("run")
 print(pcall(lambda n: n, n=range(3)))
 """
-    script.write_text(use_the_same_system() + code)
+    script.write_text(scripts.use_the_same_system() + code)
     found = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path
     )

@@ -16,15 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import scripts
 
 SYSTEMS = ["linux", "portable"]
 # Grace periods far from what is waited for: one that nobody reaches here, and a short one.
 LONG, PROMPT = 90, 20
 
 HEAD = """
-import glob, os, pathlib, signal, subprocess, sys, threading, time
-
-folder = pathlib.Path(sys.argv[1])
+folder = pathlib.Path(sys.argv[2])
 
 def failed(kind, error, tb):
     sys.__excepthook__(kind, error, tb)
@@ -35,22 +34,12 @@ def note(kind, pid=None):
     (folder / f"{kind}-{pid or os.getpid()}").touch()
 
 sys.excepthook = failed
-from pcall import Pcall, _system
-
-if sys.argv[2] == "portable":
-    _system.use_system(_system.PortableSystem())
 # A job in the background starts with SIGINT ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 def start_sleep():
     note("grandchild", subprocess.Popen(["sleep", "1000"]).pid)
-
-def my_children():
-    found = []
-    for path in glob.glob("/proc/self/task/*/children"):
-        found += pathlib.Path(path).read_text().split()
-    return found
 
 def stay():
     note("stays")
@@ -77,10 +66,10 @@ except KeyboardInterrupt:
 def running(folder: Path, system: str, body: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the script, and see that not even a failing test leaves anything of it."""
     script = folder / "script.py"
-    script.write_text(HEAD + body.replace("LONG", str(LONG)))
+    script.write_text(scripts.HEAD + HEAD + body.replace("LONG", str(LONG)))
     notes = folder / "notes"
     notes.mkdir()
-    command = [sys.executable, str(script), str(notes), system]
+    command = [sys.executable, str(script), system, str(notes)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         try:
             yield process

@@ -46,9 +46,7 @@ def both(graph: Graph, max_workers: int, tmp: Path) -> tuple[object, list[int]]:
 
 @pytest.mark.parametrize("max_workers", [0, 1, 3])
 @given(graph=graphs(16))
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_run_comes_to_what_the_serial_model_says(graph, max_workers, tmp_path):
     """Whatever the graph, the right calls are made, in order, and the right values come home."""
     result, made = both(graph, max_workers, tmp_path)

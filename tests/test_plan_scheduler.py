@@ -72,7 +72,7 @@ class Simulation:
 
 
 @given(graphs(), st.integers(1, 4), st.booleans(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_run_comes_to_what_the_serial_model_says(graph, workers, stretches, data):
     """Whatever the graph and the order of ends, the right calls end well, fail and are skipped."""
     simulation = Simulation(graph, workers, stretches)
@@ -98,7 +98,7 @@ def test_a_run_comes_to_what_the_serial_model_says(graph, workers, stretches, da
 
 
 @given(graphs(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_one_worker_takes_priorities_and_then_plan_order(graph, data):
     """Of the calls that are ready the one with the highest priority starts, and then the first."""
     graph.attempts, graph.max_errors = 1, None

@@ -107,7 +107,6 @@ POLICY = {
 }
 slowly = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

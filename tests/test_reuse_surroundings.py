@@ -6,9 +6,7 @@ end.
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
+import functools
 import subprocess
 import sys
 import textwrap
@@ -16,16 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+import scripts
 
 pytestmark = pytest.mark.parametrize("system", ["linux", "portable"])
 
-FINE = 42
 HEAD = """
-import errno, glob, os, pathlib, random, resource, signal, subprocess, sys, threading, time
-from pcall import ChildDied, ChildProcessException, Pcall, ResultError, _system
-
-if sys.argv[1] == "portable":
-    _system.use_system(_system.PortableSystem())
 Reused = Pcall.options(max_tasks_per_child=None, max_workers=3, grace_period=20)
 Tolerant = Reused.options(return_outcomes=True, max_errors=None)
 
@@ -42,42 +35,8 @@ def all_of_it(count=300):
     for x, outcome in enumerate(found):
         assert outcome.ok == (x % 10 != 3), outcome
         assert not outcome.ok or outcome.value == "x" * x
-
-def descriptors():
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            pass  # the one that listed the folder
-    return found
-
-def my_children():
-    found = []
-    for path in glob.glob("/proc/self/task/*/children"):
-        found += pathlib.Path(path).read_text().split()
-    return found
 """
-
-
-def check(
-    folder: Path, system: str, body: str, *, flags=(), within=(), streams: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Run the script, in what a shell makes of its streams; fail unless it comes to its end."""
-    script = folder / "script.py"
-    script.write_text(HEAD + textwrap.dedent(body) + f"\nos._exit({FINE})\n")
-    command = [*within, sys.executable, *flags, str(script), system]
-    found = subprocess.run(
-        ["sh", "-c", f"exec {shlex.join(command)} {streams}"],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        cwd=folder,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-    )
-    if found.returncode != FINE:
-        pytest.fail(f"status {found.returncode}\n{found.stdout}\n{found.stderr}")
-    return found
+check = functools.partial(scripts.check, head=HEAD)
 
 
 # ------------------------------------------------------------ interrupts, and the parent's end
@@ -162,7 +121,7 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path, system, what):
         run.wait(1)
     """
     script = tmp_path / "script.py"
-    script.write_text(HEAD + textwrap.dedent(body))
+    script.write_text(scripts.HEAD + HEAD + textwrap.dedent(body))
     parent = subprocess.Popen([sys.executable, str(script), system], cwd=tmp_path)
     try:
         end = time.monotonic() + 30
@@ -243,16 +202,6 @@ def test_a_fork_that_fails(tmp_path, system, forks):
     check(tmp_path, system, body)
 
 
-def in_namespace(commands: str) -> list[str]:
-    """What to put before a command so that it runs with mounts of its own."""
-    enter = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    try:
-        subprocess.run([*enter, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no mount namespace to be had: {error}")
-    return [*enter, "sh", "-ec", f'{commands}\nexec "$@"', "sh"]
-
-
 def test_a_full_place_for_files(tmp_path, system, monkeypatch):
     """A full disk costs nothing on Linux; elsewhere a call that finds no room says so."""
     place = tmp_path / "place"
@@ -272,15 +221,18 @@ def test_a_full_place_for_files(tmp_path, system, monkeypatch):
     for error in bad:
         assert "No space left on device" in str(error), error
     """
-    check(tmp_path, system, body, within=in_namespace(mounts))
+    check(tmp_path, system, body, within=scripts.in_namespace(mounts))
 
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
 def test_closed_and_full_streams(tmp_path, system, streams):
     """Closed streams, and full ones, fail no call."""
-    check(
-        tmp_path, system, "all_of_it()\nReused.pcall(print, iargs=[('x',)] * 20)", streams=streams
-    )
+    body = """
+    all_of_it()
+    Reused.pcall(print, iargs=[("x",)] * 20)
+    os._exit(42)  # what Python itself would do about such streams is not looked at
+    """
+    check(tmp_path, system, body, streams=streams)
 
 
 # ------------------------------------------------------------ threads, output, tools
@@ -364,27 +316,7 @@ assert [outcome.index for outcome in found if not outcome.ok] == [3, 5]
 
 def test_under_coverage(tmp_path, system):
     """Lines run in reused children count as covered, also those of cancelled ones."""
-    script = tmp_path / "script.py"
-    script.write_text(HEAD + COVERED)
-    (tmp_path / ".coveragerc").write_text("[run]\nconcurrency = multiprocessing\nparallel = true\n")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
-
-    def coverage(*arguments):
-        found = subprocess.run(
-            [sys.executable, "-m", "coverage", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
-        assert found.returncode == 0, found.stdout + found.stderr
-
-    coverage("run", "script.py", system)
-    coverage("combine")
-    coverage("json", "--include=script.py")
-    report = json.loads((tmp_path / "coverage.json").read_text())["files"]["script.py"]
-    lines = script.read_text().splitlines()
-    missing = {lines[number - 1].strip() for number in report["missing_lines"]}
+    lines, _ = scripts.missed_by_coverage(tmp_path, scripts.HEAD + HEAD + COVERED, system)
+    missing = set(lines)
     assert 'return "never"' in missing
     assert not missing & {"raise ValueError(x)", "time.sleep(0.01)", 'return "covered"', "return x"}

@@ -280,4 +280,4 @@ class AgainstModel(RuleBasedStateMachine):
 
 
 TestAgainstModel = AgainstModel.TestCase
-TestAgainstModel.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestAgainstModel.settings = settings(max_examples=250, stateful_step_count=50)
