@@ -14,7 +14,7 @@ from atexit import _clear, _ncallbacks, register
 from collections.abc import Iterable, Iterator, Sequence
 from gc import freeze
 from itertools import starmap
-from os import closerange, dup2, fork, setpgid
+from os import closerange, dup2, setpgid
 from signal import set_wakeup_fd
 from time import monotonic
 from typing import Any
@@ -210,6 +210,7 @@ def _fork_each(tasks: list[Task], pids: list[int], starts: list[float]) -> None:
 
 def _fork_until_born(tasks: list[Task], pids: list[int], starts: list[float]) -> Task | None:
     """Fork as often as there are tasks; in a child, what is its own."""
+    fork = os.fork  # here: somebody may have put another in its place
     for task in tasks:
         starts.append(monotonic())
         # In C from the system call to the list: a signal handler that raises between

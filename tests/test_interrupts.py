@@ -5,19 +5,13 @@ Each case is a script in a process of its own, since handlers of signals are the
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+from scripts import check
 
 HEAD = """
-import glob, os, pathlib, random, signal, sys, threading, time
-import pcall
-from pcall import Pcall, Plan, _system, run
+from pcall import Plan, run
 
-system, how, threads = sys.argv[1:]
-if system == "portable":
-    _system.use_system(_system.PortableSystem())
+_, _, how, threads = sys.argv
 signal.signal(signal.SIGINT, signal.default_int_handler)
 stop = threading.Event()
 if threads == "threads":
@@ -46,9 +40,7 @@ def signal_me(number, after):
     return pid
 
 def state():
-    children = [p for path in glob.glob("/proc/self/task/*/children")
-                for p in pathlib.Path(path).read_text().split()]
-    return len(os.listdir("/proc/self/fd")), children, signal.getsignal(signal.SIGINT)
+    return len(descriptors()), my_children(), signal.getsignal(signal.SIGINT)
 
 before = state()
 """
@@ -104,11 +96,7 @@ stop.set()
 @pytest.fixture(params=["linux", "portable"])
 def play(request, tmp_path):
     def play(script: str, how: str, threads: str) -> None:
-        path = tmp_path / "script.py"
-        path.write_text(HEAD + script)
-        command = [sys.executable, str(path), request.param, how, threads]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        assert found.returncode == 0, found.stderr
+        found = check(tmp_path, request.param, script, how, threads, head=HEAD)
         assert "ignored" not in found.stderr, found.stderr
 
     return play
