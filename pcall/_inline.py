@@ -6,21 +6,17 @@ import os
 import time
 from typing import Any
 
+from pcall._accounts import Accounts
 from pcall._calls import Calls
 from pcall._invoke import invoke, log_failure
-from pcall._ledger import Ledger
 from pcall._options import Options
-from pcall._outcome import not_started
 from pcall._process import ChildProcess
-from pcall._randomness import chance
 from pcall._records import Outcome
-from pcall._scheduler import Scheduler
-from pcall._telling import Telling
 
 __all__ = ["InlineRun"]
 
 
-class InlineRun:
+class InlineRun(Accounts):
     """Has the face of a :class:`~pcall._supervisor.Supervisor`, and no child.
 
     All calls are over when :meth:`start` returns. Timeouts need a process to end, so there
@@ -30,29 +26,15 @@ class InlineRun:
     living: tuple[ChildProcess, ...] = ()
 
     def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
-        self._calls = calls
-        self._scheduler = self._make_scheduler(
-            max_workers=1, max_errors=options.max_errors, retry=options.rule
-        )
-        self._tried: dict[int, Outcome] = {}
-        self._telling = Telling(calls, options.observers())
-        self.ledger = Ledger(calls)
-        self.timed_out: tuple[int, ...] = ()
-        self.ended_by_us: set[int] = set()
-        self.ended_from_outside: set[int] = set()
-
-    def _make_scheduler(self, **policy: Any) -> Scheduler:
-        return Scheduler(len(self._calls), **policy)
+        super().__init__(calls, options, timeout=None, max_workers=1)
 
     def _make_call(self, index: int) -> Any:
         return invoke(self._calls[index])
 
     @property
-    def done(self) -> bool:
+    def over(self) -> bool:
         """True once no call waits to run."""
-        return self._scheduler.over
-
-    over = done
+        return self.done
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -80,15 +62,7 @@ class InlineRun:
         now = time.monotonic()
         self._scheduler.started(index, now)
         self._telling.started(index, now)
-        outcome = self._call(index)
-        ended = self._scheduler.ended(index, outcome.error, time.monotonic(), chance())
-        self._telling.ended(outcome, ended.retried)
-        if ended.retried:
-            self._tried[index] = outcome
-        else:
-            self._tried.pop(index, None)
-            self.ledger.record(outcome)
-            self._skip(ended.skipped, f"call {index} failed")
+        self._conclude(self._call(index))
 
     def _call(self, index: int) -> Outcome:
         call, attempt = self._calls[index], self._scheduler.attempt(index)
@@ -126,23 +100,13 @@ class InlineRun:
                     Outcome(index=index, call=call, ok=False, error=error, attempts=attempt)
                 )
 
-    def _skip(self, indices: tuple[int, ...], why: str) -> None:
-        self._telling.skipped(indices)
-        for index in indices:
-            tried = self._tried.pop(index, None)
-            self.ledger.record(tried or not_started(self._calls[index], self._reason(index, why)))
-
-    def _reason(self, index: int, why: str) -> str:
-        return why
-
     def turn(self, wait: float | None) -> None:
         """All is over."""
 
     def terminate(self) -> None:
         """Start none of those that have not started."""
-        queued = self._scheduler.stop()
-        self.ended_by_us.update(queued)
-        self._skip(queued, "the run was ended before its turn came")
+        self._stopped_by_us = True
+        self._stop("the run was ended before its turn came")
 
     def kill(self) -> None:
         """The same."""

@@ -53,7 +53,8 @@ class InlinePlanRun(InlineRun):
     def start(self) -> None:
         for outcome, skipped in settle(self.plan, self._scheduler):
             self.ledger.record(outcome)
-            self._skip(skipped, f"call {outcome.index} was marked as failed")
+            self._why = f"call {outcome.index} was marked as failed"
+            self._skip(skipped)
         super().start()
 
     def _reopen(self) -> None:
@@ -73,8 +74,8 @@ class InlinePlanRun(InlineRun):
         super()._run(index)
         self.drop_unneeded()
 
-    def _reason(self, index: int, why: str) -> str:
-        return self._scheduler.reason(index) or why
+    def _reason(self, index: int) -> str:
+        return self._scheduler.reason(index) or self._why
 
     def drop_unneeded(self) -> None:
         """Drop the values that nothing needs any more."""
