@@ -40,6 +40,21 @@ _ONCE: tuple[tuple[()], ...] = ((),)
 _EXITS_CAN_END = sys.version_info < (3, 14)
 _own_exits = (register, _clear) if _EXITS_CAN_END else (_clear,)
 
+# What the children of all runs do first: made here once, side by side.
+_SAME: Steps = (
+    _own_exits,
+    # A group of its own: what the target starts is signalled with it, and a Ctrl-C
+    # at the terminal goes to the parent alone, which decides.
+    (setpgid, 0, 0),
+    # What was there before the fork is not worth collecting, and to look at it
+    # would copy its pages.
+    (freeze,),
+    # The parent's event loop must not be woken by signals of this process.
+    (set_wakeup_fd, -1),
+    (set_handler, SIGTERM, on_sigterm),
+    (set_handler, SIGCONT, on_nudge),
+)
+
 _stdin: io.TextIOBase | None = None
 
 
@@ -67,21 +82,7 @@ def make_steps(watch: Steps, null: int) -> Steps:
         watch: what it does in order to end when the parent does.
         null: descriptor of /dev/null.
     """
-    return (
-        _own_exits,
-        # A group of its own: what the target starts is signalled with it, and a Ctrl-C
-        # at the terminal goes to the parent alone, which decides.
-        (setpgid, 0, 0),
-        # What was there before the fork is not worth collecting, and to look at it
-        # would copy its pages.
-        (freeze,),
-        # The parent's event loop must not be woken by signals of this process.
-        (set_wakeup_fd, -1),
-        (set_handler, SIGTERM, on_sigterm),
-        (set_handler, SIGCONT, on_nudge),
-        *watch,
-        (dup2, null, 0),
-    )
+    return (*_SAME, *watch, (dup2, null, 0))
 
 
 def fork_all(
