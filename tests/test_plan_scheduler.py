@@ -25,7 +25,8 @@ class Simulation:
             retry=Retry(graph.attempts) if graph.attempts > 1 else None,
         )
         if stretches:
-            self.scheduler.cost, self.scheduler.budget = (lambda index: 1.0), 5.0
+            stretches = self.scheduler.stretches
+            stretches.cost, stretches.budget = (lambda index: 1.0), 5.0
         self.running: list[range] = []
         self.started: list[int] = []
         self.over: set[int] = set()
@@ -65,8 +66,8 @@ class Simulation:
                 skipped |= {*self.scheduler.given_back(rest.start)}
             assert not skipped & (self.over | self.skipped), "skipped, though it was over"
             self.skipped |= skipped
-        dropped = set(self.scheduler.dropped)
-        self.scheduler.dropped.clear()
+        dropped = set(self.scheduler.uses.dropped)
+        self.scheduler.uses.dropped.clear()
         assert not dropped & self.dropped, "dropped twice"
         self.dropped |= dropped
 
@@ -122,7 +123,8 @@ def test_a_chain_is_handed_out_in_long_stretches():
     for _ in range(99):
         call = plan.call(int, call)
     scheduler = GraphScheduler(plan, [99], max_workers=2)
-    scheduler.cost, scheduler.budget = (lambda index: 1.0), 40.0
+    stretches = scheduler.stretches
+    stretches.cost, stretches.budget = (lambda index: 1.0), 40.0
     stretch = scheduler.next_stretch(1000)
     assert stretch == range(40)
     scheduler.reserved(stretch.start, stretch.stop)
@@ -158,6 +160,38 @@ def test_what_is_looked_at_late_is_dropped_as_well():
     scheduler = GraphScheduler(plan)
     scheduler.reserved(0, 1)
     scheduler.advanced(0, 1, 0.0)
-    assert scheduler.dropped == []
+    assert scheduler.uses.dropped == []
     scheduler.look_at_all()
-    assert scheduler.dropped == [0]
+    assert scheduler.uses.dropped == [0]
+
+
+def handed_out_chain():
+    plan = Plan()
+    call = plan.call(int)
+    for _ in range(2):
+        call = plan.call(int, call)
+    scheduler = GraphScheduler(plan, max_workers=1, max_errors=None)
+    stretches = scheduler.stretches
+    stretches.cost, stretches.budget = (lambda index: 1.0), 40.0
+    stretch = scheduler.next_stretch(2)
+    scheduler.reserved(stretch.start, stretch.stop)
+    assert stretch == range(2)
+    return scheduler
+
+
+def test_what_a_failed_call_was_handed_out_with_is_skipped_once_it_is_given_back():
+    """Of a stretch that ends with a failure, what waits for that call never starts."""
+    scheduler = handed_out_chain()
+    assert scheduler.ended(0, ValueError()).skipped == ()
+    assert scheduler.given_back(1) == (1, 2)
+    assert [*scheduler.state] == [FAILED, SKIPPED, SKIPPED]
+    assert scheduler.over
+
+
+def test_what_ran_though_the_call_before_it_came_too_late_is_done():
+    """A call that is failed for its time may have had its successor begin: that has one end."""
+    scheduler = handed_out_chain()
+    scheduler.ended(0, TimeoutError())
+    scheduler.advanced(1, 2, 0.0)
+    assert [*scheduler.state[:2]] == [FAILED, DONE]
+    assert scheduler.next_stretch(1) == range(2, 3)

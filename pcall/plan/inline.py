@@ -79,7 +79,8 @@ class InlinePlanRun(InlineRun):
 
     def drop_unneeded(self) -> None:
         """Drop the values that nothing needs any more."""
-        dropped, self._scheduler.dropped = self._scheduler.dropped, []
+        uses = self._scheduler.uses
+        dropped, uses.dropped = uses.dropped, []
         for index in dropped:
             self._values.pop(index, None)
 

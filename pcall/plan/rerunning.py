@@ -6,7 +6,7 @@ that nothing reads a value while it is made again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pcall._scheduler import Ended
@@ -27,12 +27,14 @@ class RerunningScheduler(GraphScheduler):
 
     Attributes:
         reopened: calls that are made again; for the caller to clear, before any starts.
+        is_used_up: True for a value that the only call that needs it has taken away.
     """
 
     def __init__(self, plan: Plan, output: Iterable[int] | None = None, **policy: Any) -> None:
         self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
         self._counts: dict[int, int] = {}  # by call, how often it wanted that
         self.reopened: list[int] = []
+        self.is_used_up: Callable[[int], bool] = _never
         super().__init__(plan, output, **policy)
 
     def ended(
@@ -106,21 +108,20 @@ class RerunningScheduler(GraphScheduler):
         requests, self._requests = self._requests, {}
         again = set().union(*requests.values())
         again = {index for index in again if self.state[index] == DONE}
-        # What they need, and has been dropped meanwhile, has to be made again for them.
-        stack = list(again)
+        # What they need, and has been dropped meanwhile, has to be made again for them; and what
+        # the calls that asked for it have used up.
+        stack = [*again, *requests]
         while stack:
-            for index in self._calls_below(stack.pop()):
-                if self._gone[index] and index not in again and self.state[index] == DONE:
+            user = stack.pop()
+            for index in self._calls_below(user):
+                gone = self.uses.gone[index] or (user in requests and self.is_used_up(index))
+                if gone and index not in again and self.state[index] == DONE:
                     again.add(index)
                     stack.append(index)
         for index in again:
             self.state[index] = BLOCKED
-            self._gone[index] = False
             self.queued += 1
-            self._need_again(self._plan.needs[index])
-            if index in self._released:
-                self._released.discard(index)
-                self._users[index] += 1
+            self.uses.make_again(index)
             self._wait_again(index)
         self._hold_back_attempts()
         for index in (*again, *requests):
@@ -137,17 +138,6 @@ class RerunningScheduler(GraphScheduler):
             elif vertex not in seen:
                 seen.add(vertex)
                 stack += self._plan.gather_needs[~vertex]
-
-    def _need_again(self, needs: Iterable[int]) -> None:
-        stack = [*needs]
-        while stack:
-            vertex = stack.pop()
-            if vertex >= 0:
-                self._users[vertex] += 1
-            else:
-                self._gather_users[~vertex] += 1
-                if self._gather_users[~vertex] == 1:
-                    stack += self._plan.gather_needs[~vertex]
 
     def _wait_again(self, index: int) -> None:
         """What needs this call, and has not started, waits for it once more."""
@@ -172,3 +162,7 @@ class RerunningScheduler(GraphScheduler):
         kept = [each for each in self._due if self.state[each.start] == HANDED]
         self._due.clear()
         self._due.extend(kept)
+
+
+def _never(index: int) -> bool:
+    return False

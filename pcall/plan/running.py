@@ -137,7 +137,7 @@ def _iterate(plan: Plan, made: _Run, ordered: bool) -> Iterator[Outcome]:
             made.start()
             for index in _in_order(made) if ordered else _as_they_come(made):
                 outcome = made.ledger[index]
-                made.scheduler.release(index)
+                made.scheduler.uses.release(index)
                 made.drop_unneeded()
                 yield outcome
             made.finish()

@@ -2,23 +2,21 @@
 
 Only what is needed is looked at, and that in pieces, so that the first call does not wait until
 all of a large plan has been looked at. What that costs is linear in calls and edges.
-
-A stretch is made of calls that follow each other in plan order. A call that waits only for
-calls before it in the same stretch may be part of it: one child runs them one after another,
-so a chain needs no word between child and parent for each of its links.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pcall._retry import Retry
 from pcall._scheduler import Ended, Scheduler
 from pcall.plan.graph import Plan
 from pcall.plan.states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
+from pcall.plan.stretches import Stretches
+from pcall.plan.uses import Uses
 
 __all__ = ["GraphScheduler"]
 
@@ -37,10 +35,9 @@ class GraphScheduler(Scheduler):
 
     Attributes:
         state: of each call.
-        dropped: calls whose values nothing needs any more; for the caller to clear.
+        uses: what needs each value; it tells which are to be dropped.
+        stretches: where stretches end.
         found: calls that were found to be needed; for the caller to clear.
-        cost: what a call is expected to take, and None when nobody knows.
-        budget: what a stretch may take.
     """
 
     def __init__(
@@ -60,32 +57,30 @@ class GraphScheduler(Scheduler):
         count = len(plan.calls)
         self._plan = plan
         self.state = bytearray(count)
-        # By call, and by gather: vertices that it still waits for; calls and gathers that
-        # still need it.
+        # By call, and by gather: vertices that it still waits for.
         self._pending = list(map(len, plan.needs))
         self._gather_pending = list(map(len, plan.gather_needs))
-        self._users = [0] * count
-        self._gather_users = [0] * len(plan.gather_needs)
         self._gathers_found = bytearray(len(plan.gather_needs))
+        self.uses = Uses(plan, self.state)
+        self.stretches = Stretches(plan, self.state, self._pending, self._gather_pending)
         self._keep = keep
         self._blames: dict[int, int] = {}
-        self._released: set[int] = set()
-        self._gone = bytearray(count)  # dropped
         self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
-        self.dropped: list[int] = []
         self.found: list[int] = []
-        self.cost: Callable[[int], float | None] = _unknown
-        self.budget = 0.0
         # What is to be looked at, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
         if output is not None:
             wanted = sorted(set(output), reverse=True)
             for index in wanted:
-                self._users[index] += 1
+                self.uses.want(index)
             self._stack += wanted
-        self.complete = False
         self.look_further()
+
+    @property
+    def complete(self) -> bool:
+        """True once all that is needed has been seen."""
+        return self.uses.complete
 
     @property
     def over(self) -> bool:
@@ -107,8 +102,7 @@ class GraphScheduler(Scheduler):
             if not stack:
                 index = next(self._rest, None)
                 if index is None:
-                    self.complete = True
-                    self._drop_unused()
+                    self.uses.count_is_complete(self._gathers_found)
                     return False
                 stack.append(index)
             most -= 1
@@ -122,7 +116,7 @@ class GraphScheduler(Scheduler):
                 self._gathers_found[~vertex] = True
                 needs = plan.gather_needs[~vertex]
                 most -= len(needs)
-                self._count_users(needs)
+                self.uses.add(needs)
                 stack += reversed(needs)
         return True
 
@@ -134,33 +128,17 @@ class GraphScheduler(Scheduler):
         self.found.append(index)
         settled = self._plan.calls[index].settled
         if self._keep:
-            self._users[index] += 1
+            self.uses.want(index)
         if settled is not None:
             self.state[index] = HANDED  # until the run has taken note of it
             return
         self.queued += 1
-        self._count_users(needs)
+        self.uses.add(needs)
         self._stack += reversed(needs)
         if self._pending[index]:
             self.state[index] = BLOCKED
         else:
             self._make_ready(index)
-
-    def _count_users(self, needs: tuple[int, ...]) -> None:
-        for vertex in needs:
-            if vertex >= 0:
-                self._users[vertex] += 1
-            else:
-                self._gather_users[~vertex] += 1
-
-    def _drop_unused(self) -> None:
-        for index, state in enumerate(self.state):
-            if state == DONE and not self._users[index]:
-                self._drop(index)
-        for gather, found in enumerate(self._gathers_found):
-            # Its last user may have been over before it was known to be the last.
-            if found and not self._gather_users[gather]:
-                self._unused(self._plan.gather_needs[gather])
 
     # ------------------------------------------------------------ what starts
 
@@ -178,7 +156,7 @@ class GraphScheduler(Scheduler):
             first = self._first_ready()
         if first is None:
             return range(0)
-        return self._extended(first, most)
+        return self.stretches.beginning_at(first, most)
 
     def _first_ready(self) -> int | None:
         heap, state = self._heap, self.state
@@ -188,33 +166,6 @@ class GraphScheduler(Scheduler):
                 return index
             heapq.heappop(heap)
         return None
-
-    def _extended(self, first: int, most: int) -> range:
-        """The stretch that begins with this call."""
-        expected = self.cost(first)
-        end = min(first + most, len(self.state))
-        if expected is None or end <= first + 1:
-            return range(first, first + 1)
-        left, priority = self.budget - expected, self._plan.calls[first].priority
-        state, calls = self.state, self._plan.calls
-        inside: _Inside | None = None
-        index = first + 1
-        while index < end and left > 0:
-            if state[index] != READY:
-                if state[index] != BLOCKED:
-                    break
-                if inside is None:
-                    inside = _Inside(self._plan, self._pending, self._gather_pending, first)
-                if not inside.is_free(index):
-                    break
-            if calls[index].priority != priority:
-                break
-            expected = self.cost(index)
-            if expected is None:
-                break
-            left -= expected
-            index += 1
-        return range(first, index)
 
     def reserved(self, index: int, stop: int) -> None:
         if self._due:
@@ -243,7 +194,11 @@ class GraphScheduler(Scheduler):
                 self.state[each] = BLOCKED
             else:
                 self._make_ready(each)
-        return ()
+        if not self.failed:
+            return ()
+        # What failed may be what they were to get, in the same stretch.
+        hopeless = [each for each in left if self._pending[each] and self.reason(each)]
+        return tuple(sorted(self._skip(hopeless)))
 
     def _make_ready(self, index: int) -> None:
         self.state[index] = READY
@@ -296,24 +251,30 @@ class GraphScheduler(Scheduler):
                 gather_pending[~vertex] -= 1
                 if not gather_pending[~vertex]:
                     stack += self._plan.gather_users[~vertex]
-        if self.complete and not self._users[index]:
-            self._drop(index)
+        self.uses.drop_unused(index)
 
     def _failed(self, index: int) -> list[int]:
         """A call has failed: those that wait for it, directly or not, never start."""
         self.look_at_all()
         self._over(index, FAILED)
+        return self._skip(self._plan.users[index])
+
+    def _skip(self, vertices: Iterable[int]) -> list[int]:
+        """Those of these that wait never start, and neither does what waits for them.
+
+        What was handed out together with what it waits for may run by now, though that has
+        failed since, for the time that it took. Else it is given back.
+        """
         skipped = []
-        stack, gathers = [*self._plan.users[index]], set()
+        stack, gathers = [*vertices], set()
         while stack:
             vertex = stack.pop()
             if vertex < 0:
                 if vertex not in gathers:
                     gathers.add(vertex)
                     stack += self._plan.gather_users[~vertex]
-            elif self.state[vertex] in (BLOCKED, HANDED):
-                # Handed out it is in the same stretch, and its child has stopped before it.
-                self.queued -= self.state[vertex] == BLOCKED
+            elif self.state[vertex] == BLOCKED:
+                self.queued -= 1
                 self._over(vertex, SKIPPED)
                 skipped.append(vertex)
                 stack += self._plan.users[vertex]
@@ -351,66 +312,8 @@ class GraphScheduler(Scheduler):
             self._blames[gather] = found
         return self._blames[gather]
 
-    # ------------------------------------------------------------ what is dropped
-
-    def release(self, index: int) -> None:
-        """The value of a call that was kept is not wanted any more."""
-        if index in self._released or self.state[index] != DONE:
-            return
-        self._released.add(index)
-        self._users[index] -= 1
-        if self.complete and not self._users[index]:
-            self._drop(index)
-
-    def _drop(self, index: int) -> None:
-        self._gone[index] = True
-        self.dropped.append(index)
-
     def _over(self, index: int, state: int) -> None:
         """A call is over: what it needs is needed by one less."""
         self.state[index] = state
         if self._plan.calls[index].settled is None:
-            self._unused(self._plan.needs[index])
-
-    def _unused(self, vertices: Collection[int]) -> None:
-        stack = [*vertices]
-        while stack:
-            vertex = stack.pop()
-            if vertex >= 0:
-                self._users[vertex] -= 1
-                if not self._users[vertex] and self.complete and self.state[vertex] == DONE:
-                    self._drop(vertex)
-            else:
-                self._gather_users[~vertex] -= 1
-                if not self._gather_users[~vertex] and self.complete:
-                    stack += self._plan.gather_needs[~vertex]
-
-
-class _Inside:
-    """What the calls of a stretch set free for calls behind them, in the same stretch."""
-
-    def __init__(
-        self, plan: Plan, pending: list[int], gather_pending: list[int], first: int
-    ) -> None:
-        self._plan = plan
-        self._pending = pending
-        self._gather_pending = gather_pending
-        self._next = first  # the first call of the stretch that has not been counted
-        self._freed: dict[int, int] = {}
-
-    def is_free(self, index: int) -> bool:
-        """True when a call waits for nothing but those from the first up to it."""
-        freed = self._freed
-        for before in range(self._next, index):
-            stack = [*self._plan.users[before]]
-            while stack:
-                vertex = stack.pop()
-                count = freed[vertex] = freed.get(vertex, 0) + 1
-                if vertex < 0 and count == self._gather_pending[~vertex]:
-                    stack += self._plan.gather_users[~vertex]
-        self._next = index
-        return self._pending[index] == freed.get(index, 0)
-
-
-def _unknown(index: int) -> None:
-    return None
+            self.uses.remove(self._plan.needs[index])

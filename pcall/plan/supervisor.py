@@ -57,7 +57,8 @@ class PlanSupervisor(ReusingSupervisor):
         # After a failure what waits for the call must not be made.
         self._strict = True
         self._costs: dict[str, float] = {}  # by name, what a call takes
-        self._scheduler.cost, self._scheduler.budget = self._cost, _STRETCH
+        stretches = self._scheduler.stretches
+        stretches.cost, stretches.budget = self._cost, _STRETCH
         # By gather: the calls in it whose values lie in files.
         self._filed: dict[int, list[int]] = {}
         self._values: Values | None = None
@@ -238,6 +239,7 @@ class PlanSupervisor(ReusingSupervisor):
     def drop_unneeded(self) -> None:
         """Drop the values that nothing needs any more."""
         assert self._values is not None
-        dropped, self._scheduler.dropped = self._scheduler.dropped, []
+        uses = self._scheduler.uses
+        dropped, uses.dropped = uses.dropped, []
         for index in dropped:
             self._values.drop(index)
