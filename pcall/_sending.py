@@ -9,12 +9,13 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from functools import partial
 from marshal import dumps as dump_plain
 from os import write
 from pickle import loads
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pcall._exception_pickling import dump_exception, safe_str, type_name
 from pcall._system import ROOM
@@ -22,13 +23,16 @@ from pcall._transport import ERROR, HEADER, MAGIC, VALUE
 from pcall.exceptions import RemoteError, ResultError, TaskCancelled
 
 __all__ = [
+    "Parts",
     "ShortPickler",
     "encode_error",
     "encode_little",
     "encode_value",
+    "take_apart",
     "unsendable",
     "with_header",
     "write_error",
+    "write_parts",
     "write_value",
 ]
 
@@ -64,10 +68,13 @@ def write_value(fd: int, value: Any) -> None:
 
 def unsendable(value: Any, error: BaseException) -> ResultError:
     """What a call fails with whose result was refused so."""
+    return _unsendable(type_name(type(value)), error)
+
+
+def _unsendable(name: str, error: BaseException) -> ResultError:
     doing = "could not be sent" if isinstance(error, OSError) else "could not be pickled"
     return ResultError(
-        f"the result, of type {type_name(type(value))}, {doing}: "
-        f"{type(error).__name__}: {safe_str(error)}"
+        f"the result, of type {name}, {doing}: {type(error).__name__}: {safe_str(error)}"
     )
 
 
@@ -104,6 +111,8 @@ class ShortPickler:
 
         That is also to say what is wrong with one that can't be pickled.
         """
+        if type(value) in _PLAIN_BYTES and len(value) >= _SHORT:
+            return None
         stream, pickler = self._stream, self._pickler
         try:
             pickler.dump(value)
@@ -198,15 +207,7 @@ def _encode(kind: int, value: Any, finished: float, open_file: Callable[[], int]
     sink = _Sink(open_file, start)
     buffers: list[memoryview] = []
 
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        """Take a buffer out of the pickle; True leaves it in."""
-        view = buffer.raw()
-        if view.nbytes < _OUT_OF_BAND:
-            return True
-        buffers.append(view)
-        return False
-
-    pickler = _Pickler(sink, 5, buffer_callback=keep)
+    pickler = _Pickler(sink, 5, buffer_callback=partial(_keep_large, buffers))
     pickler.dump(value)
     if pickler.risky:
         _try_out(sink, buffers)
@@ -214,9 +215,25 @@ def _encode(kind: int, value: Any, finished: float, open_file: Callable[[], int]
     if not buffers and sink.fd is None:
         return _short(kind, name, b"".join(sink.pieces), finished)
 
-    fd = sink.spill()
-    length = sink.end - start
-    end = sink.end
+    _write_buffers(sink, kind, name, buffers, finished)
+    return None
+
+
+def _keep_large(buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
+    """Take a large buffer out of the pickle; True leaves it in."""
+    view = buffer.raw()
+    if view.nbytes < _OUT_OF_BAND:
+        return True
+    buffers.append(view)
+    return False
+
+
+def _write_buffers(
+    sink: _Sink, kind: int, name: bytes, buffers: list[memoryview], finished: float
+) -> None:
+    """Write all that comes behind the pickle, and at last the header, which makes it count."""
+    fd, end = sink.spill(), sink.end
+    length = end - sink.start
     places = []
     for view in buffers:
         end += -end % _ALIGN
@@ -228,7 +245,55 @@ def _encode(kind: int, value: Any, finished: float, open_file: Callable[[], int]
     header = HEADER.pack(MAGIC, kind, len(name), len(buffers), length, total, finished)
     _write_all(fd, table, end)
     _write_all(fd, header + name, 0)
-    return None
+
+
+class Parts(NamedTuple):
+    """A value taken apart.
+
+    Attributes:
+        name: of its type.
+        stream: its pickle.
+        buffers: large ones, which the pickle refers to, where they lie.
+    """
+
+    name: bytes
+    stream: bytes
+    buffers: list[memoryview]
+
+
+def take_apart(value: Any) -> Parts | None:
+    """The parts of a value with large buffers and a short pickle, whose loading is safe.
+
+    Returns:
+        None for any other, and for one that can't be pickled.
+    """
+    buffers: list[memoryview] = []
+    sink = _Sink(_no_file, 0)
+    pickler = _Pickler(sink, 5, buffer_callback=partial(_keep_large, buffers))
+    try:
+        pickler.dump(value)
+    except TaskCancelled:
+        raise
+    except BaseException:
+        return None
+    if pickler.risky or not buffers:
+        return None
+    return Parts(_name(value), b"".join(sink.pieces), buffers)
+
+
+def write_parts(parts: Parts, finished: float, open_file: Callable[[], int]) -> None:
+    """Answer with a value that was taken apart: as :func:`encode_value` writes it to the file.
+
+    Raises:
+        ResultError: the file could not hold it.
+    """
+    name, stream, buffers = parts
+    sink = _Sink(open_file, HEADER.size + len(name))
+    try:
+        sink.write(stream)
+        _write_buffers(sink, VALUE, name, buffers, finished)
+    except OSError as error:
+        raise _unsendable(name.decode(errors="replace"), error) from error
 
 
 def _name(value: Any) -> bytes:
@@ -317,6 +382,7 @@ class _Pickler(pickle.Pickler):
 
 
 _PLAIN = {int, float, bool, str, type(None)}
+_PLAIN_BYTES = {bytes, bytearray, str}
 _inert: dict[type, bool] = {}
 _TRUSTED = {"numpy", "pandas", "pyarrow", "scipy", "builtins", "_io", "array", "collections"}
 _TRUSTED |= {"datetime", "decimal", "fractions", "pathlib", "uuid", "ipaddress", "zoneinfo"}

@@ -20,6 +20,7 @@ from pcall._system import ROOM
 
 __all__ = [
     "ANSWERED",
+    "CARRIED",
     "CONSTANTS",
     "ENCODED",
     "EVERY_CALL",
@@ -43,7 +44,9 @@ __all__ = [
 ]
 
 # Kinds of answers; 0 is none yet.
-NONE, FALSE, TRUE, INT, FLOAT, PICKLED, ENCODED, IN_FILE = range(1, 9)
+NONE, FALSE, TRUE, INT, FLOAT, PICKLED, ENCODED, IN_FILE, CARRIED = range(1, 10)
+# The last is no answer that can be read: the value has stayed in the child, for the next call of
+# the same stretch, which counts as begun.
 CONSTANTS = {NONE: None, FALSE: False, TRUE: True}
 
 # First call of a stretch, the one behind its last, the number of the attempt, and whether a

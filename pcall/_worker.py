@@ -40,6 +40,7 @@ from pcall._streams import flush_std_streams
 from pcall._system import System
 from pcall._table import (
     ANSWERED,
+    CARRIED,
     ENCODED,
     EVERY_CALL,
     FALSE,
@@ -190,7 +191,7 @@ class Worker:
             counts[Slot.RUNNING] = index
             now = monotonic()
             if index == block_end or not whole:
-                if now > end or counts[Slot.ENDS]:
+                if self._has_done_enough(index, now, end, Slot.STRETCH):
                     counts[Slot.RUNNING] = index - 1
                     return
                 block_end = stop
@@ -238,7 +239,7 @@ class Worker:
                         values[index] = value
                         kind: int = INT
                     except ValueError:  # beyond 64 bits
-                        kind = self._answer(index, value)
+                        kind = self._answer(index, [value])
                 elif of is float:
                     floats[index] = value
                     kind = FLOAT
@@ -247,13 +248,17 @@ class Worker:
                 elif of is bool:
                     kind = TRUE if value else FALSE
                 else:
-                    kind = self._answer(index, value)
-                    value = None
+                    # Nothing here refers to it while it is sent.
+                    returned, value = [value], None
+                    kind = self._answer(index, returned)
+                    returned.clear()
                 # In this order: where the parent sees that a call runs when LOOK_EVERY has
                 # passed since it asked for the rest of the stretch, there is a look, and its
                 # wish is seen, before another one begins. The time that a look goes by is from
                 # before it, and from after what the parent may have seen.
                 counts[Slot.RUNNING] = index + 1
+                if kind == CARRIED and counts[Slot.ENDS]:
+                    kind = self._send_carried(index)  # the next call may be another child's now
                 ended[index] = now = monotonic()
                 try:
                     flush()
@@ -266,7 +271,7 @@ class Worker:
                     end_call()  # what the next one logs is its own
                 index += 1
                 if now >= look_at:
-                    if now > end or self._cancelled or counts[Slot.ENDS] >= enough:
+                    if self._has_done_enough(index, now, end, enough):
                         counts[Slot.RUNNING] = index - 1
                         return -1
                     if now - look_at > LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
@@ -295,24 +300,47 @@ class Worker:
         self._measure(index)
         return index
 
+    def _has_done_enough(self, index: int, now: float, end: float, least: int) -> bool:
+        """True when the rest of the stretch, from this call on, is to be given back.
+
+        Args:
+            index: the call.
+            now: the time.
+            end: when the stretch is to end.
+            least: what the parent has to want.
+        """
+        return now > end or self._cancelled or self._slot.counts[Slot.ENDS] >= least
+
+    def _send_carried(self, index: int) -> int:
+        """Send a value that was to stay here, after all."""
+        raise NotImplementedError
+
     def _receive(self) -> bytes:
         return self._socket.recv(TOKEN.size)
 
     # ------------------------------------------------------------ answers
 
-    def _answer(self, index: int, value: Any) -> int:
-        value = finished(value)
-        content = self._pickler.dumps(value)
+    def _answer(self, index: int, returned: list[Any]) -> int:
+        """Send what a call returned: the one thing in this list, which none else refers to."""
+        returned[0] = finished(returned[0])
+        content = self._pickler.dumps(returned[0])
+        if content is None:
+            return self._answer_large(index, returned)
+        try:
+            if not self._pickler.risky:
+                self._write(index, content)
+                return PICKLED
+            self._write(index, with_header(returned[0], content, monotonic()))
+            return ENCODED
+        except OSError as error:
+            raise unsendable(returned[0], error) from error
+
+    def _answer_large(self, index: int, returned: list[Any]) -> int:
         file = AnswerFile(self._system)
         try:
-            if content is not None:
-                if not self._pickler.risky:
-                    self._write(index, content)
-                    return PICKLED
-                return self._put(index, with_header(value, content, monotonic()), file)
-            return self._put(index, encode_value(value, monotonic(), file.open), file)
+            return self._put(index, encode_value(returned[0], monotonic(), file.open), file)
         except OSError as error:
-            raise unsendable(value, error) from error
+            raise unsendable(returned[0], error) from error
         finally:
             file.close()
 

@@ -29,6 +29,7 @@ RANKED = [
     "plan.child",
     "plan.worker",
     "plan.values",
+    "plan.carrying",
     "plan.ledger",
     "plan.calls",
     "plan.rerunning",

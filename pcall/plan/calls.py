@@ -23,6 +23,7 @@ class PlanCalls(Calls):
     Attributes:
         value_of: gives the value of a call that is done; set by whoever makes the calls.
         is_needed: tells whether a call is part of the run.
+        begins: told that a call has all its arguments, and is made now.
     """
 
     value_of: Callable[[int], Any]
@@ -33,6 +34,7 @@ class PlanCalls(Calls):
         self._nodes = plan.calls
         self._decorator = decorator
         self.is_needed: Callable[[int], Any] = bool
+        self.begins: Callable[[], object] = _nothing
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -62,12 +64,13 @@ class PlanCalls(Calls):
     def _make(self, node: PlanCall) -> Any:
         value_of = self.value_of
         fn = node.fn if self._decorator is None else self._decorated(node)
+        args = [resolve(value, value_of) for value in node.args]
         if not node.kwargs:
-            return fn(*[resolve(value, value_of) for value in node.args])
-        return fn(
-            *[resolve(value, value_of) for value in node.args],
-            **{name: resolve(value, value_of) for name, value in node.kwargs.items()},
-        )
+            self.begins()
+            return fn(*args)
+        kwargs = {name: resolve(value, value_of) for name, value in node.kwargs.items()}
+        self.begins()
+        return fn(*args, **kwargs)
 
     def _decorated(self, node: PlanCall) -> Any:
         assert self._decorator is not None
@@ -75,3 +78,7 @@ class PlanCalls(Calls):
         if not callable(fn):
             raise TypeError(f"retry={show(self._decorator)} must return a callable, not {show(fn)}")
         return fn
+
+
+def _nothing() -> None:
+    pass

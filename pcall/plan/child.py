@@ -11,10 +11,11 @@ from time import monotonic, sleep
 from typing import Any
 
 from pcall._reused import ReusedChild
-from pcall._table import ENCODED, FILE, IN_FILE, TOKEN, Table
+from pcall._table import CARRIED, ENCODED, FILE, IN_FILE, TOKEN, Table
 from pcall._transport import decode, is_error, read_answer
 from pcall.exceptions import ResultError
 from pcall.plan.calls import PlanCalls
+from pcall.plan.links import Links
 from pcall.plan.values import Values
 from pcall.plan.worker import PlanWorker
 
@@ -32,21 +33,41 @@ class PlanChild(ReusedChild):
         calls: of the plan.
         table: where it answers.
         values: where they are kept.
+        links: which values may stay in it for the next call.
 
     Attributes:
         came: calls whose large values have come since this was last cleared.
+        carried: calls whose values it has handed on itself, likewise.
     """
 
-    def __init__(self, number: int, calls: PlanCalls, table: Table, values: Values) -> None:
-        make = partial(PlanWorker, calls, values, number)
+    def __init__(
+        self, number: int, calls: PlanCalls, table: Table, values: Values, links: Links
+    ) -> None:
+        make = partial(PlanWorker, calls, values, links, number)
         super().__init__(number, calls, table, 1, make, tuple(values.stores))
         self._values = values
         self.came: list[int] = []
+        self.carried: list[int] = []
 
-    def send_file(self, index: int) -> bool:
+    @property
+    def running(self) -> bool:
+        """True when it has begun with the call at :attr:`at`; or has what that alone is to get."""
+        return super().running or self._carries()
+
+    def _carries(self) -> bool:
+        if self.since is None or not self.given[0].start < self.at < self.given[0].stop:
+            return False
+        return self._table.kinds[self.at - 1] == CARRIED
+
+    def send_file(self, index: int, single: bool) -> bool:
         """Hand it a large value, for the stretch that it is given next.
 
         It waits for something to do, so it takes what it is sent, unless it has died.
+
+        Args:
+            index: the call whose value it is.
+            single: True when one call of the stretch alone needs it, and will be tried once: it
+                may be given up then.
 
         Returns:
             False when it does not.
@@ -57,7 +78,7 @@ class PlanChild(ReusedChild):
             while monotonic() < end and self.process.is_alive():
                 try:
                     # This end of its own is open here as well: to wait would be for ever.
-                    self.socket.sendmsg([TOKEN.pack(FILE, index, 0, False)], files, MSG_DONTWAIT)
+                    self.socket.sendmsg([TOKEN.pack(FILE, index, 0, single)], files, MSG_DONTWAIT)
                     return True
                 except OSError as error:
                     if error.errno not in (EAGAIN, ETOOMANYREFS):
@@ -76,6 +97,8 @@ class PlanChild(ReusedChild):
                     view = self._view(table.values[index])
                     if is_error(view):
                         errors[index] = _error(decode(view).error)
+                elif kind == CARRIED:
+                    self.carried.append(index)
                 elif kind == IN_FILE and index not in self._values.files:
                     problem = self._take_file(index)
                     if problem is not None:

@@ -1,4 +1,4 @@
-"""Links of a chain: calls whose value is needed by the next call in plan order, and by nothing else.
+"""Links of a chain: calls whose value the next call in plan order needs, and nothing else does.
 
 Where one child makes both, it can hand such a value on as it is, if it is large: nothing else
 will ask for it. That is not so where a call may be tried again, which needs the value as it was.

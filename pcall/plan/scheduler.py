@@ -158,6 +158,15 @@ class GraphScheduler(Scheduler):
             return range(0)
         return self.stretches.beginning_at(first, most)
 
+    def could_start(self, calls: range) -> bool:
+        """True when some of these, which were handed out, wait for nothing any more."""
+        return 0 in self._pending[calls.start : calls.stop]
+
+    def is_outranked(self, index: int) -> bool:
+        """True when a call that is ready would start before this one, if both were."""
+        rank = (-self._plan.calls[index].priority, index)
+        return self._first_ready() is not None and self._heap[0] < rank
+
     def _first_ready(self) -> int | None:
         heap, state = self._heap, self.state
         while heap:

@@ -16,6 +16,7 @@ from pcall._table import Slot, Table
 from pcall.plan.calls import PlanCalls
 from pcall.plan.child import PlanChild
 from pcall.plan.ledger import PlanLedger
+from pcall.plan.links import Links
 from pcall.plan.rerunning import RerunningScheduler
 from pcall.plan.settling import settle
 from pcall.plan.values import Values
@@ -61,6 +62,12 @@ class PlanSupervisor(ReusingSupervisor):
         stretches.cost, stretches.budget = self._cost, _STRETCH
         # By gather: the calls in it whose values lie in files.
         self._filed: dict[int, list[int]] = {}
+        rule = options.rule
+        self._retried = rule is not None and rule.attempts > 1
+        self._links = Links(self.plan, None if keep else output or (), self._retried)
+        self._bulky: set[str] = set()  # names of calls whose values have been large
+        stretches.carries = self._is_carried
+        self._scheduler.is_used_up = self._is_used_up
         self._values: Values | None = None
         calls.is_needed = self._scheduler.state.__getitem__
 
@@ -115,8 +122,27 @@ class PlanSupervisor(ReusingSupervisor):
                 break
         while not scheduler.next_stretch(1, time.monotonic()) and self._take_back():
             pass
+        self._have_yield()
         if not scheduler.queued and scheduler.complete:
             self._let_go()
+
+    def _have_yield(self) -> None:
+        """Have no child stay with a chain for a value's sake while what goes before it waits."""
+        if not self._bulky:
+            return
+        for reused in self._reused.values():
+            if not reused.given or reused.asked or reused.ending:
+                continue
+            at = reused.at
+            stays = at + 1 < reused.given[0].stop and self._is_carried(at)
+            if stays and self._scheduler.is_outranked(at + 1):
+                reused.ask_for_rest()
+
+    def _could_yield(self, reused: ReusedChild) -> bool:
+        # What waits for the call that it is at, others can't do either.
+        if not super()._could_yield(reused):
+            return False
+        return len(reused.given) > 1 or self._scheduler.could_start(reused.rest)
 
     def _hand_out(self) -> None:
         now = time.monotonic()
@@ -137,7 +163,7 @@ class PlanSupervisor(ReusingSupervisor):
                 if reused.given and (files or not self._is_short(reused.given[0], stretch)):
                     continue
                 assert isinstance(reused, PlanChild)
-                if not all(map(reused.send_file, files)):
+                if not all(reused.send_file(each, self._is_single(each)) for each in files):
                     reused.leaving = True  # it has died: its end will be seen
                     continue
                 self._scheduler.reserved(stretch.start, stretch.stop)
@@ -160,6 +186,17 @@ class PlanSupervisor(ReusingSupervisor):
 
     def _cost(self, index: int) -> float | None:
         return self._costs.get(self.plan.calls[index].name)
+
+    def _is_carried(self, index: int) -> bool:
+        """True for a value that may stay in its child, and is large, or may be."""
+        name = self.plan.calls[index].name
+        return (name in self._bulky or name not in self._costs) and index in self._links
+
+    def _is_single(self, index: int) -> bool:
+        return not self._retried and self._scheduler.uses.is_single(index)
+
+    def _is_used_up(self, index: int) -> bool:
+        return self._values is not None and self._values.is_used_up(index)
 
     def _is_short(self, *stretches: range) -> bool:
         """True when to wait for the first of these is to wait for no time to speak of."""
@@ -191,7 +228,7 @@ class PlanSupervisor(ReusingSupervisor):
         # Another one goes on behind what the last one of this lane has written.
         counts = self._table.slot(number).counts
         written = counts[Slot.WRITTEN]
-        child = PlanChild(number, self._plan_calls, self._table, self._values)
+        child = PlanChild(number, self._plan_calls, self._table, self._values, self._links)
         counts[Slot.WRITTEN] = max(written, counts[Slot.WRITTEN])
         return child
 
@@ -207,12 +244,14 @@ class PlanSupervisor(ReusingSupervisor):
         start, since = reused.at, reused.since
         super()._take(reused, stop, values, errors)
         assert isinstance(reused, PlanChild)
-        self._note_files(reused)
+        self._note_large(reused)
         if since is not None:
             self._note_costs(start, stop, since)
 
-    def _note_files(self, reused: PlanChild) -> None:
+    def _note_large(self, reused: PlanChild) -> None:
         came, reused.came = reused.came, []
+        self._bulky.update(self.plan.calls[index].name for index in (*came, *reused.carried))
+        reused.carried.clear()
         for index in came:
             stack = [vertex for vertex in self.plan.users[index] if vertex < 0]
             seen = set(stack)

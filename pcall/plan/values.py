@@ -24,7 +24,17 @@ from pcall._forking import disown, own
 from pcall._mapping import map_private
 from pcall._signals import HeldBack
 from pcall._system import System
-from pcall._table import CONSTANTS, ENCODED, FLOAT, IN_FILE, INT, PICKLED, Table, unpack_place
+from pcall._table import (
+    CARRIED,
+    CONSTANTS,
+    ENCODED,
+    FLOAT,
+    IN_FILE,
+    INT,
+    PICKLED,
+    Table,
+    unpack_place,
+)
 from pcall._transport import Answer, decode, read_answer
 from pcall.exceptions import ResultError
 from pcall.plan.graph import Plan
@@ -103,12 +113,14 @@ class Values:
             os.close(fd)
 
     def load(self, index: int) -> Any:
-        """The value of a call that is done; None when it was dropped.
+        """The value of a call that is done; None when it was dropped, or never came here.
 
         Raises:
             ResultError: it can't be read here.
         """
         kind = self._table.kinds[index]
+        if kind == CARRIED:
+            return None
         if not kind or self._dropped[index]:
             settled = self._plan.calls[index].settled
             return settled[0] if settled else None
@@ -138,6 +150,13 @@ class Values:
         if answer.error is not None:
             raise answer.error
         return answer.value
+
+    def is_used_up(self, index: int) -> bool:
+        """True for a value that the only call that needed it has had, and nobody has any more."""
+        if self._table.kinds[index] == CARRIED:
+            return True
+        fd = self.files.get(index, -1)
+        return fd >= 0 and not os.fstat(fd).st_size
 
     def drop(self, index: int) -> None:
         """Nothing needs this value any more."""

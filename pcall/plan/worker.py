@@ -1,4 +1,8 @@
-"""The child's side of a plan: where the values are that its calls need."""
+"""The child's side of a plan: where the values are that its calls need.
+
+What a call alone needs, and what is not needed for another attempt, is given up once the call
+has it: with large values in a chain there are two at a time then, and not three.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,26 @@ import sys
 from _socket import CMSG_SPACE
 from contextvars import Context
 from pickle import loads
+from resource import RLIMIT_NOFILE, getrlimit
+from time import monotonic
 from typing import Any
+from weakref import WeakValueDictionary, ref
 
 from pcall._mapping import map_private
-from pcall._table import CONSTANTS, FILE, FLOAT, IN_FILE, INT, PICKLED, TOKEN
+from pcall._sending import Parts, take_apart, write_parts
+from pcall._table import CARRIED, CONSTANTS, FILE, FLOAT, IN_FILE, INT, PICKLED, TOKEN, Slot
 from pcall._transport import Answer, decode, read_answer
 from pcall._worker import AnswerFile, Worker
 from pcall.exceptions import ResultError
 from pcall.plan.calls import PlanCalls
+from pcall.plan.carrying import Carried, is_unshared
+from pcall.plan.links import Links
 from pcall.plan.values import Values, read_store
 
 __all__ = ["PlanWorker"]
 
-# Descriptors of large values that are open at a time.
-_OPEN = 32
+# Bytes of a value that is given up as soon as may be.
+_LARGE = 1 << 20
 
 
 class PlanWorker(Worker):
@@ -29,11 +39,14 @@ class PlanWorker(Worker):
     Args:
         calls: of the plan.
         values: where they are.
+        links: which values may stay here for the next call.
         number: of the child's store.
         told: what every worker is.
     """
 
-    def __init__(self, calls: PlanCalls, values: Values, number: int, *told: Any) -> None:
+    def __init__(
+        self, calls: PlanCalls, values: Values, links: Links, number: int, *told: Any
+    ) -> None:
         lane, _, *rest = told
         super().__init__(lane, values.stores[number], *rest)
         self._number = number
@@ -42,7 +55,15 @@ class PlanWorker(Worker):
         # Of large values, for the stretch that needs them: by call, the descriptors.
         self._inputs: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}  # those that would be too many descriptors
+        self._most = getrlimit(RLIMIT_NOFILE)[0] // 4
+        # Those that one call alone needs; and of what the current call has of them, the mapping.
+        self._single: set[int] = set()
+        self._taken: list[tuple[int, ref[Any]]] = []
+        self._mappings: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self._links = links
+        self._carried: Carried | None = None
         calls.value_of = self.value_of
+        calls.begins = self._begins
 
     def value_of(self, index: int) -> Any:
         """The value of a call, each time a new object.
@@ -51,6 +72,9 @@ class PlanWorker(Worker):
         """
         table = self._table
         kind = table.kinds[index]
+        if kind == CARRIED:
+            assert self._carried is not None
+            return self._carried.load()
         if kind == INT:
             return table.values[index]
         if kind == FLOAT:
@@ -75,21 +99,44 @@ class PlanWorker(Worker):
     def _read_input(self, index: int) -> Answer | None:
         view = self._mapped.get(index)
         # A mapping for each use, so that none sees what another one changes; or a copy.
-        return (
-            read_answer(self._inputs[index])
-            if view is None
-            else decode(memoryview(bytearray(view)))
-        )
+        if view is not None:
+            return decode(memoryview(bytearray(view)))
+        fd = self._inputs[index]
+        size = os.fstat(fd).st_size
+        if size < _LARGE:
+            return read_answer(fd)
+        view = map_private(fd, size)
+        self._mappings[id(view.obj)] = view.obj
+        if index in self._single:
+            self._taken.append((fd, ref(view.obj)))
+        return decode(view)
+
+    def _begins(self) -> None:
+        """A call has what it needs."""
+        self._carried = None
+        self._give_up_taken()
+
+    def _give_up_taken(self) -> None:
+        """Free what the current call alone needed, and has copied, or is done with."""
+        left = []
+        for fd, mapping in self._taken:
+            if mapping() is None:
+                os.ftruncate(fd, 0)
+            else:
+                left.append((fd, mapping))
+        self._taken = left
 
     def _receive(self) -> bytes:
         while True:
             message, attached, _, _ = self._socket.recvmsg(TOKEN.size, CMSG_SPACE(4))
             if not attached:
                 return message
-            start, index, _, _ = TOKEN.unpack(message)
+            start, index, _, single = TOKEN.unpack(message)
             assert start == FILE
             for _, _, content in attached:
                 self._keep(index, int.from_bytes(content[:4], sys.byteorder))
+            if single:
+                self._single.add(index)
 
     def _keep(self, index: int, fd: int) -> None:
         os.set_inheritable(fd, False)
@@ -97,7 +144,7 @@ class PlanWorker(Worker):
         if before >= 0:
             os.close(before)
         self._inputs[index] = fd
-        if len(self._inputs) - len(self._mapped) > _OPEN:
+        if len(self._inputs) - len(self._mapped) > self._most:
             self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
             self._inputs[index] = -1
             os.close(fd)
@@ -111,6 +158,56 @@ class PlanWorker(Worker):
                     os.close(fd)
             self._inputs.clear()
             self._mapped.clear()
+            self._single.clear()
+            self._taken.clear()
+            self._carried = None
+
+    def _has_done_enough(self, index: int, now: float, end: float, least: int) -> bool:
+        # What is carried is for the next call, and for nobody else.
+        carries = self._carried is not None and self._carried.index == index - 1
+        return not carries and super()._has_done_enough(index, now, end, least)
+
+    def _answer(self, index: int, returned: list[Any]) -> int:
+        self._give_up_taken()
+        return super()._answer(index, returned)
+
+    def _answer_large(self, index: int, returned: list[Any]) -> int:
+        if not self._may_carry(index):
+            return super()._answer_large(index, returned)
+        if type(returned[0]) in (bytes, str):
+            self._carried = Carried(index, returned[0], None)
+            return CARRIED
+        parts = take_apart(returned[0])
+        if parts is None:
+            return super()._answer_large(index, returned)
+        returned.clear()
+        if all(is_unshared(view, self._mappings) for view in parts.buffers):
+            self._carried = Carried(index, None, parts)
+            return CARRIED
+        return self._put_parts(index, parts)
+
+    def _send_carried(self, index: int) -> int:
+        carried, self._carried = self._carried, None
+        assert carried is not None
+        if carried.parts is None:
+            return super()._answer_large(index, [carried.value])
+        return self._put_parts(index, carried.parts)
+
+    def _put_parts(self, index: int, parts: Parts) -> int:
+        file = AnswerFile(self._system)
+        try:
+            write_parts(parts, monotonic(), file.open)
+            return self._put(index, None, file)
+        finally:
+            file.close()
+
+    def _may_carry(self, index: int) -> bool:
+        return (
+            index + 1 < self._stop
+            and index in self._links
+            and not self._slot.counts[Slot.ENDS]
+            and self._links.passed_once(index)
+        )
 
     def _put(self, index: int, content: bytes | None, file: AnswerFile) -> int:
         kind = super()._put(index, content, file)
