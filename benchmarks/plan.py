@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import peers
 from cpu import ONE, WORKERS, work
 from measure import Row, main, ratio_row, take_turns
 
 import pcall
 
 PEER = "uberjob"
+BARE = "fork, window of 2"
 
 
 def trivial(*values: Any) -> int:
@@ -84,11 +86,14 @@ def measure(quick: bool) -> Iterator[Row]:
             {
                 "pcall": partial(_tree, calls, steps),
                 ONE: lambda: sum(work(steps, index) for index in range(calls)),
+                # What two cores of this machine can do at best.
+                BARE: lambda: peers.bare_window(partial(work, steps), calls, WORKERS),
             },
             repeats,
         )
         name = f"plan of {calls} calls on {WORKERS} cores"
         yield ratio_row(name, times, "pcall", ONE, round(1 / 1.9, 3))
+        yield ratio_row(name, times, "pcall", BARE)
 
 
 if __name__ == "__main__":

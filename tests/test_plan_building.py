@@ -198,6 +198,11 @@ def test_a_gather_can_be_given_to_calls():
             TypeError,
             "<list of <call 0: give>> can't be hashed, and is a key of a dict",
         ),
+        (
+            lambda plan, other: setattr(plan.calls[0], "priority", "high"),
+            TypeError,
+            "priority must be a number, not 'high'",
+        ),
         (lambda plan, other: plan.render("png"), ValueError, "'dot' or 'svg', not 'png'"),
     ],
 )

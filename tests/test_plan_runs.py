@@ -235,6 +235,28 @@ def test_a_failure_tells_its_story():
     assert f'File "{__file__}", line {bad.place.line}' in text
 
 
+@pytest.mark.parametrize(("max_workers", "again"), [(0, False), (2, False), (1, True)])
+def test_a_failure_tells_what_the_call_was_given(max_workers, again):
+    """Arguments are shown as planned, and a note tells the values that stood for calls."""
+    same = ValueError("no")
+
+    def fail(value, parts, *, key, plain):
+        raise same if again else ValueError("no")
+
+    plan = Plan()
+    for word in ("a", "b"):
+        part = plan.call(str.upper, word)
+        low, _ = plan.unpack(plan.call(divmod, 17, 5), 2)
+        plan.call(fail, part, [1, part], key=low, plain=3)
+    outcomes = list(run_iter(plan, max_workers=max_workers, max_errors=None))
+    for index, value in ((2, "A"), (5, "B")):
+        assert outcomes[index].error.__notes__ == [
+            f"given to call {index}: <call {index - 2}: str.upper> = {value!r}, "
+            f"<list of 1, <call {index - 2}: str.upper>> = [1, {value!r}], "
+            f"<item 0 of <call {index - 1}: divmod>> = 3"
+        ]
+
+
 def test_call_errors_pickle():
     """A CallError goes through pickle with all that it tells, as from a nested run."""
 
@@ -367,6 +389,25 @@ def test_calls_tell_after_the_run_what_became_of_them():
         run(plan)
     assert (failed.started, failed.done) == (True, True)
     assert (skipped.started, skipped.done) == (False, False)
+
+
+def test_what_was_settled_from_outside_is_done():
+    """A call that was marked is done, and was not started."""
+    plan = Plan()
+    settled, failed = plan.call(str), plan.call(str)
+    plan.mark_done(settled, 1)
+    plan.mark_failed(failed, ValueError("no"))
+    with pytest.raises(CallError):
+        run(plan)
+    assert (settled.started, settled.done) == (failed.started, failed.done) == (False, True)
+
+
+def test_what_can_not_be_unpacked_is_named():
+    """A call that returned no items, and was unpacked, is named in the error."""
+    plan = Plan()
+    plan.call(str, plan.unpack(plan.call(abs, -3), 2)[0])
+    with pytest.raises(CallError, match="<call 0: abs> returned 3, and was unpacked to 2 values"):
+        run(plan)
 
 
 def test_names_of_keyword_arguments_are_free():

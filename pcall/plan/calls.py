@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from pcall._calls import Calls
 from pcall._records import Call, show
 from pcall.plan.graph import Plan
-from pcall.plan.nodes import PlanCall, resolve
+from pcall.plan.nodes import Lit, Node, PlanCall, resolve
 
 __all__ = ["PlanCalls"]
 
@@ -65,12 +66,13 @@ class PlanCalls(Calls):
         value_of = self.value_of
         fn = node.fn if self._decorator is None else self._decorated(node)
         args = [resolve(value, value_of) for value in node.args]
-        if not node.kwargs:
-            self.begins()
-            return fn(*args)
         kwargs = {name: resolve(value, value_of) for name, value in node.kwargs.items()}
         self.begins()
-        return fn(*args, **kwargs)
+        try:
+            return fn(*args, **kwargs)
+        except Exception as error:
+            _note_given(error, node, [*args, *kwargs.values()])
+            raise
 
     def _decorated(self, node: PlanCall) -> Any:
         assert self._decorator is not None
@@ -82,3 +84,23 @@ class PlanCalls(Calls):
 
 def _nothing() -> None:
     pass
+
+
+_GIVEN = "given to call "
+
+
+def _note_given(error: Exception, node: PlanCall, values: list[Any]) -> None:
+    """Note what stood for the calls in the arguments, which are otherwise shown as planned."""
+    planned = [*node.args, *node.kwargs.values()]
+    given = [
+        f"{place!r} = {show(value)}"
+        for place, value in zip(planned, values, strict=True)
+        if isinstance(place, Node) and not isinstance(place, Lit)
+    ]
+    if not given:
+        return
+    # A class of the user's may refuse it.
+    with suppress(Exception):
+        # One that is raised again and again has the notes of earlier calls.
+        before = [note for note in getattr(error, "__notes__", ()) if not note.startswith(_GIVEN)]
+        error.__notes__ = [*before, f"{_GIVEN}{node.index}: {', '.join(given)}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pcall._exception_pickling import safe_str
@@ -64,15 +65,15 @@ class PlanCall(Node):
         kwargs: keyword arguments, likewise.
         name: what it is called in messages and pictures; the function's name, unless set.
         scope: the names of the scopes that it was planned in, the outermost first.
-        priority: of calls that are ready, those with the higher one start first; default 0.
         locality: for a cluster: a function or mapping of worker to number (0 indifferent, -1
             forbidden, 1 and up preferred). Without meaning on one machine.
         place: where it was planned.
         started: True once a run has started it.
-        done: True once it is over, well or not.
+        done: True once it is over, well or not, or was settled from outside.
     """
 
     __slots__ = (
+        "_priority",
         "args",
         "done",
         "fn",
@@ -81,7 +82,6 @@ class PlanCall(Node):
         "locality",
         "name",
         "place",
-        "priority",
         "scope",
         "settled",
         "started",
@@ -106,11 +106,22 @@ class PlanCall(Node):
         self.kwargs = kwargs
         self.name = name_of(fn)
         self.scope = scope
-        self.priority: float = 0
+        self._priority: float = 0
         self.locality: Callable[[Any], float] | Mapping[Any, float] | None = None
         self.place = place
         self.started = self.done = False
         self.settled: tuple[Any, BaseException | None] | None = None  # from outside
+
+    @property
+    def priority(self) -> float:
+        """Of calls that are ready, those with the higher one start first; default 0."""
+        return self._priority
+
+    @priority.setter
+    def priority(self, value: float) -> None:
+        if not isinstance(value, Real) or value != value:
+            raise TypeError(f"priority must be a number, not {show(value)}")
+        self._priority = value
 
     def __repr__(self) -> str:
         return f"<call {self.index}: {self.name}>"
@@ -215,7 +226,8 @@ def resolve(node: Any, value_of: Callable[[int], Any]) -> Any:
         value_of: gives the value of a call that is done, by its index.
 
     Raises:
-        TypeError: a call returned something unhashable, and is a key.
+        TypeError: a call returned something unhashable, and is a key; or what has no items, and
+            was unpacked.
         ValueError: a call returned another number of values than it was unpacked to.
     """
     if not isinstance(node, Node):
@@ -230,7 +242,14 @@ def resolve(node: Any, value_of: Callable[[int], Any]) -> Any:
             _blame_key(node, value_of, error)
             raise
     if isinstance(node, Item):
-        items = tuple(resolve(node.of, value_of))
+        whole = resolve(node.of, value_of)
+        try:
+            items = tuple(whole)
+        except TypeError as error:
+            raise TypeError(
+                f"{node.of!r} returned {show(whole)}, and was unpacked to {node.count} values: "
+                f"{safe_str(error)}"
+            ) from error
         if len(items) != node.count:
             raise ValueError(
                 f"{node.of!r} returned {len(items)} values; it was unpacked to {node.count}"

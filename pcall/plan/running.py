@@ -226,8 +226,9 @@ def _note(plan: Plan, made: _Run) -> None:
     """What the calls, and a picture of them, tell after the run."""
     plan.states = bytes(made.scheduler.state)
     for call, state in zip(plan.calls, plan.states, strict=True):
-        call.done = state in (DONE, FAILED)
-        call.started = (call.done and call.settled is None) or state == HANDED
+        settled = call.settled is not None
+        call.done = settled or state in (DONE, FAILED)
+        call.started = not settled and state in (DONE, FAILED, HANDED)
         if state == SKIPPED:
             # It was to be tried again, perhaps, when the run was stopped.
             outcome = made.ledger[call.index]

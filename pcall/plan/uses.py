@@ -63,8 +63,9 @@ class Uses:
         while stack:
             vertex = stack.pop()
             if vertex >= 0:
-                self._calls[vertex] -= 1
-                self.drop_unused(vertex)
+                left = self._calls[vertex] = self._calls[vertex] - 1
+                if not left:
+                    self.drop_unused(vertex)
             else:
                 self._gathers[~vertex] -= 1
                 if not self._gathers[~vertex] and self.complete:

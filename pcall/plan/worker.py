@@ -114,7 +114,8 @@ class PlanWorker(Worker):
     def _begins(self) -> None:
         """A call has what it needs."""
         self._carried = None
-        self._give_up_taken()
+        if self._taken:
+            self._give_up_taken()
 
     def _give_up_taken(self) -> None:
         """Free what the current call alone needed, and has copied, or is done with."""
