@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import subprocess
@@ -218,6 +219,35 @@ def test_a_sigterm_from_outside_costs_one_call():
     assert [skipped.index for skipped in caught.value.skipped] == [5, 6]
 
 
+def test_a_death_between_two_calls_costs_the_one_that_the_value_was_for():
+    """A child that dies when it has a value for the next call, and has not begun that, fails it."""
+
+    class Deadly:
+        def __eq__(self, other):  # asked once the call is over
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    variable = contextvars.ContextVar("variable")
+
+    def step(array, number):
+        if number == 3:
+            variable.set(Deadly())
+        return array + 1
+
+    def run_it():
+        variable.set(1)
+        plan = Plan()
+        call = plan.call(full, 0)
+        for number in range(6):
+            call = plan.call(step, call, number)
+        run(plan, max_workers=1, max_errors=None)
+
+    with pytest.raises(CallError, match="SIGKILL") as caught:
+        contextvars.copy_context().run(run_it)
+    assert [outcome.index for outcome in caught.value.failures] == [5]
+    assert [skipped.index for skipped in caught.value.skipped] == [6]
+    assert caught.value.outcomes[4].ok
+
+
 def test_a_link_that_takes_too_long_is_ended_alone():
     """A timeout in the middle of a chain is that call's, and what waits for it is skipped."""
 
@@ -267,24 +297,31 @@ def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, ki
 def test_what_goes_before_a_chain_does_not_wait_for_its_end(tmp_path):
     """A call of higher priority that becomes ready starts before the rest of a long chain."""
 
-    def note(name, *_):
-        time.sleep(0.05)
+    def link(*_):
+        time.sleep(0.1)
         with open(tmp_path / "order", "a") as file:
-            print(name, file=file)
+            print("link", file=file)
         return full(0)
+
+    def urgent(_):
+        with open(tmp_path / "order", "a") as file:
+            print("urgent", file=file)
+
+    def busy(_):
+        """Takes the other child until the urgent call has been made."""
+        end = time.monotonic() + 20
+        while "urgent" not in (tmp_path / "order").read_text() and time.monotonic() < end:
+            time.sleep(0.01)
 
     plan = Plan()
     gate = plan.call(time.sleep, 0.3)
-    call = plan.call(note, "link")
-    for _ in range(20):
-        call = plan.call(note, "link", call)
-    urgent = [plan.call(note, "urgent", gate) for _ in range(3)]
-    for each in urgent:
-        each.priority = 1
+    call = plan.call(link)
+    for _ in range(25):
+        call = plan.call(link, call)
+    for function in (busy, urgent):
+        plan.call(function, gate).priority = 1
     run(plan, max_workers=2)
-    order = (tmp_path / "order").read_text().split()
-    assert order[-1] == "link"
-    assert order.index("urgent") < 15
+    assert (tmp_path / "order").read_text().split()[-1] == "link"
 
 
 def test_outcomes_of_a_chain_have_their_values():
