@@ -22,8 +22,8 @@ __all__ = ["Carried", "is_unshared"]
 # References of what one thing alone refers to, when they are counted: that, and the counting.
 _ONE = 2
 # How many owners a buffer may have, one behind the other: an array that is changed in place by
-# call after call gets one more each time.
-_DEEPEST = 16
+# call after call gets three more each time, and they are freed in a recursion.
+_DEEPEST = 600
 
 
 @dataclass(frozen=True, slots=True)
