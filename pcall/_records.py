@@ -141,7 +141,8 @@ class Event:
             wait to be started again; ``"skipped"``: they waited, and will never start.
         scope: the function's name, or a plan's scope names.
         time: when, by the parent's ``time.monotonic()``, in seconds.
-        count: how many calls; trivial ones are told of in batches.
+        count: how many calls; trivial ones are told of in batches. It is -1 where a call was
+            told of as started that waits, after all.
         wall: seconds that these calls ran, summed; of calls that have ended.
         cpu: seconds of user and system time that they took, summed.
         max_rss: peak resident memory in bytes, the highest among them.

@@ -100,6 +100,10 @@ class ReusingSupervisor(HandingOut):
                 if not done:
                     return
                 rest = range(reused.at, reused.given[0].stop)
+                if rest and reused.announced:
+                    # It was seen as it looked what it is to do before that call.
+                    self._telling.started(rest.start, time.monotonic(), -1)
+                reused.announced = False
                 reused.done_with_stretch()
                 if rest:
                     self._skip(self._scheduler.given_back(rest.start))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
+from operator import not_
 
 from pcall._calls import Calls
 from pcall._observers import Observers
@@ -47,10 +49,10 @@ class Telling:
         """The run is over."""
         self._to.end()
 
-    def started(self, index: int, at: float) -> None:
-        """A call runs."""
+    def started(self, index: int, at: float, count: int = 1) -> None:
+        """A call runs; with a count of -1, it does not, after all."""
         if self._to:
-            self._to.add(Event("started", self._calls.scope(index), at))
+            self._to.add(Event("started", self._calls.scope(index), at, count))
 
     def ended(self, outcome: Outcome, retried: bool) -> None:
         """A call is over, or will be tried again."""
@@ -94,8 +96,11 @@ class Telling:
             if unannounced := last - first - announced:
                 self._to.add(Event("started", scope, at, unannounced))
             announced = False
-            cpu, rss = table.cpu[first:last].tolist(), table.rss[first:last].tolist()
-            self._to.add(Event("done", scope, at, last - first, at - began, sum(cpu), max(rss)))
+            cpu, rss = sum(table.cpu[first:last].tolist()), table.rss[first:last]
+            # A child's peak never falls; the calls since its last look have none yet.
+            known = bisect_left(rss, True, key=not_)
+            peak = rss[known - 1] if known else 0
+            self._to.add(Event("done", scope, at, last - first, at - began, cpu, peak))
             began = at
 
     def _many(self, kind: Kind, indices: Iterable[int]) -> None:
