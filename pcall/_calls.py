@@ -89,12 +89,16 @@ class Calls(Sequence[Call]):
             self._targets = [_decorated(decorator, target) for target in self._targets]
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
-        """Make these calls, one with each step of the iterator."""
+        """Make these calls, one with each step of the iterator.
+
+        What a call raises is raised by its step as it is, ``StopIteration`` too: so count the
+        steps, a ``for`` loop would take it for the end. And so nothing here is a generator.
+        """
         positional = self._positional(start, stop)
         if positional is not None:
             # In C between two calls: for trivial ones that is most of what they take.
             return starmap(self._target, positional)
-        return (target(*args, **kwargs) for target, args, kwargs in self.parts(start, stop))
+        return starmap(_call, self.parts(start, stop))
 
     def _positional(self, start: int, stop: int) -> Iterable[tuple[Any, ...]] | None:
         """The positional arguments of each of these calls, where they have no others.
@@ -141,6 +145,10 @@ def _decorated(decorator: Callable[[Any], Any], target: Any) -> Any:
     if not callable(decorated):
         raise TypeError(f"retry={show(decorator)} must return a callable, not {show(decorated)}")
     return decorated
+
+
+def _call(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return target(*args, **kwargs)
 
 
 def _merged(common: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:

@@ -230,7 +230,9 @@ class Worker:
         base = own.copy()
         enough = Slot.STRETCH if end < inf else Slot.CHILD
         try:
-            for value in self._calls.results(index, stop):
+            make = self._calls.results(index, stop).__next__
+            while index < stop:
+                value = make()
                 if copies:
                     _exit(0)  # a copy that the target forked has come back from it
                 of = type(value)

@@ -124,6 +124,17 @@ def test_retry_may_be_a_decorator():
     assert run(plan, output=call, retry=decorate) == (3, "decorated")
 
 
+@pytest.mark.parametrize("max_workers", [0, 1])
+def test_a_call_that_raises_stop_iteration_fails_as_any_other(max_workers):
+    """It is the cause as itself, and what does not need the call is made."""
+    plan = Plan()
+    plan.call(next, plan.call(iter, ()))
+    other = plan.call(abs, -1)
+    outcomes = list(run_iter(plan, max_workers=max_workers, max_errors=None))
+    assert type(outcomes[1].error) is StopIteration
+    assert outcomes[other.index].value == 1
+
+
 def test_a_coroutine_function_is_run_to_its_end():
     """A coroutine function gets values like any other, and its own result is the value."""
 

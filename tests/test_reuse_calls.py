@@ -249,6 +249,25 @@ def test_failures_have_their_own_tracebacks(each_system):
     assert [outcome.index for outcome in info.value.failures] == [1, 3]
 
 
+@pytest.mark.parametrize("how", ["iargs", "by name", "merged"])
+def test_a_call_that_raises_stop_iteration_fails_as_any_other(each_system, tmp_path, how):
+    """It comes home as itself, the call is made once, and those behind it are made too."""
+    log = tmp_path / "made"
+
+    def first_of(x):
+        with open(log, "ab", 0) as file:
+            file.write(b".")
+        return next(iter(range(x, 1)))
+
+    rows = {"iargs": {"iargs": [(0,), (1,), (0,)]}, "by name": {"x": (0, 1, 0)}}
+    args = rows.get(how, {"x": (0, 1, 0), "ikwargs": [{}] * 3})
+    with pytest.raises(ChildProcessException) as info:
+        workers(1, max_errors=None).pcall(first_of, timeout=30, **args)
+    assert type(info.value.__cause__) is StopIteration
+    assert [outcome.ok for outcome in info.value.outcomes] == [True, False, True]
+    assert log.read_bytes() == b"..."
+
+
 @pytest.mark.parametrize(("count", "most"), [(20, 2), (20, 3), (4100, 50)])
 def test_max_tasks_per_child(each_system, count, most):
     """A child gets at most so many calls, also where calls are many."""

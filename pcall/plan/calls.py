@@ -58,9 +58,8 @@ class PlanCalls(Calls):
                 first = index + 1
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
-        for node in self._nodes[start:stop]:
-            # Nothing here refers to the arguments once the call has returned.
-            yield self._make(node)
+        # Nothing refers to the arguments once the call has returned.
+        return map(self._make, self._nodes[start:stop])
 
     def _make(self, node: PlanCall) -> Any:
         value_of = self.value_of

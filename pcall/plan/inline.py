@@ -65,8 +65,7 @@ class InlinePlanRun(InlineRun):
         self._telling.planned(reopened)
 
     def _make_call(self, index: int) -> Any:
-        (value,) = self._calls.results(index, index + 1)
-        self._values[index] = value = finished(value)
+        self._values[index] = value = finished(next(self._calls.results(index, index + 1)))
         return value
 
     def _run(self, index: int) -> None:
