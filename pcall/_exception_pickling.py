@@ -14,6 +14,7 @@ import copyreg
 import os
 import pickle
 import traceback
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace, TracebackType
 from typing import Any
@@ -328,5 +329,13 @@ def _traceback(frames: list[_Frame]) -> TracebackType | None:
         following = SimpleNamespace(tb_frame=frame, tb_lineno=line, tb_next=following)
     if following is None:
         return None
-    tb: TracebackType | None = tblib.Traceback(following).as_traceback()
-    return tb
+    whole = [tblib.Traceback(following)]
+    # Each frame keeps those below it alive, with all that they have: the caller's too, and so
+    # the run itself, which would then never be dropped, and its children not be ended. Below
+    # the frame of a generator that waits there is none; and what it is to make keeps it waiting.
+    whole[0].apart = apart = _apart(whole)
+    return next(apart)
+
+
+def _apart(whole: list[Any]) -> Generator[TracebackType | None, None, None]:
+    yield whole.pop().as_traceback()

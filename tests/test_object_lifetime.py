@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,28 @@ def test_a_dropped_run_leaves_nothing(each_system):
     del run
     gc.collect()
     assert all(gone(pid) for pid in pids)
+
+
+def fail_or_sleep(seconds):
+    if not seconds:
+        raise LookupError("no time")
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("most", [1, None])
+def test_a_dropped_run_with_a_failure_leaves_nothing(each_system, most):
+    """The traceback of a failure that was looked at does not hold the run."""
+
+    def first_of_a_run():
+        run = Pcall.options(max_tasks_per_child=most, max_workers=2)(fail_or_sleep, seconds=(0, 60))
+        run.start()
+        return next(run.as_completed()), run.livings, weakref.ref(run)
+
+    outcome, living, run = first_of_a_run()
+    gc.collect()
+    assert isinstance(outcome.error, LookupError)
+    assert run() is None
+    assert all(gone(child.pid) for child in living)
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise LookupError('mine')", "1 / 0"])
