@@ -34,7 +34,7 @@ def measure(quick: bool) -> Iterator[Row]:
         "pcall": lambda: bounded.pcall(function, index=range(count)),
         ONE: lambda: [function(index) for index in range(count)],
         # What two cores of this machine can do at best.
-        "fork, window of 2": lambda: peers.bare_window(function, count, WORKERS),
+        "bare fork, window of 2": lambda: peers.bare_window(function, count, WORKERS),
         "Process": lambda: peers.processes(function, count, WORKERS),
     }
     for name, peer in peers.POOLS.items():

@@ -10,7 +10,7 @@ from measure import Row, fastest, main, ratio_row, take_turns
 
 from pcall import pcall
 
-BARE = ("fork, all first", "fork, window of 8")
+BARE = ("bare fork, all first", "bare fork, window of 8")
 
 
 def trivial(x: int) -> int:
@@ -49,9 +49,9 @@ def rows(sizes: tuple[int, ...], calls: int, target: float, where: str = "") -> 
         least = statistics.median(per_call[small])
         ratios = sorted(value / least for value in per_call[large])
         yield Row(
-            f"a call of {large}{where}",
-            "pcall",
-            f"a call of {small}",
+            f"pcall's time for each call{where}",
+            f"of {large}",
+            f"of {small}",
             statistics.median(ratios),
             ratios[0],
             ratios[-1],

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fork import rows
-from measure import Row, main
+from measure import Row, main, swell
 
 SIZE = 500_000_000
-ballast = bytearray()
 
 
 def measure(quick: bool) -> Iterator[Row]:
     """Fewer calls than under a small parent: each one takes ten times as long."""
-    ballast.extend(bytes(SIZE))
-    ballast[::4096] = b"x" * len(ballast[::4096])  # every page is there, and is its own
+    swell(SIZE)
     sizes = (3, 100) if quick else (3, 100, 1000)
     yield from rows(sizes, 100 if quick else 600, 1.10, ", parent of 500 MB")
 

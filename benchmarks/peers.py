@@ -9,11 +9,21 @@ import importlib.util
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-__all__ = ["FORK", "MISSING", "POOLS", "bare_all_first", "bare_window", "processes"]
+__all__ = [
+    "FORK",
+    "MISSING",
+    "POOLS",
+    "bare_all_first",
+    "bare_window",
+    "processes",
+    "pyats_python",
+]
 
 Function = Callable[[int], Any]
 Peer = Callable[[Function, int, int], Sequence[Any]]
@@ -131,3 +141,13 @@ POOLS = {name: peer for name, (module, peer) in _ALL.items() if importlib.util.f
 MISSING = [name for name in _ALL if name not in POOLS]
 if not importlib.util.find_spec("uberjob"):
     MISSING.append("uberjob")  # a peer of plans alone
+
+
+def pyats_python() -> str | None:
+    """A Python that has pyATS: this one, or that of an environment of its own; None: neither.
+
+    pyATS needs versions of much else that other peers may not work with.
+    """
+    python = os.environ.get("PCALL_PYATS_PYTHON", sys.executable)
+    tried = subprocess.run([python, "-c", "import pyats.async_, tblib"], capture_output=True)
+    return python if tried.returncode == 0 else None

@@ -61,6 +61,24 @@ def contest(
     yield ratio_row(work, take_turns({"pcall": run, best: run_pool}, rounds), "pcall", best, target)
 
 
+def double(x: int) -> int:
+    return 2 * x
+
+
+def against_all(count: int, rounds: int) -> Iterator[Row]:
+    """pcall against each pool, which has its own choice of chunks."""
+    contenders: dict[str, Callable[[], object]] = {
+        "pcall": lambda: Reused.pcall(double, x=range(count))
+    }
+    for name, peer in peers.POOLS.items():
+        contenders[name] = partial(peer, double, count, WORKERS)
+    for name, run in contenders.items():
+        assert list(run()) == [2 * x for x in range(count)], name  # type: ignore[call-overload]
+    times = take_turns(contenders, rounds)
+    for name in peers.POOLS:
+        yield ratio_row(f"{count} trivial calls, reused children", times, "pcall", name)
+
+
 def measure(quick: bool) -> Iterator[Row]:
     """100 000 calls that take no time, and 1000 that are given a megabyte each."""
     count = 20_000 if quick else 100_000
@@ -76,6 +94,8 @@ def measure(quick: bool) -> Iterator[Row]:
         f"{len(large)} calls with 1 MB each, reused children", size, large, 3 if quick else 7, 0.2
     )
     large.clear()
+
+    yield from against_all(1000 if quick else 10_000, 3 if quick else 5)
 
     with open(os.devnull, "w") as nowhere:
         shown = Reused.options(progress=ConsoleProgress(nowhere))

@@ -1,0 +1,99 @@
+"""What the documents show of a measurement: kept as JSON, drawn, and put into their text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pictures import beside_peers, curves
+from records import Record, from_json, points_of, rows_of, surroundings, to_json
+from tables import rst_of_rows
+
+__all__ = ["Measured", "load", "write"]
+
+_BEGIN = ".. measured: what follows is written by benchmarks/run.py --write\n"
+_END = ".. measured: end\n"
+
+
+@dataclass
+class Measured:
+    """The records of each workload, and what they were taken on.
+
+    Attributes:
+        records: by workload.
+        taken: when each workload ran, and the load before it.
+        on: the surroundings that all have in common.
+        missing: peers that were not there.
+    """
+
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    taken: dict[str, dict[str, str]] = field(default_factory=dict)
+    on: dict[str, str] = field(default_factory=surroundings)
+    missing: list[str] = field(default_factory=list)
+
+    def over(self, before: Measured) -> Measured:
+        """These, and of the workloads that were not run what was measured before.
+
+        That is only of use if it was measured in the same surroundings.
+        """
+        if before.on != self.on:
+            return self
+        return Measured(
+            {**before.records, **self.records},
+            {**before.taken, **self.taken},
+            self.on,
+            self.missing,
+        )
+
+    def note(self) -> str:
+        """The surroundings in one line."""
+        days = sorted({each["date"] for each in self.taken.values()})
+        when = " to ".join(days[:1] + days[1:][-1:])
+        return f"{self.on['python']}, {self.on['kernel']}, {self.on['cores']} cores, {when}"
+
+
+def load(folder: Path) -> Measured | None:
+    """What was written there; None when nothing was."""
+    path = folder / "performance.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    records = {
+        name: [from_json(each) for each in listed] for name, listed in found["records"].items()
+    }
+    return Measured(records, found["taken"], found["on"], found["missing"])
+
+
+def write(measured: Measured, folder: Path, order: Sequence[str]) -> None:
+    """The records, the pictures, and the tables in ``performance.rst``, if it is there."""
+    records = {name: measured.records[name] for name in order if name in measured.records}
+    taken = {name: measured.taken[name] for name in records}
+    listed = {name: [to_json(each) for each in found] for name, found in records.items()}
+    content = {"on": measured.on, "missing": measured.missing, "taken": taken, "records": listed}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (folder / "performance.json").write_text(text)
+
+    every = [record for found in records.values() for record in found]
+    note = measured.note()
+    (folder / "performance.svg").write_text(beside_peers(rows_of(every), note))
+    (folder / "growth.svg").write_text(curves(points_of(every), note))
+    document = folder / "performance.rst"
+    if document.exists():
+        document.write_text(_replaced(document.read_text(), _section(measured, records)))
+
+
+def _section(measured: Measured, records: Mapping[str, Sequence[Record]]) -> str:
+    missing = ", ".join(measured.missing) or "none"
+    said = f"Measured on {measured.note()}. Peers that were missing: {missing}.\n\n"
+    return said + rst_of_rows({name: rows_of(found) for name, found in records.items()})
+
+
+def _replaced(text: str, section: str) -> str:
+    """The text, with the section between the two marks."""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise SystemExit("performance.rst has no place for the tables: it has lost its marks")
+    return f"{before}{_BEGIN}\n{section}\n{_END}{after}"
