@@ -1,7 +1,8 @@
-"""Large results: 8 arrays of 100 MB, against making and copying them in one process."""
+"""Large results: 8 arrays of 100 MB, against making and copying them in one process; and others."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -20,9 +21,20 @@ def make(size: int, index: int) -> numpy.ndarray:
     return numpy.full(size // 8, float(index))
 
 
+def make_bytes(size: int, index: int) -> bytes:
+    return bytes([index + 1]) * size
+
+
+def make_frame(size: int, index: int) -> object:
+    """Ten columns of numbers."""
+    import pandas
+
+    return pandas.DataFrame(numpy.full((size // 80, 10), float(index)))
+
+
 def measure(quick: bool) -> Iterator[Row]:
     """Until the arrays are there; and until the parent has read all of each."""
-    count, megabytes, repeats = (4, 100, 3) if quick else (8, 100, 7)
+    count, megabytes, repeats = (4, 100, 3) if quick else (8, 100, 5)
     function = partial(make, megabytes * 1_000_000)
     bounded = Pcall.options(max_workers=WORKERS)
     contenders: dict[str, Callable[[], object]] = {
@@ -35,8 +47,6 @@ def measure(quick: bool) -> Iterator[Row]:
     times = take_turns(contenders, repeats)
     yield ratio_row(work, times, "pcall", HERE, 0.8)
     for name in peers.POOLS:
-        yield ratio_row(work, times, name, HERE)
-    for name in peers.POOLS:
         yield ratio_row(work, times, "pcall", name)
 
     def summed(contender: Callable[[], object]) -> object:
@@ -46,6 +56,17 @@ def measure(quick: bool) -> Iterator[Row]:
     times = take_turns({name: read[name] for name in ("pcall", HERE, "Pool")}, repeats)
     yield ratio_row(f"{work}, and summed", times, "pcall", HERE)
     yield ratio_row(f"{work}, and summed", times, "pcall", "Pool")
+
+    kinds: dict[str, Callable[[int], object]] = {"bytes": partial(make_bytes, 100_000_000)}
+    if importlib.util.find_spec("pandas"):
+        kinds["pandas frames"] = partial(make_frame, 100_000_000)
+    for kind, make_one in kinds.items():
+        turns: dict[str, Callable[[], object]] = {
+            "pcall": partial(bounded.pcall, make_one, index=range(count)),
+            "Pool": partial(peers.POOLS["Pool"], make_one, count, WORKERS),
+        }
+        times = take_turns(turns, 3)
+        yield ratio_row(f"{count} results of 100 MB, {kind}", times, "pcall", "Pool")
 
 
 if __name__ == "__main__":

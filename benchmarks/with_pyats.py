@@ -38,7 +38,7 @@ def measure(quick: bool) -> Iterator[Row]:
     for count in (3,) if quick else (3, 10):
         yield contest(trivial, count, 2 if quick else 5, f"{count} trivial calls")
     count = 2 if quick else 8
-    yield contest(large, count, 1 if quick else 3, f"{count} results of 100 MB, of bytes")
+    yield contest(large, count, 1 if quick else 3, f"{count} results of 100 MB, bytes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Contract: a large result takes its memory once in the child and once in the parent, while used."""
+"""Contract: a large result is there once in the child and once in the parent, while it is used."""
 
 from __future__ import annotations
 
