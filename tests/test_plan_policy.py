@@ -135,6 +135,13 @@ def test_a_call_that_raises_stop_iteration_fails_as_any_other(max_workers):
     assert outcomes[other.index].value == 1
 
 
+def test_without_children_a_value_need_not_be_picklable():
+    """Where nothing is forked nothing has to be sent."""
+    plan = Plan()
+    function = plan.call(lambda: lambda x: -x)
+    assert run(plan, output=plan.call(lambda f: f(1), function), max_workers=0) == -1
+
+
 def test_a_coroutine_function_is_run_to_its_end():
     """A coroutine function gets values like any other, and its own result is the value."""
 

@@ -144,9 +144,9 @@ def test_more_large_values_than_descriptors():
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-@pytest.mark.parametrize("max_workers", [1, 3])
+@pytest.mark.parametrize("max_workers", [0, 1, 3])
 def test_what_a_call_does_to_its_arguments_no_other_call_sees(max_workers):
-    """Each call gets objects of its own, in the same child and in another one."""
+    """Each call gets objects of its own, in the same child, in another one, and without any."""
     plan = Plan()
     made = plan.call(lambda: [3, 1, 2])
     changed = [plan.call(lambda given: (given.append(9), len(given))[1], made) for _ in range(20)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pickle import dumps, loads
 from typing import Any
 
 from pcall._inline import InlineRun
@@ -13,6 +14,8 @@ from pcall.plan.rerunning import RerunningScheduler
 from pcall.plan.settling import settle
 
 __all__ = ["InlinePlanRun"]
+
+_UNCHANGEABLE = {bool, bytes, complex, float, int, str, type(None)}
 
 
 class InlinePlanRun(InlineRun):
@@ -48,7 +51,10 @@ class InlinePlanRun(InlineRun):
     def value(self, index: int) -> Any:
         """The value of a call that is done; None when it was dropped."""
         settled = self.plan.calls[index].settled
-        return settled[0] if settled else self._values.get(index)
+        if settled:
+            return settled[0]
+        kept = self._values.get(index)
+        return kept.load() if type(kept) is _Pickled else kept
 
     def start(self) -> None:
         for outcome, skipped in settle(self.plan, self._scheduler):
@@ -65,7 +71,8 @@ class InlinePlanRun(InlineRun):
         self._telling.planned(reopened)
 
     def _make_call(self, index: int) -> Any:
-        self._values[index] = value = finished(next(self._calls.results(index, index + 1)))
+        value = finished(next(self._calls.results(index, index + 1)))
+        self._values[index] = _kept(value)
         return value
 
     def _run(self, index: int) -> None:
@@ -85,3 +92,22 @@ class InlinePlanRun(InlineRun):
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class _Pickled:
+    """A value of which each call gets objects of its own, as it does from a child."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def load(self) -> Any:
+        return loads(self._content)
+
+
+def _kept(value: Any) -> Any:
+    if type(value) in _UNCHANGEABLE:
+        return value
+    try:
+        return _Pickled(dumps(value, 5))
+    except Exception:
+        return value  # no child could send it; who looks for a fault may want it all the same

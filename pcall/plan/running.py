@@ -44,7 +44,7 @@ def run(
     Calls run in forked children, which live on and take the next call. Of the calls that are
     ready, those with the higher priority start first, and of these the one that was planned
     first. A value is dropped as soon as nothing needs it. What a call does to its arguments is
-    seen by no other call: each gets objects of its own.
+    seen by no other call: each gets objects of its own for the values of calls.
 
     Args:
         plan: the plan. It must not be changed meanwhile.
