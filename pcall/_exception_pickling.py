@@ -21,6 +21,7 @@ from typing import Any
 
 import tblib
 
+from pcall._signals import meant_for_us
 from pcall.exceptions import RemoteError, TaskCancelled
 
 __all__ = [
@@ -252,8 +253,10 @@ def _make(node: dict[str, Any], members: list[BaseException] | None) -> BaseExce
     if node["recipe"] is not None:
         try:
             error = _rebuild(node["recipe"], members)
-        except Exception:
-            pass  # for instance a class of a module that only the child has
+        except Exception as problem:
+            if meant_for_us(problem):
+                raise
+            # Otherwise for instance a class of a module that only the child has.
     if error is None and members is not None:
         # A group of a class that can't be rebuilt is still a group.
         error = BaseExceptionGroup(node["message"], members)

@@ -8,6 +8,7 @@ import time
 from pcall._exception_pickling import safe_str
 from pcall._process import Forked
 from pcall._records import Call, Outcome
+from pcall._signals import meant_for_us
 from pcall._transport import Answer, read_answer
 from pcall.exceptions import ChildDied, NotStarted, PcallTimeout, ResultError
 
@@ -26,6 +27,8 @@ def take_answer(forked: Forked, again: bool) -> Answer | ResultError | None:
             raise InterruptedError("an earlier try was interrupted")
         return read_answer(forked.answer)
     except Exception as error:  # no memory to map it, perhaps
+        if meant_for_us(error):
+            raise
         problem = f"{type(error).__name__}: {safe_str(error)}"
         failure = ResultError(f"the answer could not be read: {problem}")
         failure.__cause__ = error

@@ -18,7 +18,7 @@ from pcall._child import serve
 from pcall._exception_pickling import safe_str
 from pcall._forking import disown, own
 from pcall._process import ChildProcess
-from pcall._signals import HeldBack
+from pcall._signals import HeldBack, meant_for_us
 from pcall._table import (
     ANSWERED,
     CONSTANTS,
@@ -38,7 +38,7 @@ from pcall._table import (
 )
 from pcall._transport import Answer, decode, read_answer
 from pcall._worker import Lane, Worker
-from pcall.exceptions import ResultError, TaskCancelled
+from pcall.exceptions import ResultError
 
 __all__ = ["ReusedChild"]
 
@@ -291,9 +291,9 @@ class ReusedChild:
             elif kind == PICKLED:
                 try:
                     values.append(loads(self._view(table.values[index])))
-                except (KeyboardInterrupt, TaskCancelled):
-                    raise  # meant for this process: the pickle was loaded in the child
                 except BaseException as problem:
+                    if meant_for_us(problem):
+                        raise  # the pickle itself was loaded in the child
                     values.append(None)
                     errors[index] = _unreadable(problem)
             else:
@@ -313,6 +313,8 @@ class ReusedChild:
                 return answer
             raise OSError("it did not come to its end")
         except Exception as problem:  # no memory, no descriptor to be had, perhaps
+            if meant_for_us(problem):
+                raise
             return Answer(None, _unreadable(problem), self._table.ended[index])
 
     def _answer_in_file(self, index: int) -> Answer | None:

@@ -8,16 +8,20 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 from itertools import compress
 from threading import main_thread
 from types import FrameType
 from typing import Any
+
+from pcall.exceptions import TaskCancelled
 
 __all__ = [
     "PARENT_DIED",
     "SIGCONT",
     "SIGTERM",
     "HeldBack",
+    "meant_for_us",
     "put_off",
     "set_handler",
     "set_mask",
@@ -143,6 +147,31 @@ def _put_off(numbers: list[int]) -> None:
     except BaseException:  # out of a handler, for what came before
         _put_off(numbers)
         raise
+
+
+def meant_for_us(problem: BaseException) -> bool:
+    """Whether this breaks into what this process does, and is no fault of what it does just now.
+
+    Ctrl-C, a SIGTERM in a child, and whatever else a signal handler raised: an alarm, say.
+    """
+    if isinstance(problem, (KeyboardInterrupt, TaskCancelled)):
+        return True
+    codes = set(map(_code_of, filter(callable, map(_get_handler, _others))))
+    tb = problem.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code in codes:
+            return True
+        tb = tb.tb_next
+    return False
+
+
+def _code_of(handler: Any) -> Any:
+    while isinstance(handler, partial):
+        handler = handler.func
+    function = getattr(handler, "__func__", handler)
+    if not hasattr(function, "__code__"):
+        function = getattr(type(handler), "__call__", None)  # noqa: B004 - its code is wanted
+    return getattr(function, "__code__", None)
 
 
 def signal_group(group: int, number: int) -> bool:

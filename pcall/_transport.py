@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 
 from pcall._exception_pickling import load_exception, safe_str
 from pcall._mapping import map_private
-from pcall.exceptions import ResultError, TaskCancelled
+from pcall._signals import meant_for_us
+from pcall.exceptions import ResultError
 
 __all__ = ["ERROR", "HEADER", "MAGIC", "VALUE", "Answer", "decode", "is_error", "read_answer"]
 
@@ -106,9 +107,9 @@ def decode(view: memoryview) -> Answer:
             del loaded
         else:
             value = pickle.loads(view[start:stop], buffers=buffers)
-    except (KeyboardInterrupt, TaskCancelled):
-        raise  # meant for this process: what the stream itself raises was seen in the child
     except BaseException as problem:
+        if meant_for_us(problem):
+            raise  # what the stream itself raises was seen in the child
         name = bytes(view[HEADER.size : start]).decode()
         error = ResultError(
             f"the result, of type {name}, could not be unpickled: "

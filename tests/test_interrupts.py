@@ -9,6 +9,7 @@ import pytest
 from scripts import check
 
 HEAD = """
+import functools
 from pcall import Plan, run
 
 _, _, how, threads = sys.argv
@@ -74,6 +75,42 @@ for moment in range(15):
 assert signal.getsignal(signal.SIGUSR1) is note
 stop.set()
 """
+WHILE_READING = """
+class Alarm(Exception):
+    pass
+
+class Rings:
+    def ring(self, number, frame):
+        raise Alarm("too long")
+    def __call__(self, number, frame):
+        self.ring(number, frame)
+
+def load(pid):
+    if os.getpid() == parent and to_come:
+        to_come.clear()
+        signal.raise_signal(signal.SIGUSR1)
+    return pid
+
+class Slow:
+    def __reduce__(self):
+        return load, (os.getpid(),)
+
+parent = os.getpid()
+for handler in (Rings().ring, Rings(), functools.partial(Rings.ring, None)):
+    signal.signal(signal.SIGUSR1, handler)
+    plan, to_come = Plan(), [1]
+    try:
+        if how == "plan":
+            run(plan, output=plan.call(Slow), max_errors=None)
+        else:
+            lives = None if how == "reused" else 1
+            Pcall.options(max_tasks_per_child=lives, return_outcomes=True).pcall(Slow)
+        sys.exit("the alarm was swallowed")
+    except Alarm:
+        pass
+    assert state() == before, (state(), before)
+stop.set()
+"""
 IN_CHILDREN = """
 def mine(number, frame):
     raise LookupError("mine")
@@ -114,6 +151,12 @@ def test_ctrl_c_at_any_moment(play, how, threads):
 def test_other_handlers_are_called_once_for_a_signal(play, how, threads):
     """They are put off for some lines at most, and are in place again when the call returns."""
     play(COUNTED, how, threads)
+
+
+@pytest.mark.parametrize("how", ["fresh", "reused", "plan"])
+def test_what_a_handler_raises_while_a_result_is_read_is_no_fault_of_the_call(play, how):
+    """It breaks into the run as it does at any other moment, whatever class it is of."""
+    play(WHILE_READING, how, "alone")
 
 
 @pytest.mark.parametrize("how", ["fresh", "reused"])

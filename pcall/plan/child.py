@@ -11,6 +11,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from pcall._reused import ReusedChild
+from pcall._signals import meant_for_us
 from pcall._table import CARRIED, ENCODED, FILE, IN_FILE, TOKEN, Table
 from pcall._transport import decode, is_error, read_answer
 from pcall.exceptions import ResultError
@@ -114,6 +115,8 @@ class PlanChild(ReusedChild):
                 self._drop(number)
                 return _error(None if answer is None else answer.error)
         except Exception as problem:
+            if meant_for_us(problem):
+                raise
             failure = ResultError(f"the answer could not be read: {problem}")
             failure.__cause__ = problem
             return failure

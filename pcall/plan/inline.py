@@ -8,6 +8,7 @@ from typing import Any
 from pcall._inline import InlineRun
 from pcall._invoke import finished
 from pcall._options import Options
+from pcall._signals import meant_for_us
 from pcall.plan.calls import PlanCalls
 from pcall.plan.ledger import InlinePlanLedger
 from pcall.plan.rerunning import RerunningScheduler
@@ -109,5 +110,7 @@ def _kept(value: Any) -> Any:
         return value
     try:
         return _Pickled(dumps(value, 5))
-    except Exception:
+    except Exception as problem:
+        if meant_for_us(problem):
+            raise
         return value  # no child could send it; who looks for a fault may want it all the same

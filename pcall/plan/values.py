@@ -22,7 +22,7 @@ from typing import Any
 from pcall._exception_pickling import safe_str
 from pcall._forking import disown, own
 from pcall._mapping import map_private
-from pcall._signals import HeldBack
+from pcall._signals import HeldBack, meant_for_us
 from pcall._system import System
 from pcall._table import (
     CARRIED,
@@ -143,6 +143,8 @@ class Values:
                     return loads(content)
                 answer = decode(memoryview(content))
         except Exception as problem:
+            if meant_for_us(problem):
+                raise
             raise ResultError(
                 f"the value of {self._plan.calls[index]!r} could not be read: "
                 f"{type(problem).__name__}: {safe_str(problem)}"
