@@ -26,6 +26,9 @@ def _check_count(name: str, value: Any, least: int) -> None:
 
 
 def _check_retry(value: Any) -> None:
+    if isinstance(value, type) and issubclass(value, (Retry, BaseException)):
+        meant = "attempts" if value is Retry else f"attempts, on={value.__name__}"
+        raise TypeError(f"retry must not be the class {value.__name__}; write Retry({meant})")
     if value is None or isinstance(value, Retry) or callable(value):
         return
     if isinstance(value, bool) or not isinstance(value, int):

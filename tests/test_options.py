@@ -116,6 +116,15 @@ def test_a_retry_says_what_it_may_be():
 
 
 @pytest.mark.parametrize(
+    ("cls", "meant"), [(Retry, r"Retry\(attempts\)"), (OSError, r"Retry\(attempts, on=OSError\)")]
+)
+def test_a_class_is_no_rule_for_attempts(cls, meant):
+    """The class of rules, and one of exceptions, would pass for a decorator, and fail later."""
+    with pytest.raises(TypeError, match=f"^retry must not be the class .*; write {meant}$"):
+        Pcall.options(retry=cls)
+
+
+@pytest.mark.parametrize(
     ("wrong", "nearest"),
     [
         ("max_worker", "max_workers"),

@@ -206,6 +206,14 @@ def test_an_interval_that_makes_no_sense(interval, error):
         ConsoleProgress(interval=interval)
 
 
+@pytest.mark.parametrize("argument", [{"interval": "10"}, {"interval": True}, {"stream": 2}])
+def test_an_ill_typed_argument_is_refused_at_once(argument):
+    """The text names the argument and the value."""
+    ((name, value),) = argument.items()
+    with pytest.raises(TypeError, match=f"^{name} must .*, not {value!r}$"):
+        ConsoleProgress(**argument)
+
+
 def test_rich_where_it_is_not_installed(monkeypatch):
     """Without the package rich the drawing is plain, and asking for it is an ImportError."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import sys
 import time
-from typing import TextIO
+from numbers import Real
+from typing import Any, TextIO
 
 from pcall.progress.display import Display
 from pcall.progress.plain import Style, frame, in_full, one_line, summary
@@ -35,7 +36,8 @@ class ConsoleProgress(Display):
             it is installed.
 
     Raises:
-        TypeError, ValueError: the interval is not a number, or not above zero.
+        TypeError, ValueError: the interval is not a number, or not above zero; or the stream
+            can't be written to.
         ImportError: ``rich`` was asked for, and is not installed.
     """
 
@@ -43,6 +45,11 @@ class ConsoleProgress(Display):
         self, stream: TextIO | None = None, *, interval: float = 10.0, rich: bool | None = None
     ) -> None:
         super().__init__()
+        if stream is not None and not callable(getattr(stream, "write", None)):
+            raise TypeError(f"stream must have a method write, not {stream!r}")
+        given: Any = interval
+        if isinstance(given, bool) or not isinstance(given, Real):
+            raise TypeError(f"interval must be a number of seconds, not {interval!r}")
         if not interval > 0:
             raise ValueError(f"interval must be above zero seconds, not {interval!r}")
         if rich is None:
