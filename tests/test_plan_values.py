@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from plan_model import Graph, graphs
+from scripts import check
 
 from pcall import CallError, ChildDied, DependenciesFailed, PcallTimeout, Plan, Retry, run, run_iter
 
@@ -445,3 +446,33 @@ def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
             most = max(most, held(process.pid) - before)
     assert process.returncode == 0
     assert UNIT < most < 2.5 * UNIT
+
+
+def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
+    """An interrupt at the moment that they are made, or are to be closed, leaves no descriptor."""
+    script = """
+from pcall import Plan, run
+from pcall.plan.values import Values
+made, close = Values.__init__, Values.close
+
+def interrupted(method):
+    def wrapped(*args):
+        if method is made:
+            made(*args)
+        raise KeyboardInterrupt
+    return wrapped
+
+before = len(descriptors())
+for name, method in (("__init__", made), ("close", close)):
+    setattr(Values, name, interrupted(method))
+    plan = Plan()
+    try:
+        run(plan, output=plan.call(bytes, 2_000_000))
+        sys.exit("no interrupt came")
+    except KeyboardInterrupt:
+        pass
+    setattr(Values, name, method)
+    gc.collect()
+    assert len(descriptors()) == before, (name, descriptors())
+"""
+    check(tmp_path, "linux", script, head="import gc\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,8 @@ class Values:
         # By store and block: bytes that have been written, less those that are not needed.
         self._unneeded: Counter[tuple[int, int]] = Counter()
         self.stores: list[int] = []
+        # An interrupt may come before anybody has this object, or just before close().
+        weakref.finalize(self, _close_all, os.getpid(), self.stores, self.files).atexit = False
         with HeldBack():
             try:
                 for _ in range(lanes):
@@ -194,14 +197,20 @@ class Values:
 
     def close(self) -> None:
         """Give all of it back."""
-        with HeldBack():
-            for fd in (*self.stores, *self.files.values()):
-                if fd >= 0:
-                    disown(fd)
-                    os.close(fd)
-            self.stores.clear()
-            self.files.clear()
-            self._mapped.clear()
+        _close_all(os.getpid(), self.stores, self.files)
+        self._mapped.clear()
+
+
+def _close_all(pid: int, stores: list[int], files: dict[int, int]) -> None:
+    if os.getpid() != pid:
+        return  # a child that frees its copy
+    with HeldBack():
+        for fd in (*stores, *files.values()):
+            if fd >= 0:
+                disown(fd)
+                os.close(fd)
+        stores.clear()
+        files.clear()
 
 
 def read_store(stores: list[int], owners: memoryview, table: Table, index: int) -> bytes:
