@@ -47,14 +47,14 @@ before = state()
 """
 INTERRUPTED = """
 for moment in range(15):
-    sender = signal_me(signal.SIGINT, random.uniform(0.005, 0.15))
     try:
+        signal_me(signal.SIGINT, random.uniform(0.005, 0.15))
         calls(60)
         time.sleep(60)
         sys.exit("no interrupt came")
     except KeyboardInterrupt:
         pass
-    os.waitpid(sender, 0)
+    os.wait()  # for the sender
     assert state() == before, (state(), before)
 stop.set()
 """

@@ -363,7 +363,7 @@ def test_killed_while_they_log(keep, each_system):
             number += 1
 
     with pytest.raises(PcallTimeout):
-        Pcall.options(grace_period=0).pcall(target, 0.3, n=range(4))
+        Pcall.options(grace_period=0).pcall(target, 1.0, n=range(4))
     for n in range(4):
         mine = [r for r in keep.records if r.pcall_index == n and r.name == log.name]
         numbers = [r.args[0] for r in mine]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tracemalloc
 from types import SimpleNamespace
@@ -226,6 +227,7 @@ def test_memory_is_bounded(kind):
     try:
         for number in range(count):
             if number == count // 2:
+                gc.collect()
                 before = tracemalloc.get_traced_memory()[0]
             error = errors(number)
             outcome = outcome_of(error) if isinstance(error, int) else None
@@ -233,6 +235,7 @@ def test_memory_is_bounded(kind):
                 error=error, call=call, index=number, attempts=1, pid=1, duration=0.1, log=None
             )
             failures.add(Event("failed", PROBE, 0.0, outcome=made))
+        gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

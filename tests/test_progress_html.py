@@ -304,9 +304,9 @@ def test_the_page_refreshes_itself_until_the_end(browser, tmp_path):
         observer.observe([failed(0, index=number)])
     browser.until("!window.old && document.querySelector('#f0-3')")
     assert browser.value("document.querySelector('#g0').open")
-    assert "running for" in browser.value("document.querySelector('h1').innerText")
+    browser.until("document.querySelector('h1')?.innerText.includes('running for')")
     observer.end()
-    browser.until("document.querySelector('h1').innerText.includes('over after')")
+    browser.until("document.querySelector('h1')?.innerText.includes('over after')")
     browser.value("window.old = 2")
     time.sleep(2.0)
     assert browser.value("window.old") == 2

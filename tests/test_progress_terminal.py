@@ -11,9 +11,9 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -266,12 +266,13 @@ def test_a_frame_that_rich_draws(columns, terminal):
 @pytest.mark.parametrize("rich", [False, True])
 def test_in_tmux(rich, tmp_path):
     """In tmux, at 80 columns and made 40, where long lines break anew, there is one frame."""
-    server = f"pcall-{uuid.uuid4().hex}"
+    server = "pcall"
+    sockets = tempfile.mkdtemp(prefix="tmux-", dir="/tmp")  # a socket's path has to be short
 
     def tmux(*args: str) -> str:
         done = subprocess.run(
             ["tmux", "-L", server, "-f", "/dev/null", *args],
-            env=environment(TMUX_TMPDIR=str(tmp_path)),
+            env=environment(TMUX_TMPDIR=sockets),
             capture_output=True,
             text=True,
             timeout=20,
@@ -313,3 +314,4 @@ def test_in_tmux(rich, tmp_path):
         assert max(map(len, end.splitlines())) <= 40
     finally:
         tmux("kill-server")
+        shutil.rmtree(sockets)
