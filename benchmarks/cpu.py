@@ -24,10 +24,10 @@ def work(steps: int, index: int) -> int:
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    """8 calls of about half a second."""
+    """8 calls of some tenths of a second."""
     if len(os.sched_getaffinity(0)) < WORKERS:
         raise SystemExit(f"this needs {WORKERS} cores")
-    count, steps, repeats = (4, 1_000_000, 3) if quick else (8, 5_000_000, 5)
+    count, steps, repeats = (4, 1_000_000, 3) if quick else (8, 3_000_000, 5)
     function = partial(work, steps)
     bounded = Pcall.options(max_workers=WORKERS)
     contenders: dict[str, Callable[[], object]] = {

@@ -65,7 +65,7 @@ def measure(quick: bool) -> Iterator[Row]:
     sizes = (3, 100, 1000) if quick else (3, 100, 1000, 5000)
     yield from rows(sizes, 500 if quick else 6000, 1.15)
 
-    count, repeats = 100, 3 if quick else 15
+    count, repeats = 100, 3 if quick else 7
     contenders = {
         "pcall": lambda: pcall(trivial, x=range(count)),
         "Process": lambda: peers.processes(trivial, count, count),

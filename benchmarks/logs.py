@@ -43,7 +43,7 @@ def measure(quick: bool) -> Iterator[Row]:
     """The time, the processor time and the pages of a run, with over without."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
-    rounds = 5 if quick else 25
+    rounds = 5 if quick else 15
     with tempfile.TemporaryDirectory() as folder:
         handler = logging.FileHandler(Path(folder, "main.log"))
         cpu: dict[str, list[float]] = {"with": [], "without": []}

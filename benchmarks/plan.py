@@ -71,7 +71,7 @@ def _tree(count: int, steps: int) -> None:
 
 def measure(quick: bool) -> Iterator[Row]:
     """Built and run, each time."""
-    count, repeats = (1000, 3) if quick else (10_000, 9)
+    count, repeats = (1000, 3) if quick else (10_000, 7)
     for build in (wide, chain, fan_in, diamonds):
         contenders: dict[str, Callable[[], object]] = {"pcall": partial(_ours, build, count)}
         if importlib.util.find_spec(PEER):
@@ -81,7 +81,7 @@ def measure(quick: bool) -> Iterator[Row]:
         if PEER in contenders:
             yield ratio_row(name, times, "pcall", PEER, 1.0)
     if len(os.sched_getaffinity(0)) >= WORKERS:
-        calls, steps, repeats = (4, 1_000_000, 3) if quick else (8, 5_000_000, 5)
+        calls, steps, repeats = (4, 1_000_000, 3) if quick else (8, 3_000_000, 5)
         times = take_turns(
             {
                 "pcall": partial(_tree, calls, steps),

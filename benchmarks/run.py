@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import peers
-from records import Record, from_json, moment, points_of, rows_of
+from records import Record, from_json, moment, points_of, rows_of, surroundings
 from tables import text_of_points, text_of_rows
 from written import Measured, load, write
 
@@ -23,7 +23,7 @@ WORKLOADS = [
     *("fork", "fork500", "with_pyats", "reused", "arrays", "cpu", "plan", "idle", "logs"),
     *("growth", "sizes"),
 ]
-LONGEST = 400  # seconds: one that takes longer hangs, or the machine does much else
+LONGEST = 600  # seconds: one that takes longer hangs, or the machine does much else
 
 
 def run_workload(python: str, name: str, quick: bool) -> tuple[list[Record], str]:
@@ -57,9 +57,14 @@ def run_workload(python: str, name: str, quick: bool) -> tuple[list[Record], str
     return [from_json(json.loads(line)) for line in whole.splitlines()], wrong
 
 
+def conditions(quick: bool) -> dict[str, str]:
+    """What figures must have in common to stand in one table."""
+    return {**surroundings(), "rounds": "few rounds" if quick else "all rounds"}
+
+
 def measure(names: list[str], quick: bool) -> tuple[Measured, list[str]]:
     """All of these workloads, and which of them did not run to their end, and why."""
-    measured = Measured(missing=list(peers.MISSING))
+    measured = Measured({}, {}, conditions(quick), list(peers.MISSING))
     broken = []
     with_pyats = peers.pyats_python()
     if with_pyats is None:
@@ -101,10 +106,15 @@ def main() -> None:
         return
     if arguments.write and not arguments.write.is_dir():
         parser.error(f"no such folder: {arguments.write}")
+    before = load(arguments.write) if arguments.write and arguments.names else None
+    if before and before.on != conditions(arguments.quick):
+        parser.error(f"the rest was measured otherwise: {before.note()}; run all workloads")
 
+    # As with Ctrl-C: what runs now ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     measured, broken = measure(arguments.names or WORKLOADS, arguments.quick)
     records = [record for found in measured.records.values() for record in found]
-    print(f"{measured.note()}, load {next(iter(measured.taken.values()), moment())['load']}")
+    print(f"{measured.note()}. {measured.busy()}")
     rows = rows_of(records)
     print(text_of_rows(rows))
     print(text_of_points(points_of(records)))
@@ -114,7 +124,6 @@ def main() -> None:
     if broken:
         sys.exit(f"did not run to their end: {', '.join(broken)}")
     if arguments.write:
-        before = load(arguments.write)
         write(measured.over(before) if before else measured, arguments.write, WORKLOADS)
 
 

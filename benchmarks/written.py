@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pictures import beside_peers, curves
-from records import Record, from_json, points_of, rows_of, surroundings, to_json
+from records import Record, from_json, points_of, rows_of, to_json
 from tables import rst_of_rows
 
 __all__ = ["Measured", "load", "write"]
@@ -24,34 +24,31 @@ class Measured:
     Attributes:
         records: by workload.
         taken: when each workload ran, and the load before it.
-        on: the surroundings that all have in common.
+        on: the surroundings, and how thoroughly; all have that in common.
         missing: peers that were not there.
     """
 
-    records: dict[str, list[Record]] = field(default_factory=dict)
-    taken: dict[str, dict[str, str]] = field(default_factory=dict)
-    on: dict[str, str] = field(default_factory=surroundings)
-    missing: list[str] = field(default_factory=list)
+    records: dict[str, list[Record]]
+    taken: dict[str, dict[str, str]]
+    on: dict[str, str]
+    missing: list[str]
 
     def over(self, before: Measured) -> Measured:
-        """These, and of the workloads that were not run what was measured before.
-
-        That is only of use if it was measured in the same surroundings.
-        """
-        if before.on != self.on:
-            return self
-        return Measured(
-            {**before.records, **self.records},
-            {**before.taken, **self.taken},
-            self.on,
-            self.missing,
-        )
+        """These, and of the workloads that were not run what was measured before."""
+        records = {**before.records, **self.records}
+        return Measured(records, {**before.taken, **self.taken}, self.on, self.missing)
 
     def note(self) -> str:
         """The surroundings in one line."""
+        on = self.on
         days = sorted({each["date"] for each in self.taken.values()})
         when = " to ".join(days[:1] + days[1:][-1:])
-        return f"{self.on['python']}, {self.on['kernel']}, {self.on['cores']} cores, {when}"
+        return ", ".join([on["python"], on["kernel"], f"{on['cores']} cores", on["rounds"], when])
+
+    def busy(self) -> str:
+        """How much else the machine did, or what was measured before did still."""
+        loads = [float(each["load"].split(",")[0]) for each in self.taken.values()]
+        return f"The load when a workload began was {min(loads)} to {max(loads)}."
 
 
 def load(folder: Path) -> Measured | None:
@@ -69,24 +66,31 @@ def load(folder: Path) -> Measured | None:
 def write(measured: Measured, folder: Path, order: Sequence[str]) -> None:
     """The records, the pictures, and the tables in ``performance.rst``, if it is there."""
     records = {name: measured.records[name] for name in order if name in measured.records}
-    taken = {name: measured.taken[name] for name in records}
-    listed = {name: [to_json(each) for each in found] for name, found in records.items()}
-    content = {"on": measured.on, "missing": measured.missing, "taken": taken, "records": listed}
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    (folder / "performance.json").write_text(text)
-
     every = [record for found in records.values() for record in found]
     note = measured.note()
-    (folder / "performance.svg").write_text(beside_peers(rows_of(every), note))
-    (folder / "growth.svg").write_text(curves(points_of(every), note))
+    content = {
+        "on": measured.on,
+        "missing": measured.missing,
+        "taken": {name: measured.taken[name] for name in records},
+        "records": {name: [to_json(each) for each in found] for name, found in records.items()},
+    }
+    files = {
+        "performance.json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+        "performance.svg": beside_peers(rows_of(every), note),
+        "growth.svg": curves(points_of(every), note),
+    }
     document = folder / "performance.rst"
     if document.exists():
-        document.write_text(_replaced(document.read_text(), _section(measured, records)))
+        files[document.name] = _replaced(document.read_text(), _section(measured, records))
+    for name, text in files.items():
+        (folder / name).write_text(text)
 
 
 def _section(measured: Measured, records: Mapping[str, Sequence[Record]]) -> str:
     missing = ", ".join(measured.missing) or "none"
-    said = f"Measured on {measured.note()}. Peers that were missing: {missing}.\n\n"
+    said = (
+        f"Measured on {measured.note()}. {measured.busy()} Peers that were missing: {missing}.\n\n"
+    )
     return said + rst_of_rows({name: rows_of(found) for name, found in records.items()})
 
 
