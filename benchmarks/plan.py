@@ -15,7 +15,7 @@ from measure import Row, main, ratio_row, take_turns
 import pcall
 
 PEER = "uberjob"
-BARE = "fork, window of 2"
+BARE = "bare fork, window of 2"
 
 
 def trivial(*values: Any) -> int:

@@ -20,7 +20,7 @@ from tables import text_of_points, text_of_rows
 from written import Measured, load, write
 
 WORKLOADS = [
-    *("fork", "fork500", "with_pyats", "reused", "arrays", "cpu", "plan", "idle", "logs"),
+    *("fork", "fork500", "reused", "arrays", "with_pyats", "cpu", "plan", "idle", "logs"),
     *("growth", "sizes"),
 ]
 LONGEST = 600  # seconds: one that takes longer hangs, or the machine does much else
