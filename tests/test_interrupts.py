@@ -33,11 +33,17 @@ def calls(count):
     return Pcall.options(max_tasks_per_child=lives).pcall(nap, x=range(count))
 
 def signal_me(number, after):
-    me, pid = os.getpid(), os.fork()
+    # Not before the fork is over: what a handler raises in its hooks is lost.
+    me, (waits, goes) = os.getpid(), os.pipe()
+    pid = os.fork()
     if pid == 0:
+        os.read(waits, 1)
         time.sleep(after)
         os.kill(me, number)
         os._exit(0)
+    os.write(goes, b"!")
+    os.close(waits)
+    os.close(goes)
     return pid
 
 def state():
