@@ -182,10 +182,18 @@ class DependenciesFailed(PcallError):
     Args:
         dependencies: by name (of an argument, say) the calls, which the failing one needs,
             directly or not.
+
+    Raises:
+        TypeError: it is no mapping, or one whose values are no lists of calls.
     """
 
     def __init__(self, dependencies: Mapping[str, Iterable[Any]]) -> None:
-        self.dependencies = {name: list(calls) for name, calls in dependencies.items()}
+        try:
+            self.dependencies = {name: list(calls) for name, calls in dependencies.items()}
+        except (AttributeError, TypeError):
+            raise TypeError(
+                f"dependencies must map names to lists of calls, not be {dependencies!r}"
+            ) from None
         super().__init__(self.dependencies)
 
     def __str__(self) -> str:

@@ -50,6 +50,13 @@ def test_what_was_dropped_is_made_again_for_it(tmp_path, max_workers):
     assert run(plan, output=plan.call(use, middle), max_workers=max_workers) == "2"
 
 
+@pytest.mark.parametrize("given", [3, {"value": 3}, ["value"], {"value": None}])
+def test_what_is_no_mapping_to_lists_is_refused(given):
+    """Dependencies are told as names with lists of calls, or not at all."""
+    with pytest.raises(TypeError, match="dependencies must map names to lists of calls, not be"):
+        DependenciesFailed(given)
+
+
 def test_it_is_bounded(tmp_path):
     """A call that is never content fails after so many times."""
     plan = Plan()

@@ -210,8 +210,17 @@ def test_a_path_that_is_no_files(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
+    """A page that nobody could write is refused before anything runs."""
+    with pytest.raises(ValueError, match="path must be in a folder that is there"):
+        HtmlProgress(tmp_path / "nowhere" / "page.html")
+
+
+def test_a_folder_that_has_gone(tmp_path):
     """A page that cannot be written is told when the run starts, and nothing is left of it."""
-    observer = HtmlProgress(tmp_path / "nowhere" / "page.html")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    observer = HtmlProgress(folder / "page.html")
+    folder.rmdir()
     with pytest.raises(FileNotFoundError):
         observer.begin()
     observer.end()

@@ -49,7 +49,8 @@ class HtmlProgress(Display):
 
     Raises:
         TypeError: the path is not one.
-        ValueError: it is empty, or names something that is not a regular file.
+        ValueError: it is empty, names something that is not a regular file, or its folder is not
+            there.
     """
 
     _interval = 0.4
@@ -64,6 +65,9 @@ class HtmlProgress(Display):
             raise ValueError("path must be that of a file, not empty")
         # As it is now: the run may change the folder that it is in.
         self._path = os.path.realpath(name)
+        folder = os.path.dirname(self._path)
+        if not os.path.isdir(folder):
+            raise ValueError(f"path must be in a folder that is there; {folder!r} is not")
         self._check_path()
 
     def _check_path(self) -> None:
