@@ -204,7 +204,11 @@ class Pcall:
         self._started = True
         # Neither a run that is dropped nor an interpreter that ends leaves children.
         self._finalizer = weakref.finalize(self, self._run.abandon_if_owner)
-        self._run.start()
+        try:
+            self._run.start()
+        except BaseException:
+            self._let_go()  # all has been ended
+            raise
 
     def join(self) -> None:
         """Block until all calls have ended, then set :attr:`results`, or raise.
@@ -222,6 +226,7 @@ class Pcall:
                 self._run.turn(None)
         except BaseException:
             self._run.abandon_if_owner()
+            self._let_go()
             raise
         if not self._joined:
             self._conclude()
@@ -246,6 +251,10 @@ class Pcall:
         elif not run.ended_by_us:
             self._results = ledger.values()
         self._joined = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing is left to end: what a signal handler raised in a finalizer would be lost."""
         if self._finalizer is not None:
             self._finalizer.detach()
 

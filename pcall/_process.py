@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from multiprocessing.process import _dangling  # type: ignore[attr-defined]
 from typing import Any
 
 from pcall._capacity import RSS_UNIT
@@ -207,6 +208,9 @@ class ChildProcess(multiprocessing.Process):
         kept: tuple[int, ...] = (),
     ) -> None:
         super().__init__(name=name)
+        # A set of multiprocessing's own tests. Its entry's end would call a function of Python's
+        # when this object goes, and what a signal handler raises in that is lost.
+        _dangling.discard(self)
         self._sentinel = None  # multiprocessing deletes it in close()
         self.job = job
         self.work = work
