@@ -279,7 +279,7 @@ def test_true_is_the_notebook_in_a_notebook(monkeypatch):
         ("0", []),
         ("1", [ConsoleProgress]),
         ("html:page.html", [HtmlProgress]),
-        (" 1, html:some/page.html,log", [ConsoleProgress, HtmlProgress, LogProgress]),
+        (" 1, html:page.html,log", [ConsoleProgress, HtmlProgress, LogProgress]),
         ("console", [ConsoleProgress]),
     ],
 )
