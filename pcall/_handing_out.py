@@ -24,10 +24,10 @@ from pcall._signals import HeldBack
 from pcall._supervisor import Supervisor
 from pcall._table import LOOK_EVERY, Table
 
-__all__ = ["HandingOut"]
+__all__ = ["STRETCH", "HandingOut"]
 
 # Seconds that a stretch is made for.
-_STRETCH = 0.005
+STRETCH = 0.005
 # Seconds that no stretch is shorter than, for the sake of an even end.
 _SHORTEST = 0.0005
 # Stretches that a child has at a time.
@@ -46,6 +46,7 @@ class HandingOut(Supervisor):
         workers = min(options.max_workers or cores(), max(1, len(calls)))
         super().__init__(calls, options, timeout, max_workers=workers * _DEPTH)
         self._workers = workers
+        self._most = options.max_tasks_per_child or sys.maxsize  # calls that a child takes
         self._reused: dict[int, ReusedChild] = {}
         self._new: dict[int, ReusedChild] = {}  # those being forked
         self._by_socket: dict[int, ReusedChild] = {}
@@ -83,7 +84,6 @@ class HandingOut(Supervisor):
 
     def _hand_out(self) -> None:
         """Give calls to the children that have too few."""
-        most = self._options.max_tasks_per_child or sys.maxsize
         # None waits behind another for want of a child that is still to be forked.
         full = len(self._reused) >= self._workers
         for depth in range(_DEPTH if full else 1):
@@ -96,11 +96,17 @@ class HandingOut(Supervisor):
                 attempt = self._scheduler.attempt(stretch.start)
                 if self._is_used(reused, attempt):
                     continue
-                stretch = stretch[: most - reused.calls]
+                stretch = self._fitting(reused, stretch)
+                if not stretch:
+                    continue
                 self._scheduler.reserved(stretch.start, stretch.stop)
                 reused.give(stretch, attempt, self._strict)
-                if reused.calls >= most:
+                if reused.calls >= self._most:
                     reused.leave()
+
+    def _fitting(self, reused: ReusedChild, stretch: range) -> range:
+        """What of a stretch a child is to be given now; nothing where that is not for it."""
+        return stretch[: self._most - reused.calls]
 
     def _is_used(self, reused: ReusedChild, attempt: int) -> bool:
         """True when a child won't do: another attempt has one that is as good as new."""
@@ -116,7 +122,7 @@ class HandingOut(Supervisor):
         if not self._pace:
             return min(self._block, fair)
         least = int(_SHORTEST / self._pace)
-        return max(1, min(max(fair, least), int(_STRETCH / self._pace)))
+        return max(1, min(max(fair, least), int(STRETCH / self._pace)))
 
     def _next_stretch(self) -> range:
         size, block = max(self._size(), self._block), self._block
@@ -171,8 +177,8 @@ class HandingOut(Supervisor):
         now = time.monotonic()
         if reused.asked is None:
             assert reused.since is not None
-            if now < reused.since + _STRETCH:
-                return reused.since + _STRETCH
+            if now < reused.since + STRETCH:
+                return reused.since + STRETCH
             with HeldBack():
                 self._take_next(reused)
             reused.ask_for_rest()
@@ -183,7 +189,7 @@ class HandingOut(Supervisor):
             rest = reused.take_rest()
             if rest:
                 self._skip(self._scheduler.given_back(reused.at, rest.start))
-                self._pace = _STRETCH  # such calls are to come singly
+                self._pace = STRETCH  # such calls are to come singly
         return math.inf
 
     def _fork_some(self, count: int, equipment: Equipment) -> bool:

@@ -361,17 +361,6 @@ stay()
 def test_ctrl_c_between_forks_loses_no_descriptor(tmp_path, system):
     """Interrupted at 200 moments of starting children, the parent has no descriptor more."""
     body = """
-import random
-
-def descriptors():
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            pass  # the one that listed the folder
-    return found
-
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 Pcall.pcall(int)  # what is opened once is open now
 before = descriptors()

@@ -153,9 +153,9 @@ def _how(value: Any, parts: list[Any]) -> tuple[_Build, Sequence[Any], bool]:
     elif isinstance(value, list):
         return _refill_list(value), (), False
     elif isinstance(value, dict):
-        return _refill_dict(value), parts[: len(value)], False
+        return _refill_by_update(value, _build_dict), parts[: len(value)], False
     elif isinstance(value, set):
-        return _refill_set(value), parts, False
+        return _refill_by_update(value, list), parts, False
     raise TypeError(
         f"{show(value)} holds calls, and a {kind.__name__} can't be built again with their values"
     )
@@ -192,21 +192,11 @@ def _refill_list(value: Any) -> _Build:
     return build
 
 
-def _refill_set(value: Any) -> _Build:
+def _refill_by_update(value: Any, content: Callable[[list[Any]], Any]) -> _Build:
     def build(values: list[Any]) -> Any:
         made = copy.copy(value)
         made.clear()
-        made.update(values)
-        return made
-
-    return build
-
-
-def _refill_dict(value: Any) -> _Build:
-    def build(values: list[Any]) -> Any:
-        made = copy.copy(value)
-        made.clear()
-        made.update(_build_dict(values))
+        made.update(content(values))
         return made
 
     return build

@@ -51,7 +51,7 @@ def run(
         output: a call, or any structure with calls in it. Only what it needs is run. None:
             all calls are made.
         max_workers: calls that run at once; default: one a core. 0: no child is forked, and
-            calls run one after another in this process, for a debugger; values are shared then.
+            calls run one after another in this process, for a debugger.
         max_errors: failed calls after which, when there are more, no further call starts;
             those that run are waited for. Default 0. None: no limit.
         retry: attempts in all; or a :class:`pcall.Retry`; or a decorator of the functions.

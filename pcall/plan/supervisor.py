@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pcall._equipment import Equipment
+from pcall._handing_out import STRETCH
 from pcall._options import Options
 from pcall._reuse import ReusingSupervisor
 from pcall._reused import ReusedChild
@@ -23,8 +24,6 @@ from pcall.plan.values import Values
 
 __all__ = ["PlanSupervisor"]
 
-# Seconds that a stretch is made for.
-_STRETCH = 0.005
 # So many calls a stretch may have when few are left, if they are that short.
 _FEW = 32
 
@@ -59,7 +58,7 @@ class PlanSupervisor(ReusingSupervisor):
         self._strict = True
         self._costs: dict[str, float] = {}  # by name, what a call takes
         stretches = self._scheduler.stretches
-        stretches.cost, stretches.budget = self._cost, _STRETCH
+        stretches.cost, stretches.budget = self._cost, STRETCH
         # By gather: the calls in it whose values lie in files.
         self._filed: dict[int, list[int]] = {}
         rule = options.rule
@@ -144,30 +143,21 @@ class PlanSupervisor(ReusingSupervisor):
             return False
         return len(reused.given) > 1 or self._scheduler.could_start(reused.rest)
 
-    def _hand_out(self) -> None:
-        now = time.monotonic()
-        # None waits behind another for want of a child that is still to be forked.
-        for depth in range(2 if len(self._reused) >= self._workers else 1):
-            for reused in self._reused.values():
-                if reused.leaving or reused.asked or len(reused.given) > depth:
-                    continue
-                stretch = self._scheduler.next_stretch(self._size(), now)
-                if self._scheduler.reopened:
-                    self._reopen()
-                if not stretch:
-                    return
-                attempt = self._scheduler.attempt(stretch.start)
-                if self._is_used(reused, attempt):
-                    continue
-                files = self._files_of(stretch)
-                if reused.given and (files or not self._is_short(reused.given[0], stretch)):
-                    continue
-                assert isinstance(reused, PlanChild)
-                if not all(reused.send_file(each, self._is_single(each)) for each in files):
-                    reused.leaving = True  # it has died: its end will be seen
-                    continue
-                self._scheduler.reserved(stretch.start, stretch.stop)
-                reused.give(stretch, attempt, self._strict)
+    def _next_stretch(self) -> range:
+        stretch = super()._next_stretch()
+        if self._scheduler.reopened:
+            self._reopen()
+        return stretch
+
+    def _fitting(self, reused: ReusedChild, stretch: range) -> range:
+        files = self._files_of(stretch)
+        if reused.given and (files or not self._is_short(reused.given[0], stretch)):
+            return range(0)
+        assert isinstance(reused, PlanChild)
+        if not all(reused.send_file(each, self._is_single(each)) for each in files):
+            reused.leaving = True  # it has died: its end will be seen
+            return range(0)
+        return stretch
 
     def _reopen(self) -> None:
         """Forget of the calls that are made again how they ended."""
@@ -200,9 +190,8 @@ class PlanSupervisor(ReusingSupervisor):
 
     def _is_short(self, *stretches: range) -> bool:
         """True when to wait for the first of these is to wait for no time to speak of."""
-        return all(self._cost(stretch.start) is not None for stretch in stretches) and all(
-            (self._cost(stretch.start) or 0.0) < _STRETCH for stretch in stretches
-        )
+        costs = [self._cost(stretch.start) for stretch in stretches]
+        return all(cost is not None and cost < STRETCH for cost in costs)
 
     def _files_of(self, stretch: range) -> list[int]:
         """The calls whose large values these need, and which are not among them."""
