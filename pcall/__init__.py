@@ -9,9 +9,9 @@
 
 import logging as _logging
 
+from pcall._core.records import Call, Outcome
+from pcall._core.retry import Retry
 from pcall._pcall import Pcall, pcall
-from pcall._records import Call, Outcome
-from pcall._retry import Retry
 from pcall._version import __version__
 from pcall.exceptions import (
     CallError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pcall._inline import InlineRun
-from pcall._supervisor import Supervisor
+from pcall.engines.inline import InlineRun
+from pcall.engines.local.parent.supervisor import Supervisor
 
 __all__ = ["finish"]
 

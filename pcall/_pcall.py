@@ -9,16 +9,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from pcall._arguments import build_calls
-from pcall._fresh import FreshSupervisor
-from pcall._inline import InlineRun
-from pcall._options import Options
-from pcall._process import ChildProcess
-from pcall._records import Outcome
-from pcall._report import failure_of
-from pcall._reuse import ReusingSupervisor
-from pcall._seconds import check_seconds, limit_of
-from pcall.exceptions import ChildProcessException, PcallTimeout
+from pcall._core.arguments import build_calls
+from pcall._core.call_failures import ChildProcessException, PcallTimeout
+from pcall._core.failure_report import failure_of
+from pcall._core.options import Options
+from pcall._core.records import Outcome
+from pcall._core.seconds import check_seconds, limit_of
+from pcall.engines.inline import InlineRun
+from pcall.engines.local.parent.child_process import ChildProcess
+from pcall.engines.local.parent.fresh_engine import FreshEngine
+from pcall.engines.local.parent.pool_engine import PoolEngine
 
 __all__ = ["Pcall", "pcall"]
 
@@ -152,11 +152,11 @@ class Pcall:
         calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
-        run: type[InlineRun | FreshSupervisor | ReusingSupervisor] = FreshSupervisor
+        run: type[InlineRun | FreshEngine | PoolEngine] = FreshEngine
         if self._options.max_workers == 0:
             run = InlineRun
         elif self._options.max_tasks_per_child != 1:
-            run = ReusingSupervisor
+            run = PoolEngine
         self._run = run(calls, self._options, self._limit)
         self._started = self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
@@ -236,20 +236,20 @@ class Pcall:
     def _conclude(self) -> None:
         run = self._run
         run.finish()
-        ledger = run.ledger
-        assert ledger.ended == len(ledger), "a call was lost; this is a fault of pcall"
+        outcomes = run.outcomes
+        assert outcomes.ended == len(outcomes), "a call was lost; this is a fault of pcall"
         if self._options.return_outcomes:
-            self._results = tuple(ledger)
-        elif ledger.failed:
+            self._results = tuple(outcomes)
+        elif outcomes.failed:
             self._failure = failure_of(
-                [outcome for outcome in ledger if outcome is not None],
+                [outcome for outcome in outcomes if outcome is not None],
                 run.timed_out,
                 self._limit,
                 ignored=run.ended_by_us,
                 ended_from_outside=run.ended_from_outside,
             )
         elif not run.ended_by_us:
-            self._results = ledger.values()
+            self._results = outcomes.values()
         self._joined = True
         self._let_go()
 
@@ -288,11 +288,11 @@ class Pcall:
         run = self._run
         position = 0
         while True:
-            while position < len(run.ledger.completed):
-                calls = run.ledger.completed[position]
+            while position < len(run.outcomes.completed):
+                calls = run.outcomes.completed[position]
                 position += 1
                 for index in calls:
-                    outcome = run.ledger[index]
+                    outcome = run.outcomes[index]
                     assert outcome is not None
                     yield outcome
             if run.done:
@@ -351,7 +351,7 @@ class Pcall:
     def outcomes(self) -> tuple[Outcome | None, ...]:
         """The outcome of each call, in call order; None for one that is not over."""
         self._poll()
-        return tuple(self._run.ledger)
+        return tuple(self._run.outcomes)
 
     @property
     def childs(self) -> tuple[ChildProcess, ...]:

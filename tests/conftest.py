@@ -14,8 +14,9 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
-from pcall import _system
-from pcall._capacity import resident_memory
+from pcall._os.capacity import resident_memory
+from pcall._os.current import use_system
+from pcall._os.portable import PortableSystem
 
 # A busy machine may be late with any example.
 hypothesis.settings.register_profile("busy", deadline=None)
@@ -98,16 +99,16 @@ def small_process() -> None:
 @pytest.fixture(autouse=True)
 def chosen_system(request: pytest.FixtureRequest) -> Iterator[None]:
     """Use the portable system where that was asked for."""
-    _system.use_system(_system.PortableSystem() if request.config.getoption("--portable") else None)
+    use_system(PortableSystem() if request.config.getoption("--portable") else None)
     yield
-    _system.use_system(None)
+    use_system(None)
 
 
 @pytest.fixture(params=["linux", "portable"])
 def each_system(request: pytest.FixtureRequest, chosen_system: None) -> str:
     """Run the test once on Linux's means and once on the portable ones."""
     if request.param == "portable":
-        _system.use_system(_system.PortableSystem())
+        use_system(PortableSystem())
     return str(request.param)
 
 

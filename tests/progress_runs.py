@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pcall._observers import Observers
-from pcall._records import Call, Event, Observer, Outcome
+from pcall._core.observers import Observers
+from pcall._core.records import Call, Event, Observer, Outcome
 
 PROBE = ("probe",)
 

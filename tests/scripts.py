@@ -13,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from pcall import _system
+from pcall._os.current import get_system
 
 FINE = 42
 # What scripts begin with. Their first argument says which system they use.
 HEAD = """
 import contextlib, errno, glob, os, pathlib, random, resource, signal, subprocess, sys, threading
 import time, traceback
-from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, ResultError, _system, pcall
+from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, ResultError, pcall
+from pcall._os.current import get_system, use_system
+from pcall._os.portable import PortableSystem
 
 if sys.argv[1] == "portable":
-    _system.use_system(_system.PortableSystem())
+    use_system(PortableSystem())
 
 def descriptors():
     found = {}
@@ -44,8 +46,11 @@ def my_children():
 
 def use_the_same_system() -> str:
     """The first lines of a script that has no arguments: it uses what this process does."""
-    name = type(_system.get_system()).__name__
-    return f"from pcall import _system\n_system.use_system(_system.{name}())\n"
+    system = type(get_system())
+    return (
+        f"from {system.__module__} import {system.__name__}\n"
+        f"from pcall._os.current import use_system\nuse_system({system.__name__}())\n"
+    )
 
 
 def environment() -> dict[str, str]:

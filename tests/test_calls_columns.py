@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcall import Call, Pcall
-from pcall._arguments import build_calls
+from pcall._core.arguments import build_calls
 
 
 def first(*args, **kwargs):

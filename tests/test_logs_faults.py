@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pcall import Pcall, _log_frames, pcall
+from pcall import Pcall, pcall
+from pcall._logs import record_frames
 
 BEGIN = ">>>> Begin child log "
 END = "<<<< End child log "
@@ -332,28 +333,28 @@ def frames():
 
 
 def found(fd: int, final: bool = True):
-    reader = _log_frames.FrameReader(fd)
+    reader = record_frames.FrameReader(fd)
     return [(f.call, f.handler, reader.payload(f)) for f in reader.new_frames(final)]
 
 
 @pytest.mark.parametrize("cut", range(1, 24))
 def test_a_frame_that_was_cut_off(frames, cut):
     """A frame that was cut off anywhere is left out; those around it are found."""
-    _log_frames.write_frame(frames, 1, 2, b"first")
+    record_frames.write_frame(frames, 1, 2, b"first")
     start = os.lseek(frames, 0, os.SEEK_CUR)
-    _log_frames.write_frame(frames, 3, 4, b"second")
+    record_frames.write_frame(frames, 3, 4, b"second")
     os.ftruncate(frames, start + cut)
     os.lseek(frames, 0, os.SEEK_END)
     assert found(frames) == [(1, 2, b"first")]
-    _log_frames.write_frame(frames, 5, 6, b"third")
+    record_frames.write_frame(frames, 5, 6, b"third")
     assert found(frames) == [(1, 2, b"first"), (5, 6, b"third")]
 
 
 def test_a_frame_that_is_being_written(frames):
     """What may be part of a frame that is being written is left for later."""
-    _log_frames.write_frame(frames, 1, 2, b"x" * 200_000)
+    record_frames.write_frame(frames, 1, 2, b"x" * 200_000)
     whole = os.pread(frames, 300_000, 0)
-    reader = _log_frames.FrameReader(frames)
+    reader = record_frames.FrameReader(frames)
     for size in (0, 3, 17, 18, 100, 199_999):
         os.ftruncate(frames, 0)
         os.pwrite(frames, whole[:size], 0)
@@ -365,12 +366,12 @@ def test_a_frame_that_is_being_written(frames):
 
 def test_garbage_between_frames(frames):
     """Whatever stands between frames, also their magic number, hides none of them."""
-    noise = _log_frames._MAGIC * 3 + bytes(100_000) + _log_frames._MAGIC[:3]
+    noise = record_frames._MAGIC * 3 + bytes(100_000) + record_frames._MAGIC[:3]
     expected = []
     for number in range(5):
         os.write(frames, noise)
         payload = noise * number
-        _log_frames.write_frame(frames, number, 0, payload)
+        record_frames.write_frame(frames, number, 0, payload)
         expected.append((number, 0, payload))
     os.write(frames, noise)
     assert found(frames) == expected

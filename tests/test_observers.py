@@ -14,8 +14,8 @@ import pytest
 from progress_runs import PROBE
 
 from pcall import pcall, progress
-from pcall._observers import Observers, check_progress, observers_of
-from pcall._records import Event
+from pcall._core.observers import Observers, check_progress, observers_of
+from pcall._core.records import Event
 from pcall.progress import (
     ConsoleProgress,
     HtmlProgress,
@@ -171,7 +171,7 @@ def test_a_second_interrupt_keeps_no_observer_from_its_end():
 
 
 def test_the_end_is_told_once():
-    """Ending twice, or without a beginning, is harmless."""
+    """Terminator twice, or without a beginning, is harmless."""
     recorder = Recorder()
     observers = Observers([recorder])
     observers.end()
@@ -333,7 +333,7 @@ def test_no_display_is_imported_unless_it_is_used():
     """A run without progress imports none of its modules, and none of the optional packages."""
     script = (
         "import sys, os; os.environ.pop('PCALL_PROGRESS', None); import pcall\n"
-        "from pcall._observers import observers_of\n"
+        "from pcall._core.observers import observers_of\n"
         "observers_of(None), observers_of(False)\n"
         "pcall.pcall(int, cargs=['1'])\n"
         "print([n for n in sys.modules if n.startswith(('pcall.progress', 'rich', 'IPython'))])"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcall import CallError, DependenciesFailed, Plan, run, run_iter
-from pcall.plan.rerunning import RERUNS
+from pcall.plan.rerun_scheduler import RERUNS
 
 
 def count(path) -> int:

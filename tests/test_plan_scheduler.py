@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from plan_model import Graph, graphs
 
 from pcall import Plan, Retry
-from pcall.plan.scheduler import GraphScheduler
-from pcall.plan.states import DONE, FAILED, SKIPPED, UNKNOWN
+from pcall.plan.call_states import DONE, FAILED, SKIPPED, UNKNOWN
+from pcall.plan.graph_scheduler import GraphScheduler
 
 
 class Simulation:
     """Runs a graph with a given number of workers, in steps that the test chooses."""
 
-    def __init__(self, graph: Graph, workers: int, stretches: bool) -> None:
+    def __init__(self, graph: Graph, workers: int, chunks: bool) -> None:
         self.graph = graph
         graph.build(lambda index, fails, nested, shared: None)
         self.scheduler = GraphScheduler(
@@ -24,9 +24,9 @@ class Simulation:
             max_errors=graph.max_errors,
             retry=Retry(graph.attempts) if graph.attempts > 1 else None,
         )
-        if stretches:
-            stretches = self.scheduler.stretches
-            stretches.cost, stretches.budget = (lambda index: 1.0), 5.0
+        if chunks:
+            chunks = self.scheduler.chunks
+            chunks.cost, chunks.budget = (lambda index: 1.0), 5.0
         self.running: list[range] = []
         self.started: list[int] = []
         self.over: set[int] = set()
@@ -37,15 +37,15 @@ class Simulation:
 
     def run(self, choose) -> None:
         while not self.scheduler.over:
-            while stretch := self.scheduler.next_stretch(4, 0.0):
-                self.scheduler.reserved(stretch.start, stretch.stop)
-                self.running.append(stretch)
+            while chunk := self.scheduler.next_chunk(4, 0.0):
+                self.scheduler.dispatched(chunk.start, chunk.stop)
+                self.running.append(chunk)
             assert self.running, "nothing runs, and nothing can start"
             self.step(self.running.pop(choose(len(self.running))))
 
-    def step(self, stretch: range) -> None:
-        """The first call of a stretch runs and ends."""
-        index, rest = stretch[0], stretch[1:]
+    def step(self, chunk: range) -> None:
+        """The first call of a chunk runs and ends."""
+        index, rest = chunk[0], chunk[1:]
         assert self.graph.needs(index) <= self.done, "started before what it needs was done"
         assert not self.graph.needs(index) & self.dropped, "what it needs was dropped"
         assert index not in self.over
@@ -63,7 +63,7 @@ class Simulation:
                 self.over.add(index)
             skipped = {*ended.skipped}
             if rest:
-                skipped |= {*self.scheduler.given_back(rest.start)}
+                skipped |= {*self.scheduler.requeue(rest.start)}
             assert not skipped & (self.over | self.skipped), "skipped, though it was over"
             self.skipped |= skipped
         dropped = set(self.scheduler.uses.dropped)
@@ -74,9 +74,9 @@ class Simulation:
 
 @given(graphs(), st.integers(1, 4), st.booleans(), st.data())
 @settings(max_examples=150)
-def test_a_run_comes_to_what_the_serial_model_says(graph, workers, stretches, data):
+def test_a_run_comes_to_what_the_serial_model_says(graph, workers, chunks, data):
     """Whatever the graph and the order of ends, the right calls end well, fail and are skipped."""
-    simulation = Simulation(graph, workers, stretches)
+    simulation = Simulation(graph, workers, chunks)
     simulation.run(lambda count: data.draw(st.integers(0, count - 1)))
     values, failed, skipped = graph.serial()
     states = simulation.scheduler.state
@@ -123,14 +123,14 @@ def test_a_chain_is_handed_out_in_long_stretches():
     for _ in range(99):
         call = plan.call(int, call)
     scheduler = GraphScheduler(plan, [99], max_workers=2)
-    stretches = scheduler.stretches
-    stretches.cost, stretches.budget = (lambda index: 1.0), 40.0
-    stretch = scheduler.next_stretch(1000)
-    assert stretch == range(40)
-    scheduler.reserved(stretch.start, stretch.stop)
-    assert not scheduler.next_stretch(1000), "the next link waits for the last of these"
+    chunks = scheduler.chunks
+    chunks.cost, chunks.budget = (lambda index: 1.0), 40.0
+    chunk = scheduler.next_chunk(1000)
+    assert chunk == range(40)
+    scheduler.dispatched(chunk.start, chunk.stop)
+    assert not scheduler.next_chunk(1000), "the next link waits for the last of these"
     scheduler.advanced(0, 40, 0.0)
-    assert scheduler.next_stretch(1000) == range(40, 80)
+    assert scheduler.next_chunk(1000) == range(40, 80)
 
 
 def test_a_call_whose_cost_is_not_known_is_a_stretch_by_itself():
@@ -139,7 +139,7 @@ def test_a_call_whose_cost_is_not_known_is_a_stretch_by_itself():
     for _ in range(9):
         plan.call(int)
     scheduler = GraphScheduler(plan, max_workers=2)
-    assert scheduler.next_stretch(9) == range(1)
+    assert scheduler.next_chunk(9) == range(1)
 
 
 def test_the_first_call_is_ready_before_all_is_looked_at():
@@ -148,7 +148,7 @@ def test_the_first_call_is_ready_before_all_is_looked_at():
     for _ in range(50_000):
         plan.call(int)
     scheduler = GraphScheduler(plan)
-    assert scheduler.next_stretch(1) == range(1)
+    assert scheduler.next_chunk(1) == range(1)
     assert not scheduler.complete
 
 
@@ -158,7 +158,7 @@ def test_what_is_looked_at_late_is_dropped_as_well():
     for _ in range(50_000):
         plan.call(int)
     scheduler = GraphScheduler(plan)
-    scheduler.reserved(0, 1)
+    scheduler.dispatched(0, 1)
     scheduler.advanced(0, 1, 0.0)
     assert scheduler.uses.dropped == []
     scheduler.look_at_all()
@@ -171,19 +171,19 @@ def handed_out_chain():
     for _ in range(2):
         call = plan.call(int, call)
     scheduler = GraphScheduler(plan, max_workers=1, max_errors=None)
-    stretches = scheduler.stretches
-    stretches.cost, stretches.budget = (lambda index: 1.0), 40.0
-    stretch = scheduler.next_stretch(2)
-    scheduler.reserved(stretch.start, stretch.stop)
-    assert stretch == range(2)
+    chunks = scheduler.chunks
+    chunks.cost, chunks.budget = (lambda index: 1.0), 40.0
+    chunk = scheduler.next_chunk(2)
+    scheduler.dispatched(chunk.start, chunk.stop)
+    assert chunk == range(2)
     return scheduler
 
 
 def test_what_a_failed_call_was_handed_out_with_is_skipped_once_it_is_given_back():
-    """Of a stretch that ends with a failure, what waits for that call never starts."""
+    """Of a chunk that ends with a failure, what waits for that call never starts."""
     scheduler = handed_out_chain()
     assert scheduler.ended(0, ValueError()).skipped == ()
-    assert scheduler.given_back(1) == (1, 2)
+    assert scheduler.requeue(1) == (1, 2)
     assert [*scheduler.state] == [FAILED, SKIPPED, SKIPPED]
     assert scheduler.over
 
@@ -194,4 +194,4 @@ def test_what_ran_though_the_call_before_it_came_too_late_is_done():
     scheduler.ended(0, TimeoutError())
     scheduler.advanced(1, 2, 0.0)
     assert [*scheduler.state[:2]] == [FAILED, DONE]
-    assert scheduler.next_stretch(1) == range(2, 3)
+    assert scheduler.next_chunk(1) == range(2, 3)

@@ -452,7 +452,7 @@ def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
     """An interrupt at the moment that they are made, or are to be closed, leaves no descriptor."""
     script = """
 from pcall import Plan, run
-from pcall.plan.values import Values
+from pcall.plan.value_store import Values
 made, close = Values.__init__, Values.close
 
 def interrupted(method):

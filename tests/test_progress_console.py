@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from progress_runs import PROBE, failed, live_run, outcome_of, show, small_run
 
 from pcall import pcall
-from pcall._records import Event
+from pcall._core.records import Event
 from pcall.progress import ConsoleProgress
 from pcall.progress.plain import Style, frame, summary
 from pcall.progress.pretty import LEAST_WIDTH, rich_frame
-from pcall.progress.state import State
+from pcall.progress.progress_state import State
 from pcall.progress.wording import amount, clean, cut, duration, rate, width_of
 
 

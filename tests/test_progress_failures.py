@@ -11,8 +11,8 @@ import pytest
 from progress_runs import PROBE, failed, outcome_of, probe
 
 from pcall import ChildDied, Pcall, RemoteError
-from pcall._records import Event
-from pcall.progress.failures import Failures
+from pcall._core.records import Event
+from pcall.progress.failure_groups import Failures
 
 
 def caught(function, *args) -> BaseException:

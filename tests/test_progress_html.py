@@ -13,7 +13,7 @@ import pytest
 from browser import Browser, find_browser
 from progress_runs import PROBE, failed, live_run, show, small_run
 
-from pcall._records import Event
+from pcall._core.records import Event
 from pcall.progress import HtmlProgress
 
 HOSTILE = "</pre><script>window.owned=1</script><img src=x onerror='window.owned=1'> & \x1b[2J \x00"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcall._records import Event
-from pcall.progress.state import State
+from pcall._core.records import Event
+from pcall.progress.progress_state import State
 
 SCOPES = [("a",), ("b",), ("b", "c")]
 

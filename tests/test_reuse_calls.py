@@ -303,7 +303,6 @@ def test_more_workers_than_calls():
 
 def test_as_many_calls_at_once_as_workers(each_system, monkeypatch, tmp_path):
     """Up to ``max_workers`` calls run at once, however long the forks take."""
-    from pcall import _process
 
     def meet(x):
         (tmp_path / str(x)).touch()
@@ -312,7 +311,7 @@ def test_as_many_calls_at_once_as_workers(each_system, monkeypatch, tmp_path):
         return os.getpid()
 
     fork = os.fork
-    monkeypatch.setattr(_process.os, "fork", lambda: time.sleep(0.03) or fork())
+    monkeypatch.setattr(os, "fork", lambda: time.sleep(0.03) or fork())
     assert len(set(workers(10).pcall(meet, 60, x=range(10)))) == 10
 
 

@@ -259,7 +259,7 @@ def test_a_handler_that_a_call_leaves_does_not_outlive_it(each_system):
     def target(x):
         if x == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            time.sleep(0.05)  # the next one is no part of its stretch
+            time.sleep(0.05)  # the next one is no part of its chunk
         if x == 5:
             time.sleep(LONG)
 
@@ -422,7 +422,6 @@ def test_a_child_that_is_killed_from_outside(each_system, record):
 
 def test_children_that_are_killed_before_they_have_begun(each_system, monkeypatch):
     """Each costs a call, so that there is an end to it."""
-    from pcall import _process
 
     fork = os.fork
 
@@ -432,7 +431,7 @@ def test_children_that_are_killed_before_they_have_begun(each_system, monkeypatc
             os.kill(pid, signal.SIGKILL)
         return pid
 
-    monkeypatch.setattr(_process.os, "fork", fork_and_kill)
+    monkeypatch.setattr(os, "fork", fork_and_kill)
     outcomes = tolerant(2).pcall(int, iargs=[()] * 6)
     assert len(outcomes) == 6
     assert all(isinstance(o.error, ChildDied) for o in outcomes if not o.ok)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcall import PcallTimeout, Retry
-from pcall._scheduler import Ended, Expiry, Scheduler
+from pcall._core.scheduler import Ended, Expiry, Scheduler
 
 # ------------------------------------------------------------------ retries
 
@@ -21,7 +21,7 @@ def test_what_is_due_goes_before_what_was_never_tried():
     assert scheduler.next_starts(6, 1.0) == [2, 3, 4]
     # That a worker was free for it before, and was not used, costs it nothing.
     assert scheduler.next_starts(6, 9.0) == [2, 0, 1]
-    assert scheduler.next_stretch(6, 9.0) == range(2, 3)
+    assert scheduler.next_chunk(6, 9.0) == range(2, 3)
 
 
 def test_the_next_retry_is_the_earliest():
@@ -57,25 +57,25 @@ def test_what_fails_after_the_stop_is_not_tried_again():
     assert scheduler.failed == 1
 
 
-# ------------------------------------------------------------------ stretches
+# ------------------------------------------------------------------ chunks
 
 
 def test_a_stretch_is_one_of_the_workers():
-    """The calls of a stretch take one worker, and are no longer queued."""
+    """The calls of a chunk take one worker, and are no longer queued."""
     scheduler = Scheduler(10, max_workers=2)
-    assert scheduler.next_stretch(4) == range(0, 4)
+    assert scheduler.next_chunk(4) == range(0, 4)
     scheduler.started(0, 0.0, 4)
     assert (scheduler.running, scheduler.queued) == ((0,), 6)
     scheduler.started(4, 0.0, 5)
-    assert scheduler.next_stretch(4) == range(0)
+    assert scheduler.next_chunk(4) == range(0)
     scheduler.advanced(0, 3, 1.0)
     assert scheduler.running == (4, 3)
     scheduler.advanced(3, 4, 1.0)
-    assert scheduler.next_stretch(99) == range(5, 10)
+    assert scheduler.next_chunk(99) == range(5, 10)
 
 
 def test_the_clock_of_a_stretch_starts_with_each_call():
-    """Each call of a stretch has the timeout from the moment that it runs."""
+    """Each call of a chunk has the timeout from the moment that it runs."""
     scheduler = Scheduler(3, timeout=10)
     scheduler.started(0, 0.0, 3)
     scheduler.advanced(0, 1, 8.0)
@@ -86,16 +86,16 @@ def test_the_clock_of_a_stretch_starts_with_each_call():
 
 
 def test_what_is_given_back_is_next():
-    """What was left of a stretch goes before all that was never started."""
+    """What was left of a chunk goes before all that was never started."""
     scheduler = Scheduler(6, max_workers=1, max_errors=None)
     scheduler.started(0, 0.0, 4)
     scheduler.ended(0, ValueError(), 1.0)
-    assert scheduler.given_back(1) == ()
+    assert scheduler.requeue(1) == ()
     assert scheduler.next_starts(1) == [1]
     assert scheduler.queued == 5
     scheduler.started(1, 2.0, 4)
     scheduler.advanced(1, 4, 3.0)
-    assert scheduler.next_stretch(9) == range(4, 6)
+    assert scheduler.next_chunk(9) == range(4, 6)
 
 
 # ------------------------------------------------------------------ timeouts

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pcall import PcallTimeout, Retry
-from pcall._scheduler import Ended, Expiry, Scheduler
+from pcall._core.scheduler import Ended, Expiry, Scheduler
 
 NEVER = 1 << 30
 
@@ -53,7 +53,7 @@ class AgainstModel(RuleBasedStateMachine):
         self.ready = list(range(count))
         self.waiting: list[tuple[float, int]] = []  # for another attempt, from then on
         self.due: list[int] = []  # to be tried again as soon as a worker is free
-        self.running: dict[int, list[int]] = {}  # by the first: what is left of its stretch
+        self.running: dict[int, list[int]] = {}  # by the first: what is left of its chunk
         self.deadlines: dict[int, int] = {}  # that nobody was told of yet
         self.tries = dict.fromkeys(range(count), 0)  # that have failed
         self.succeeded: list[int] = []
@@ -81,48 +81,48 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 6), really=st.sampled_from([6, 6, 2, 0]))
     def start_a_stretch(self, most, really):
-        stretch = list(self.scheduler.next_stretch(most, self.now))
-        assert stretch == list(self.scheduler.next_stretch(most, self.now))
+        chunk = list(self.scheduler.next_chunk(most, self.now))
+        assert chunk == list(self.scheduler.next_chunk(most, self.now))
         startable = self._startable()
-        assert bool(stretch) == bool(startable and self._free())
-        if not stretch:
+        assert bool(chunk) == bool(startable and self._free())
+        if not chunk:
             return
-        assert len(stretch) <= most
-        assert stretch == startable[: len(stretch)]
-        assert stretch == list(range(stretch[0], stretch[-1] + 1))
-        assert len(stretch) == 1 or not any(self.tries[index] for index in stretch)
-        stretch = stretch[:really]
-        if stretch:
-            self.scheduler.started(stretch[0], self.now, stretch[-1] + 1)
-            self._run(stretch)
+        assert len(chunk) <= most
+        assert chunk == startable[: len(chunk)]
+        assert chunk == list(range(chunk[0], chunk[-1] + 1))
+        assert len(chunk) == 1 or not any(self.tries[index] for index in chunk)
+        chunk = chunk[:really]
+        if chunk:
+            self.scheduler.started(chunk[0], self.now, chunk[-1] + 1)
+            self._run(chunk)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def advance(self, data):
-        first, stretch = data.draw(st.sampled_from(list(self.running.items())))
-        done = data.draw(st.integers(1, len(stretch)))
+        first, chunk = data.draw(st.sampled_from(list(self.running.items())))
+        done = data.draw(st.integers(1, len(chunk)))
         self.scheduler.advanced(first, first + done, self.now)
         self._take(first, done)
-        self.succeeded += stretch[:done]
+        self.succeeded += chunk[:done]
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def give_back(self, data):
-        first, stretch = data.draw(st.sampled_from(list(self.running.items())))
-        kept = data.draw(st.integers(0, len(stretch) - 1))
+        first, chunk = data.draw(st.sampled_from(list(self.running.items())))
+        kept = data.draw(st.integers(0, len(chunk) - 1))
         if kept:
             # What runs goes on, and so does its time.
-            skipped = self.scheduler.given_back(first, first + kept)
-            self.running[first], stretch = stretch[:kept], stretch[kept:]
+            skipped = self.scheduler.requeue(first, first + kept)
+            self.running[first], chunk = chunk[:kept], chunk[kept:]
         else:
-            skipped = self.scheduler.given_back(first)
-            self._take(first, len(stretch))
+            skipped = self.scheduler.requeue(first)
+            self._take(first, len(chunk))
         if self.stopped:
-            assert list(skipped) == stretch
-            self.skipped += stretch
+            assert list(skipped) == chunk
+            self.skipped += chunk
         else:
             assert skipped == ()
-            self.ready = stretch + self.ready
+            self.ready = chunk + self.ready
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), error=st.none() | failures | failures, chance=chances)
@@ -199,7 +199,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def every_call_is_in_one_place(self):
-        running = [index for stretch in self.running.values() for index in stretch]
+        running = [index for chunk in self.running.values() for index in chunk]
         queued = [*self.ready, *self.due, *(index for _, index in self.waiting)]
         over = [*self.succeeded, *self.failed, *self.skipped]
         assert sorted([*running, *queued, *over]) == list(range(self.count))
@@ -239,22 +239,22 @@ class AgainstModel(RuleBasedStateMachine):
     def _free(self):
         return max(0, self.workers - len(self.running))
 
-    def _run(self, stretch):
-        for index in stretch:
+    def _run(self, chunk):
+        for index in chunk:
             (self.due if index in self.due else self.ready).remove(index)
-        self._start_clock(stretch)
+        self._start_clock(chunk)
 
     def _take(self, first, done):
-        """So many of a running stretch are over; the next of it runs since now."""
+        """So many of a running chunk are over; the next of it runs since now."""
         rest = self.running.pop(first)[done:]
         self.deadlines.pop(first, None)
         if rest:
             self._start_clock(rest)
 
-    def _start_clock(self, stretch):
-        self.running[stretch[0]] = stretch
+    def _start_clock(self, chunk):
+        self.running[chunk[0]] = chunk
         if self.timeout is not None:
-            self.deadlines[stretch[0]] = self.now + self.timeout
+            self.deadlines[chunk[0]] = self.now + self.timeout
 
     def _to_be_tried_again(self, index, error):
         return (

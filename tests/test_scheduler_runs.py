@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcall import Retry
-from pcall._scheduler import Ended, Scheduler
+from pcall._core.scheduler import Ended, Scheduler
 
 
 class Play:
@@ -20,7 +20,7 @@ class Play:
     Args:
         failures: by call, how many attempts fail.
         pick: given a number, chooses one from 0 to below it.
-        most: calls of a stretch; None: calls are started singly.
+        most: calls of a chunk; None: calls are started singly.
         policy: of the scheduler.
     """
 
@@ -37,14 +37,14 @@ class Play:
         self.succeeded: list[int] = []
         self.failed: list[int] = []
         self.skipped: list[int] = []
-        self.stretches: dict[int, int] = {}  # by the call that runs: where its stretch ends
+        self.chunks: dict[int, int] = {}  # by the call that runs: where its chunk ends
         self.most_at_once = 0
 
     def run(self) -> Play:
         while not self.scheduler.over:
             self.start()
-            self.most_at_once = max(self.most_at_once, len(self.stretches))
-            if self.stretches:
+            self.most_at_once = max(self.most_at_once, len(self.chunks))
+            if self.chunks:
                 self.now += 1.0
                 self.step()
             else:
@@ -60,19 +60,19 @@ class Play:
                 self.scheduler.started(index, self.now)
                 self.began(index, index + 1)
             return
-        while stretch := self.scheduler.next_stretch(self.most, self.now):
-            self.scheduler.started(stretch.start, self.now, stretch.stop)
-            self.began(stretch.start, stretch.stop)
+        while chunk := self.scheduler.next_chunk(self.most, self.now):
+            self.scheduler.started(chunk.start, self.now, chunk.stop)
+            self.began(chunk.start, chunk.stop)
 
     def began(self, index: int, stop: int) -> None:
         assert self.due.get(index, 0.0) <= self.now, "started before it was due"
-        self.stretches[index] = stop
+        self.chunks[index] = stop
         self.tried.append(index)
 
     def step(self) -> None:
         """One child tells how far it got; or it is lost, or sent home, in between."""
-        index = list(self.stretches)[self.pick(len(self.stretches))]
-        stop = self.stretches.pop(index)
+        index = list(self.chunks)[self.pick(len(self.chunks))]
+        stop = self.chunks.pop(index)
         # Of the calls that it has ended, all but the last are told together.
         last = index + self.pick(stop - index)
         for to in range(index, last):
@@ -93,7 +93,7 @@ class Play:
             if not self.stopped and self.pick(2):
                 self.began(last + 1, stop)
             else:
-                self.skipped += self.scheduler.given_back(last + 1)
+                self.skipped += self.scheduler.requeue(last + 1)
 
     def fails(self, index: int) -> bool:
         return self.tried.count(index) <= self.failures[index]
@@ -147,7 +147,7 @@ def test_one_worker_stops_at_one_failure_more_than_tolerated(script, max_errors,
 
 @given(scripts, st.integers(0, 3), retries, lengths, st.data())
 def test_one_worker_whatever_waits(script, max_errors, retry, most, data):
-    """With one worker max_errors + 1 calls fail, also with attempts that wait, and stretches."""
+    """With one worker max_errors + 1 calls fail, also with attempts that wait, and chunks."""
     policy = {"max_workers": 1, "max_errors": max_errors, "retry": retry}
     play = Play(script, picking(data), most, **policy).run()
     fail = sum(failures >= (retry.attempts if retry else 1) for failures in script)
@@ -186,10 +186,10 @@ def test_the_workers_are_kept_busy(script, max_workers, retry, data):
     at_most = len(script) if max_workers is None else max_workers
     while not play.scheduler.over:
         play.start()
-        over = {*play.succeeded, *play.failed, *play.stretches}
+        over = {*play.succeeded, *play.failed, *play.chunks}
         resting = [i for i in play.due if i not in over and play.due[i] > play.now]
         able = len(script) - len(play.succeeded) - len(play.failed) - len(resting)
-        assert len(play.stretches) == min(at_most, able)
+        assert len(play.chunks) == min(at_most, able)
         play.now += 1.0
-        if play.stretches:
+        if play.chunks:
             play.step()

@@ -16,7 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from pcall import Pcall, _capacity, _cgroups, _system, _transport
+from pcall import Pcall
+from pcall._os import capacity, cgroups, current
+from pcall._os.linux import LinuxSystem
+from pcall._os.portable import PortableSystem
+from pcall._os.system import System
+from pcall._wire.decode import read_answer
 
 # Python 3.12 warns of forks beside threads; pytest may have one that watches the time.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -24,8 +29,8 @@ PROMPT = 10
 
 
 @pytest.fixture
-def system(each_system) -> _system.System:
-    return _system.get_system()
+def system(each_system) -> System:
+    return current.get_system()
 
 
 @pytest.fixture
@@ -63,7 +68,12 @@ def readable(fd: int, seconds: float) -> bool:
 
 def run_script(body: str, *arguments: str) -> str:
     """Run a script to its end; return its stdout."""
-    head = "import errno, os, resource, signal, sys, time\nfrom pcall import _capacity, _system\n"
+    head = """
+import errno, os, resource, signal, sys, time
+from pcall._os import capacity, current
+from pcall._os.linux import LinuxSystem
+from pcall._os.portable import PortableSystem
+"""
     found = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(body), *arguments],
         capture_output=True,
@@ -83,7 +93,7 @@ def test_the_answer_file_has_no_name_and_is_closed_by_exec(system, tmp_path, mon
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     fd = system.make_answer_file()
     try:
-        assert _transport.read_answer(fd) is None
+        assert read_answer(fd) is None
         assert os.fstat(fd).st_nlink == 0
         assert os.listdir(tmp_path) == []
         assert not os.get_inheritable(fd)
@@ -150,7 +160,7 @@ def test_a_sentinel_that_is_not_to_be_had_is_done_without():
     body = """
     from pcall import pcall
 
-    system = _system.get_system()
+    system = current.get_system()
     pcall(abs, iargs=[(0,)])
     pid = os.fork()
     if pid == 0:
@@ -178,7 +188,7 @@ def test_a_sentinel_that_is_not_to_be_had_is_done_without():
     assert worked == sorted(worked), worked
     assert worked[-1], worked
     """
-    if _system.LinuxSystem is not type(_system._choose()):
+    if LinuxSystem is not type(current._choose()):
         pytest.skip("Linux's own means are not to be had here")
     run_script(body)
 
@@ -196,7 +206,7 @@ def test_exit_code_of_a_child_whose_status_was_taken(system, forked):
 def test_exit_code_where_the_kernel_tells(forked, system):
     """Linux 6.15 and later keep the status for those who hold the pidfd."""
     release = tuple(int(part) for part in os.uname().release.split(".")[:2])
-    if not isinstance(system, _system.LinuxSystem) or release < (6, 15):
+    if not isinstance(system, LinuxSystem) or release < (6, 15):
         pytest.skip(f"Linux {os.uname().release}, {type(system).__name__}: the kernel keeps none")
     pid, sentinel = forked(lambda: os._exit(7))
     assert system.exit_code(sentinel) is None  # it runs, or has not been reaped
@@ -274,7 +284,7 @@ def test_the_descriptor_of_the_poller(system):
 # ------------------------------------------------------------ the end of the parent
 
 ORPHAN = """
-    system = getattr(_system, sys.argv[1])()
+    system = globals()[sys.argv[1]]()
     early = sys.argv[2] == "early"
     reader, writer = os.pipe()
     middle = os.fork()
@@ -320,20 +330,20 @@ def test_a_child_ends_with_its_parent(system, when):
 
 def test_the_choice_is_made_by_trying():
     """No room for a descriptor at the first use is no reason to choose the portable way."""
-    if _system.LinuxSystem is not type(_system._choose()):
+    if LinuxSystem is not type(current._choose()):
         pytest.skip("Linux's own means are not to be had here")
     body = """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     import ctypes
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
-        _system.get_system()
+        current.get_system()
     except OSError as error:
         assert error.errno == errno.EMFILE, error
     else:
         raise AssertionError("no error")
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert type(_system.get_system()) is _system.LinuxSystem
+    assert type(current.get_system()) is LinuxSystem
     """
     run_script(body)
 
@@ -345,7 +355,7 @@ def test_capacity_follows_the_limit_of_descriptors():
 
     def room(limit, each):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        return _capacity.capacity(each)
+        return capacity.capacity(each)
 
     assert 50 <= room(256, 2) <= 126
     assert 33 <= room(256, 3) <= 84
@@ -360,17 +370,17 @@ def test_capacity_follows_the_limit_of_descriptors():
 
 def test_capacity_of_this_machine():
     """As it is, this machine has room for some children and no endless number of them."""
-    assert 1 <= _capacity.capacity(2) <= 1 << 30
-    assert isinstance(_capacity.capacity(2), int)
+    assert 1 <= capacity.capacity(2) <= 1 << 30
+    assert isinstance(capacity.capacity(2), int)
 
 
 def test_resident_memory_grows_with_what_is_used():
     """The memory that a child starts with is counted: 50 MB more in the parent are seen."""
     # In a process of its own: what this one has freed before it may get again unseen.
     found = run_script("""
-        before = _capacity.resident_memory()
+        before = capacity.resident_memory()
         block = bytearray(50 << 20)
-        print(_capacity.resident_memory() - before)
+        print(capacity.resident_memory() - before)
     """)
     assert 42 << 20 < int(found) < 58 << 20
 
@@ -413,7 +423,7 @@ def test_calls_beyond_a_control_groups_processes_run_in_waves(system, small_grou
 
     with open(sys.argv[1] + "/cgroup.procs", "w") as file:
         file.write(str(os.getpid()))
-    _system.use_system(getattr(_system, sys.argv[2])())
+    current.use_system(globals()[sys.argv[2]]())
     sleepers = [subprocess.Popen(["sleep", "100"]) for _ in range(int(sys.argv[3]))]
 
     def nap(x):
@@ -458,7 +468,7 @@ TOP = "/sys/fs/cgroup"
 )
 def test_the_folders_of_control_groups(groups, mounts, expected):
     """Groups are found where they are mounted: of both versions, in containers, and nested."""
-    found = _cgroups.folders("pids", groups, "\n".join(mounts))
+    found = cgroups.folders("pids", groups, "\n".join(mounts))
     assert [folder for folder, _ in found] == expected
 
 
@@ -473,7 +483,7 @@ def test_children_are_made_and_seen_by_the_system_in_use(system):
                 links.append(os.readlink(f"/proc/self/fd/{name}"))
             except OSError:
                 pass  # the one that listed the folder
-        portable = isinstance(system, _system.PortableSystem)
+        portable = isinstance(system, PortableSystem)
         assert any("pidfd" in link for link in links) is not portable
         assert any("memfd:pcall" in link for link in links) is not portable
     finally:

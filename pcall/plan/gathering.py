@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
-from pcall._records import show
+from pcall._core.records import show
 from pcall.plan.nodes import Gather, Node
 
 if TYPE_CHECKING:
-    from pcall.plan.graph import Plan
+    from pcall.plan.plan import Plan
 
 __all__ = ["Gatherer"]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pcall._exception_pickling import safe_str
-from pcall._records import name_of, show
+from pcall._core.records import name_of, show
+from pcall._wire.exception_codec import safe_str
 
 if TYPE_CHECKING:
-    from pcall.plan.graph import Plan
+    from pcall.plan.plan import Plan
 
 __all__ = ["Gather", "Item", "Lit", "Node", "Place", "PlanCall", "plans", "resolve"]
 

@@ -6,11 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pcall._records import show
-from pcall.plan.states import DONE, FAILED, SKIPPED
+from pcall._core.records import show
+from pcall.plan.call_states import DONE, FAILED, SKIPPED
 
 if TYPE_CHECKING:
-    from pcall.plan.graph import Plan
+    from pcall.plan.plan import Plan
 
 __all__ = ["dot_text", "svg_text"]
 

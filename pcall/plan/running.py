@@ -6,22 +6,22 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from pcall._options import Options
-from pcall._records import Observer, Outcome, show
-from pcall._retry import Retry
-from pcall._seconds import limit_of
-from pcall.plan.calls import PlanCalls
+from pcall._core.options import Options
+from pcall._core.records import Observer, Outcome, show
+from pcall._core.retry import Retry
+from pcall._core.seconds import limit_of
+from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.gathering import Gatherer
-from pcall.plan.graph import Plan
-from pcall.plan.inline import InlinePlanRun
+from pcall.plan.inline_plan import InlinePlanRun
 from pcall.plan.nodes import Node, resolve
-from pcall.plan.report import call_error
-from pcall.plan.states import DONE, FAILED, HANDED, SKIPPED
-from pcall.plan.supervisor import PlanSupervisor
+from pcall.plan.plan import Plan
+from pcall.plan.plan_calls import PlanCalls
+from pcall.plan.plan_engine import PlanEngine
+from pcall.plan.plan_report import call_error
 
 __all__ = ["run", "run_iter"]
 
-_Run = PlanSupervisor | InlinePlanRun
+_Run = PlanEngine | InlinePlanRun
 _Retry = int | Retry | Callable[[Any], Any] | None
 _Progress = bool | Observer | Iterable[Observer] | None
 
@@ -87,8 +87,8 @@ def run(
             raise
         finally:
             _note(plan, made)
-        if made.ledger.failed:  # else no outcome is made
-            error = call_error(plan, [outcome for outcome in made.ledger if outcome is not None])
+        if made.outcomes.failed:  # else no outcome is made
+            error = call_error(plan, [outcome for outcome in made.outcomes if outcome is not None])
             if error is not None:
                 raise error
         return resolve(structure, made.value)
@@ -136,7 +136,7 @@ def _iterate(plan: Plan, made: _Run, ordered: bool) -> Iterator[Outcome]:
         try:
             made.start()
             for index in _in_order(made) if ordered else _as_they_come(made):
-                outcome = made.ledger[index]
+                outcome = made.outcomes[index]
                 made.scheduler.uses.release(index)
                 made.drop_unneeded()
                 yield outcome
@@ -153,8 +153,8 @@ def _iterate(plan: Plan, made: _Run, ordered: bool) -> Iterator[Outcome]:
 def _as_they_come(made: _Run) -> Iterator[int]:
     position = 0
     while True:
-        while position < len(made.ledger.completed):
-            yield from made.ledger.completed[position]
+        while position < len(made.outcomes.completed):
+            yield from made.outcomes.completed[position]
             position += 1
         if made.over:
             return
@@ -165,7 +165,7 @@ def _in_order(made: _Run) -> Iterator[int]:
     made.scheduler.look_at_all()
     for index, state in enumerate(bytes(made.scheduler.state)):
         if state:
-            while not made.ledger.has(index):
+            while not made.outcomes.has(index):
                 made.turn(None)
             yield index
     while not made.over:
@@ -205,7 +205,7 @@ def _prepare(
         structure = Gatherer(plan, few=math.inf).convert(output)
         wanted = _calls_in(plan, structure)
     plan.check_cycles()
-    kind: type[_Run] = InlinePlanRun if max_workers == 0 else PlanSupervisor
+    kind: type[_Run] = InlinePlanRun if max_workers == 0 else PlanEngine
     return kind(PlanCalls(plan, options.decorator), options, limit, wanted, keep), structure
 
 
@@ -231,5 +231,5 @@ def _note(plan: Plan, made: _Run) -> None:
         call.started = not settled and state in (DONE, FAILED, HANDED)
         if state == SKIPPED:
             # It was to be tried again, perhaps, when the run was stopped.
-            outcome = made.ledger[call.index]
+            outcome = made.outcomes[call.index]
             call.started = call.done = outcome is not None and outcome.attempts > 0

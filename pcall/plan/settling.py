@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pcall._records import Call, Outcome
-from pcall.plan.graph import Plan
-from pcall.plan.scheduler import GraphScheduler
+from pcall._core.records import Call, Outcome
+from pcall.plan.graph_scheduler import GraphScheduler
+from pcall.plan.plan import Plan
 
 __all__ = ["settle"]
 

@@ -10,10 +10,10 @@
 ``progress=True`` chooses: a notebook's output, a terminal, or plain lines on stderr.
 """
 
-from pcall._records import Event, Observer
+from pcall._core.records import Event, Observer
 from pcall.progress.console import ConsoleProgress
 from pcall.progress.html import HtmlProgress
-from pcall.progress.log import LogProgress
+from pcall.progress.log_lines import LogProgress
 from pcall.progress.notebook import NotebookProgress
 
 __all__ = [

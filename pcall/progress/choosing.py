@@ -11,10 +11,10 @@ import multiprocessing
 import os
 import sys
 
-from pcall._records import Observer
+from pcall._core.records import Observer
 from pcall.progress.console import ConsoleProgress
 from pcall.progress.html import HtmlProgress
-from pcall.progress.log import LogProgress
+from pcall.progress.log_lines import LogProgress
 from pcall.progress.notebook import NotebookProgress
 
 __all__ = ["automatic", "named"]

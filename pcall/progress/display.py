@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from pcall._records import Event
-from pcall.progress.state import State
+from pcall._core.records import Event
+from pcall.progress.progress_state import State
 
 __all__ = ["Display"]
 

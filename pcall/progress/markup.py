@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from html import escape
 
-from pcall.progress.failures import Failure, Failures, Group
+from pcall.progress.failure_groups import Failure, Failures, Group
 from pcall.progress.plain import name_of, sorted_scopes
-from pcall.progress.state import Figures, State
+from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, duration, plural, rate
 
 __all__ = ["STYLE", "FailuresMarkup", "escaped", "figures_markup"]

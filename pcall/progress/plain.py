@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pcall.progress.failures import Group
-from pcall.progress.state import Figures, State
+from pcall.progress.failure_groups import Group
+from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, cut, duration, plural, rate, width_of
 
 __all__ = [

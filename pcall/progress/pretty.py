@@ -10,7 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 from pcall.progress.plain import Style, call_pieces, flow, most_frequent, name_of, sorted_scopes
-from pcall.progress.state import Figures, State
+from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, duration, rate
 
 if TYPE_CHECKING:

@@ -1,0 +1,136 @@
+"""From targets and columns of arguments to calls. Pure: nothing is forked, nothing called.
+
+Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
+values[i] for varkwargs}}``. The columns (several targets, ``iargs``, ``ikwargs``, each of
+``varkwargs``) are read together, each once and left to right, as ``zip`` does: the
+shortest gives the number of calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from pcall._core.calls import Calls
+from pcall._core.records import show
+
+__all__ = ["build_calls"]
+
+
+def build_calls(
+    targets: Any,
+    cargs: Any = (),
+    iargs: Any = None,
+    ckwargs: Any = None,
+    ikwargs: Any = None,
+    varkwargs: Mapping[str, Any] | None = None,
+) -> Calls:
+    """The calls that these arguments make, in call order.
+
+    Args:
+        targets: one callable, or an iterable of callables.
+        cargs: positional arguments of every call.
+        iargs: for each call an iterable of positional arguments; None: not given.
+        ckwargs: keyword arguments of every call.
+        ikwargs: for each call a mapping of keyword arguments; None: not given.
+        varkwargs: for each name an iterable with one value a call.
+
+    Raises:
+        TypeError: an argument has the wrong shape; the text names it and the call.
+    """
+    common = tuple(_iterate("cargs", cargs))
+    common_kwargs = _mapping("ckwargs", {} if ckwargs is None else ckwargs)
+
+    columns: list[Iterable[Any]] = []
+    if not callable(targets):
+        items = _iterate("targets", targets, "a callable or an iterable of callables")
+        columns.append(_each("targets", items, _target))
+    if iargs is not None:
+        columns.append(_tuples(iargs))
+    if ikwargs is not None:
+        columns.append(_each("ikwargs", _iterate("ikwargs", ikwargs), _mapping))
+    names = tuple(varkwargs or ())
+    for name in names:
+        values = (varkwargs or {})[name]
+        columns.append(_iterate(name, values, "an iterable with one value for each call"))
+
+    if not columns:
+        return Calls(1, targets, common, common_kwargs)
+    if iargs is not None and len(columns) == 1 and not common:
+        args = list(columns[0])
+        return Calls(len(args), targets, common, common_kwargs, args=args)
+    rows = list(zip(*columns))  # noqa: B905 - the shortest decides
+    count = len(rows)
+    if len(names) == len(columns):
+        return Calls(count, targets, common, common_kwargs, names=names, rows=rows)
+
+    # One column of each kind again, from the first on.
+    taken = 0
+    of_targets = of_args = of_kwargs = None
+    if not callable(targets):
+        of_targets = [row[taken] for row in rows]
+        taken += 1
+    if iargs is not None:
+        of_args = [row[taken] for row in rows]
+        if common:
+            of_args = [common + args for args in of_args]
+        taken += 1
+    if ikwargs is not None:
+        of_kwargs = [{**common_kwargs, **row[taken]} for row in rows]
+        taken += 1
+    return Calls(
+        count,
+        targets,
+        common,
+        common_kwargs,
+        targets=of_targets,
+        args=of_args,
+        kwargs=of_kwargs,
+        names=names,
+        rows=[row[taken:] for row in rows] if names else None,
+    )
+
+
+def _tuples(iargs: Any) -> Iterable[tuple[Any, ...]]:
+    items = _iterate("iargs", iargs)
+    if type(iargs) in (list, tuple) and set(map(type, iargs)) == {tuple}:
+        return items  # the way of most, without a look at each
+    return _each("iargs", items, lambda name, item: tuple(_iterate(name, item)))
+
+
+def _each(name: str, items: Iterable[Any], convert: Callable[[str, Any], Any]) -> Iterator[Any]:
+    for index, item in enumerate(items):
+        yield convert(f"{name}[{index}]", item)
+
+
+def _target(name: str, value: Any) -> Any:
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return f"{show(value)} ({type(value).__name__})"
+
+
+def _iterate(name: str, value: Iterable[Any], expected: str = "an iterable") -> Iterator[Any]:
+    try:
+        return iter(value)
+    except TypeError as error:
+        cause = error if hasattr(type(value), "__iter__") else None  # its own code failed
+        raise TypeError(f"{name} must be {expected}, not {_kind(value)}") from cause
+
+
+def _is_mapping(value: Any) -> bool:
+    likens = hasattr(value, "keys") and hasattr(value, "__getitem__")
+    return likens or isinstance(value, Mapping)
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if type(value) is not dict and not _is_mapping(value):
+        raise TypeError(f"{name} must be a mapping, not {_kind(value)}")
+    items = dict(value)
+    for key in items:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} has the key {_kind(key)}; keyword names must be strings")
+    return items

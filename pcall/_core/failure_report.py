@@ -1,0 +1,94 @@
+"""From outcomes to what a run raises: which exception, and what its notes tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from pcall._core.call_failures import ChildDied, ChildProcessException, PcallTimeout
+from pcall._core.records import Outcome
+from pcall._wire.exception_codec import safe_str, type_name
+
+__all__ = ["failure_notes", "failure_of"]
+
+_SHOWN = 10  # kinds of other failures that the notes list
+
+
+def failure_of(
+    outcomes: Sequence[Outcome],
+    timed_out: Sequence[int] = (),
+    timeout: float | None = None,
+    ignored: Collection[int] = (),
+    ended_from_outside: Collection[int] = (),
+) -> ChildProcessException | PcallTimeout | None:
+    """What to raise for these outcomes; None when there is nothing to raise.
+
+    The first failure in call order is the cause. What is raised is of its kind: a lost child
+    raises ``ChildDied``, a call out of time ``PcallTimeout``, anything else
+    ``ChildProcessException``. When one call's time ended the whole run, that comes first.
+
+    Args:
+        outcomes: of all calls, in call order.
+        timed_out: indices of the calls that were running when the time of one was up, and
+            that were ended for it.
+        timeout: the limit, in seconds.
+        ignored: indices of calls that were ended on request.
+        ended_from_outside: indices of calls whose child died or whose time was up. A call can
+            also *raise* these errors: when it makes calls of its own.
+    """
+    failures = tuple(o for o in outcomes if not o.ok and o.attempts)
+    told = [o for o in failures if o.index not in ignored]
+    if not told:
+        return None
+    all_of_them = tuple(outcomes)
+    error: ChildProcessException | PcallTimeout
+    if timed_out:
+        running = tuple(outcomes[index] for index in timed_out)
+        first = next(o for o in running if isinstance(o.error, PcallTimeout))
+        error = PcallTimeout(_still_running(running, timeout), timeout, running, failures)
+        error.outcomes = all_of_them
+    else:
+        first = told[0]
+        cause = first.error
+        ended = first.index in ended_from_outside
+        if ended and isinstance(cause, ChildDied):
+            error = ChildDied(cause.exitcode, failures, all_of_them)
+        elif ended and isinstance(cause, PcallTimeout):
+            error = PcallTimeout(str(cause), cause.timeout, (first,), failures, all_of_them)
+        else:
+            assert cause is not None
+            error = ChildProcessException(safe_str(cause), failures, all_of_them)
+    error.__cause__ = first.error
+    error.add_note(f"in call {first.index}, {first.call}, process {first.pid}")
+    for note in failure_notes(first, failures, sum(not o.attempts for o in outcomes)):
+        error.add_note(note)
+    return error
+
+
+def _still_running(running: Sequence[Outcome], timeout: float | None) -> str:
+    calls = [f"{o.call} (call {o.index}, pid {o.pid})" for o in running[:_SHOWN]]
+    if len(running) > _SHOWN:
+        calls.append(f"and {len(running) - _SHOWN} more")
+    verb = "call was" if len(running) == 1 else "calls were"
+    return f"{len(running)} {verb} still running after {timeout:g} s: {', '.join(calls)}"
+
+
+def failure_notes(first: Outcome, failures: Sequence[Outcome], skipped: int) -> list[str]:
+    """What to tell of other failures than the first, equal ones once, and of skipped calls."""
+    notes = []
+    others = [o for o in failures if o is not first]
+    if others:
+        kinds = Counter(_one_line(o.error) for o in others if o.error is not None)
+        lines = [f"  {count} x {kind}" for kind, count in kinds.most_common(_SHOWN)]
+        if len(kinds) > _SHOWN:
+            lines.append(f"  and {len(kinds) - _SHOWN} more kinds")
+        verb = "call" if len(others) == 1 else "calls"
+        notes.append("\n".join([f"{len(others)} more {verb} failed:", *lines]))
+    if skipped:
+        notes.append(f"{skipped} more were not started for it")
+    return notes
+
+
+def _one_line(error: BaseException) -> str:
+    text = safe_str(error).partition("\n")[0]
+    return f"{type_name(type(error))}: {text[:200]}" if text else type_name(type(error))

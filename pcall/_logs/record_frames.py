@@ -1,0 +1,199 @@
+"""Log records as frames in one file that all children of a run append to.
+
+Each frame is written by one system call to a file opened for appending, so frames of several
+processes never mix, and what a process has written stays when it dies. One that was killed
+within that call leaves a part of a frame behind: the reader finds the next by its magic
+number, and by its checksum sees whether it is one.
+
+.. code-block:: text
+
+    magic | call | handler | length | checksum | the record, pickled
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pickle
+import struct
+from binascii import crc32
+from collections.abc import Iterator
+from copy import copy
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from pcall._wire.exception_codec import dump_exception, load_exception, portable
+
+__all__ = ["Frame", "FrameReader", "pack_record", "unpack_record", "write_frame"]
+
+_MAGIC = b"\x93pLr"
+_HEADER = struct.Struct("=4sIHII")
+_LOOK = 1 << 16  # bytes that are searched at a time for the next frame
+
+_PLAIN = {int, float, bool, str, bytes, type(None)}
+
+
+def _checksum(call: int, handler: int, payload: bytes) -> int:
+    return crc32(payload, crc32(_HEADER.pack(_MAGIC, call, handler, len(payload), 0)))
+
+
+# ------------------------------------------------------------------ in the child
+
+
+def write_frame(fd: int, call: int, handler: int, payload: bytes) -> None:
+    """Append a record.
+
+    Raises:
+        OSError: it could not be written, or not all of it.
+    """
+    checksum = _checksum(call, handler, payload)
+    data = _HEADER.pack(_MAGIC, call, handler, len(payload), checksum) + payload
+    if os.write(fd, data) < len(data):
+        raise OSError(errno.ENOSPC, "no room for the log record")
+
+
+def pack_record(record: logging.LogRecord) -> bytes:
+    """The record with all its fields, as bytes that load again.
+
+    Where an argument can't be pickled, or would be shown differently afterwards, the message
+    is merged here, and travels as text.
+    """
+    fields = dict(vars(record))
+    error: bytes | None = None
+    info: Any = fields.get("exc_info")
+    if isinstance(info, tuple) and isinstance(info[1], BaseException):
+        fields["exc_info"] = None
+        error = _dump_info(info[1], info[2])
+    if not _is_plain(record):
+        _make_portable(record, fields)
+    for name, value in fields.items():
+        if type(value) not in _PLAIN and name not in ("msg", "args"):
+            fields[name] = portable(value)
+    return pickle.dumps((fields, error), protocol=5)
+
+
+def _dump_info(error: BaseException, tb: TracebackType | None) -> bytes:
+    before = error.__traceback__
+    slot: Any = vars(BaseException)["__traceback__"]  # a frozen dataclass refuses setattr()
+    slot.__set__(error, tb)
+    try:
+        return dump_exception(error)
+    finally:
+        slot.__set__(error, before)
+
+
+def _is_plain(record: logging.LogRecord) -> bool:
+    args = record.args
+    if type(record.msg) is not str or type(args) not in (tuple, type(None)):
+        return False
+    return all(type(arg) in _PLAIN for arg in args or ())
+
+
+def _make_portable(record: logging.LogRecord, fields: dict[str, Any]) -> None:
+    message, args = record.msg, record.args
+    try:
+        text = record.getMessage()
+    except Exception:
+        # Who formats it in the parent finds that out, too.
+        fields["msg"], fields["args"] = portable(message), _portable_args(args)
+        return
+    try:
+        again = copy(record)
+        again.msg, again.args = pickle.loads(pickle.dumps((message, args), protocol=5))
+        if again.getMessage() == text:
+            return
+    except Exception:
+        pass  # it can't be pickled, or not be loaded
+    fields["msg"], fields["args"] = text, None
+
+
+def _portable_args(args: Any) -> Any:
+    if isinstance(args, tuple):
+        return tuple(portable(arg) for arg in args)
+    if isinstance(args, dict):
+        return {portable(name): portable(value) for name, value in args.items()}
+    return portable(args)
+
+
+# ------------------------------------------------------------------ in the parent
+
+
+def unpack_record(payload: bytes) -> logging.LogRecord:
+    """The record that :func:`pack_record` was given."""
+    fields, error = pickle.loads(payload)
+    record = logging.makeLogRecord(fields)
+    if error is not None:
+        raised = load_exception(error)
+        record.exc_info = (type(raised), raised, raised.__traceback__)
+    return record
+
+
+class Frame(NamedTuple):
+    """Where a record is.
+
+    Attributes:
+        call: index of the call that it comes from.
+        handler: number of the handler that it is for.
+        offset: of its pickle in the file.
+        length: of its pickle, in bytes.
+    """
+
+    call: int
+    handler: int
+    offset: int
+    length: int
+
+
+class FrameReader:
+    """Reads frames while others are written.
+
+    Args:
+        fd: descriptor of the file.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._position = 0
+
+    def new_frames(self, final: bool) -> Iterator[Frame]:
+        """The frames since last time.
+
+        Args:
+            final: nobody writes any more. Until then what looks like part of a frame at the
+                end of the file may be one that is being written.
+        """
+        while True:
+            size = os.fstat(self._fd).st_size
+            if size - self._position < _HEADER.size:
+                return
+            start = self._position
+            header = os.pread(self._fd, _HEADER.size, start)
+            magic, call, handler, length, checksum = _HEADER.unpack(header)
+            offset = start + _HEADER.size
+            if magic == _MAGIC:
+                if offset + length > size and not final:
+                    return
+                if offset + length <= size:
+                    payload = os.pread(self._fd, length, offset)
+                    if _checksum(call, handler, payload) == checksum:
+                        self._position = offset + length
+                        yield Frame(call, handler, offset, length)
+                        continue
+            self._position = self._next_magic(start + 1, size)
+
+    def _next_magic(self, start: int, size: int) -> int:
+        while start < size:
+            data = os.pread(self._fd, _LOOK, start)
+            found = data.find(_MAGIC)
+            if found >= 0:
+                return start + found
+            if start + len(data) >= size:
+                break
+            start += len(data) - len(_MAGIC) + 1
+        # The last bytes may be the first ones of a magic number.
+        return max(start, size - len(_MAGIC) + 1)
+
+    def payload(self, frame: Frame) -> bytes:
+        """The pickle of a record."""
+        return os.pread(self._fd, frame.length, frame.offset)

@@ -1,0 +1,1 @@
+"""The operating system: one interface, implemented for Linux and for any POSIX."""

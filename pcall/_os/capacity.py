@@ -1,0 +1,122 @@
+"""How many children this machine can hold at once.
+
+Each child costs descriptors in the parent, a place among the user's and the control
+group's processes, and page tables, which grow with the parent. Everything is read from the
+kernel; what can't be read sets no limit.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+from pcall._os.cgroups import read, read_line, room_for_memory, room_for_processes
+
+__all__ = ["RSS_UNIT", "capacity", "processes_exhausted", "resident_memory"]
+
+# What ru_maxrss counts in: bytes on macOS, kibibytes elsewhere.
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+# What a small child takes beyond its page tables: kernel stack, private pages.
+_BYTES_PER_CHILD = 1 << 20
+# Processes that may have come and gone between a refused fork and the count of them.
+_BURST = 32
+# The share of the memory that is free now which page tables may fill.
+_SHARE_OF_MEMORY = 0.5
+
+
+def capacity(fds_per_child: int) -> int:
+    """The number of children that there is room for now, at least 1."""
+    return max(1, min(_by_descriptors(fds_per_child), _by_memory(), _by_cgroup_pids()))
+
+
+def processes_exhausted(children: int) -> bool:
+    """True when the user or the control group has all the processes that it may have.
+
+    Args:
+        children: how many of this run were there; some may have ended since.
+
+    Asked when a fork was refused with EAGAIN, which says nothing of the reason. Too slow to
+    ask before: the kernel counts a user's tasks but does not tell, so they are counted here.
+    """
+    if _by_cgroup_pids() <= children + _BURST:
+        return True
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit == resource.RLIM_INFINITY:
+        return False
+    user = os.getuid()
+    tasks = 0
+    for pid in _listing("/proc"):
+        if pid.isdigit():
+            try:
+                if os.stat(f"/proc/{pid}").st_uid == user:
+                    tasks += len(os.listdir(f"/proc/{pid}/task"))
+            except OSError:
+                pass  # it has ended since
+    return tasks + 2 * (children + _BURST) >= limit
+
+
+def resident_memory() -> int:
+    """Bytes of resident memory that a child has from its start; the peak where that is unknown."""
+    fields = read_line("/proc/self/statm").split()
+    if len(fields) > 2:
+        # Pages of files are not copied by a fork, but found again when they are needed.
+        return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+
+
+def _by_descriptors(fds_per_child: int) -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return 1 << 30
+    # The parent and each child, which inherits the parent's, need some for themselves.
+    reserve = min(64, limit // 4)
+    return (limit - _open_descriptors(limit) - reserve) // fds_per_child
+
+
+def _open_descriptors(limit: int) -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return len(os.listdir(folder))
+        except OSError:
+            continue
+    count = 0
+    for fd in range(min(limit, 4096)):
+        try:
+            os.fstat(fd)
+            count += 1
+        except OSError:
+            pass
+    return count
+
+
+def _by_memory() -> int:
+    page_tables = _field("/proc/self/status", "VmPTE")
+    free = _field("/proc/meminfo", "MemAvailable")
+    if page_tables is None or free is None:
+        return 1 << 30
+    in_groups = room_for_memory()
+    if in_groups is not None:
+        free = min(free, in_groups)
+    return int(free * _SHARE_OF_MEMORY) // (page_tables + _BYTES_PER_CHILD)
+
+
+def _by_cgroup_pids() -> int:
+    room = room_for_processes()
+    return 1 << 30 if room is None else room
+
+
+def _field(path: str, name: str) -> int | None:
+    """A field of a file of "name: number kB" lines, in bytes."""
+    for line in read(path).splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _listing(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []

@@ -1,0 +1,54 @@
+"""A file mapped into memory: privately, writable, and without a descriptor that stays open."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import sys
+import weakref
+from typing import Any
+
+from pcall._os.signals import DeferSignals
+
+__all__ = ["map_private"]
+
+
+def map_private(fd: int, size: int) -> memoryview:
+    """The file's content. It is unmapped when the last view of it has gone.
+
+    Python's own mapping keeps a duplicate of the descriptor, so that a thousand results
+    would need a thousand of them; from 3.13 on it can be told not to.
+    """
+    if sys.version_info >= (3, 13):
+        return memoryview(mmap.mmap(fd, size, mmap.MAP_PRIVATE, trackfd=False))
+    try:
+        return _map_by_libc(fd, size)
+    except ImportError:  # a build of Python without ctypes
+        return memoryview(mmap.mmap(fd, size, mmap.MAP_PRIVATE))
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+        *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
+    ]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return libc
+
+
+def _map_by_libc(fd: int, size: int) -> memoryview:
+    import ctypes
+
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    with DeferSignals():
+        address = _libc().mmap(None, size, protection, mmap.MAP_PRIVATE, fd, 0)
+        if address is None or address == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), f"{size} bytes of a result could not be mapped")
+        content = (ctypes.c_ubyte * size).from_address(address)
+        weakref.finalize(content, _libc().munmap, address, size).atexit = False
+    return memoryview(content).cast("B")

@@ -1,0 +1,1 @@
+"""Where calls run: in this process, or in forked processes of this machine."""

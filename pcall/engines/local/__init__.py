@@ -1,0 +1,1 @@
+"""The local engines: a forked process for each call, or a pool of reused workers."""

@@ -1,0 +1,328 @@
+"""Which calls of a plan are ready: decisions alone, as in the scheduler that this extends.
+
+Only what is needed is looked at, and that in pieces, so that the first call does not wait until
+all of a large plan has been looked at. What that costs is linear in calls and edges.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pcall._core.retry import Retry
+from pcall._core.scheduler import Ended, Scheduler
+from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
+from pcall.plan.chunking import Chunking
+from pcall.plan.plan import Plan
+from pcall.plan.ref_counts import RefCounts
+
+__all__ = ["GraphScheduler"]
+
+# Vertices that are looked at in one go.
+_PIECE = 20_000
+
+
+class GraphScheduler(Scheduler):
+    """The state of a plan's calls, as numbers.
+
+    Args:
+        plan: the plan; it must not change any more.
+        output: the calls whose values are wanted; None: all calls are made, for no value.
+        keep: True when the value of each call is wanted, until :meth:`release`.
+        max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
+
+    Attributes:
+        state: of each call.
+        uses: what needs each value; it tells which are to be dropped.
+        chunks: where chunks end.
+        found: calls that were found to be needed; for the caller to clear.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        output: Iterable[int] | None = None,
+        *,
+        keep: bool = False,
+        max_workers: int | None = None,
+        max_errors: int | None = 0,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        super().__init__(
+            0, max_workers=max_workers, max_errors=max_errors, timeout=timeout, retry=retry
+        )
+        count = len(plan.calls)
+        self._plan = plan
+        self.state = bytearray(count)
+        # By call, and by gather: vertices that it still waits for.
+        self._pending = list(map(len, plan.needs))
+        self._gather_pending = list(map(len, plan.gather_needs))
+        self._gathers_found = bytearray(len(plan.gather_needs))
+        self.uses = RefCounts(plan, self.state)
+        self.chunks = Chunking(plan, self.state, self._pending, self._gather_pending)
+        self._keep = keep
+        self._blames: dict[int, int] = {}
+        self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
+        self.found: list[int] = []
+        # What is to be looked at, the last first.
+        self._stack: list[int] = []
+        self._rest = iter(range(count)) if output is None else iter(())
+        if output is not None:
+            wanted = sorted(set(output), reverse=True)
+            for index in wanted:
+                self.uses.want(index)
+            self._stack += wanted
+        self.look_further()
+
+    @property
+    def complete(self) -> bool:
+        """True once all that is needed has been seen."""
+        return self.uses.complete
+
+    @property
+    def over(self) -> bool:
+        return super().over and self.complete
+
+    @property
+    def ready(self) -> int:
+        """How many calls are ready, at most."""
+        return len(self._heap) + len(self._due)
+
+    # ------------------------------------------------------------ what is needed
+
+    def look_further(self, most: float = _PIECE) -> bool:
+        """Look at more of the plan; False when all that is needed has been seen."""
+        if self.complete:
+            return False
+        stack, state, plan = self._stack, self.state, self._plan
+        while most > 0:
+            if not stack:
+                index = next(self._rest, None)
+                if index is None:
+                    self.uses.count_is_complete(self._gathers_found)
+                    return False
+                stack.append(index)
+            most -= 1
+            vertex = stack.pop()
+            if vertex >= 0:
+                if state[vertex] == UNKNOWN:
+                    needs = plan.needs[vertex]
+                    most -= len(needs)
+                    self._found_call(vertex, needs)
+            elif not self._gathers_found[~vertex]:
+                self._gathers_found[~vertex] = True
+                needs = plan.gather_needs[~vertex]
+                most -= len(needs)
+                self.uses.add(needs)
+                stack += reversed(needs)
+        return True
+
+    def look_at_all(self) -> None:
+        """Look at all of it."""
+        self.look_further(math.inf)
+
+    def _found_call(self, index: int, needs: tuple[int, ...]) -> None:
+        self.found.append(index)
+        settled = self._plan.calls[index].settled
+        if self._keep:
+            self.uses.want(index)
+        if settled is not None:
+            self.state[index] = HANDED  # until the run has taken note of it
+            return
+        self.queued += 1
+        self.uses.add(needs)
+        self._stack += reversed(needs)
+        if self._pending[index]:
+            self.state[index] = BLOCKED
+        else:
+            self._make_ready(index)
+
+    # ------------------------------------------------------------ what starts
+
+    def next_starts(self, most: int = 1, now: float = math.inf) -> list[int]:
+        return list(self.next_chunk(1, now)) if most else []
+
+    def next_chunk(self, most: int, now: float = math.inf) -> range:
+        self._wake(now)
+        if not self._free(1):
+            return range(0)
+        if self._due:
+            return self._due[0][:1]
+        first = self._first_ready()
+        while first is None and self.look_further():
+            first = self._first_ready()
+        if first is None:
+            return range(0)
+        return self.chunks.beginning_at(first, most)
+
+    def could_start(self, calls: range) -> bool:
+        """True when some of these, which were handed out, wait for nothing any more."""
+        return 0 in self._pending[calls.start : calls.stop]
+
+    def is_outranked(self, index: int) -> bool:
+        """True when a call that is ready would start before this one, if both were."""
+        rank = (-self._plan.calls[index].priority, index)
+        return self._first_ready() is not None and self._heap[0] < rank
+
+    def _first_ready(self) -> int | None:
+        heap, state = self._heap, self.state
+        while heap:
+            index = heap[0][1]
+            if state[index] == READY:
+                return index
+            heapq.heappop(heap)
+        return None
+
+    def dispatched(self, index: int, stop: int) -> None:
+        if self._due:
+            super().dispatched(index, stop)
+            return
+        self.queued -= stop - index
+        for each in range(index, stop):
+            self.state[each] = HANDED
+        self._running[index] = stop
+
+    def requeue(self, index: int, start: int | None = None) -> tuple[int, ...]:
+        start, stop = index if start is None else start, self._running[index]
+        if start > index:
+            self._running[index] = start
+        else:
+            del self._running[index]
+            self._deadlines.pop(index, None)
+        left = [each for each in range(start, stop) if self.state[each] == HANDED]
+        if self._stopped:
+            for each in left:
+                self._over(each, SKIPPED)
+            return tuple(left)
+        self.queued += len(left)
+        for each in left:
+            if self._pending[each]:
+                self.state[each] = BLOCKED
+            else:
+                self._make_ready(each)
+        if not self.failed:
+            return ()
+        # What failed may be what they were to get, in the same chunk.
+        hopeless = [each for each in left if self._pending[each] and self.reason(each)]
+        return tuple(sorted(self._skip(hopeless)))
+
+    def _make_ready(self, index: int) -> None:
+        self.state[index] = READY
+        heapq.heappush(self._heap, (-self._plan.calls[index].priority, index))
+
+    # ------------------------------------------------------------ what ended
+
+    def advanced(self, index: int, to: int, now: float) -> None:
+        super().advanced(index, to, now)
+        for each in range(index, to):
+            self._succeeded(each)
+
+    def ended(
+        self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
+    ) -> Ended:
+        known = index in self._running
+        ended = super().ended(index, error, now, chance)
+        if not known or ended.retried:
+            return ended
+        if error is None:
+            self._succeeded(index)
+            return ended
+        skipped = self._failed(index)
+        return replace(ended, skipped=tuple(sorted({*skipped, *ended.skipped})))
+
+    def settled(self, index: int, error: BaseException | None) -> Ended:
+        """A call was settled from outside."""
+        self._running[index] = index + 1
+        if error is None:
+            self._move_on(index, index + 1, 0.0)
+            self._succeeded(index)
+            return Ended()
+        retry, self._retry = self._retry, None  # there is nothing that could be tried
+        try:
+            return self.ended(index, error)
+        finally:
+            self._retry = retry
+
+    def _succeeded(self, index: int) -> None:
+        self._over(index, DONE)
+        stack: list[int] = [*self._plan.users[index]]
+        pending, gather_pending = self._pending, self._gather_pending
+        while stack:
+            vertex = stack.pop()
+            if vertex >= 0:
+                pending[vertex] -= 1
+                if not pending[vertex] and self.state[vertex] == BLOCKED:
+                    self._make_ready(vertex)
+            else:
+                gather_pending[~vertex] -= 1
+                if not gather_pending[~vertex]:
+                    stack += self._plan.gather_users[~vertex]
+        self.uses.drop_unused(index)
+
+    def _failed(self, index: int) -> list[int]:
+        """A call has failed: those that wait for it, directly or not, never start."""
+        self.look_at_all()
+        self._over(index, FAILED)
+        return self._skip(self._plan.users[index])
+
+    def _skip(self, vertices: Iterable[int]) -> list[int]:
+        """Those of these that wait never start, and neither does what waits for them.
+
+        What was handed out together with what it waits for may run by now, though that has
+        failed since, for the time that it took. Else it is given back.
+        """
+        skipped = []
+        stack, gathers = [*vertices], set()
+        while stack:
+            vertex = stack.pop()
+            if vertex < 0:
+                if vertex not in gathers:
+                    gathers.add(vertex)
+                    stack += self._plan.gather_users[~vertex]
+            elif self.state[vertex] == BLOCKED:
+                self.queued -= 1
+                self._over(vertex, SKIPPED)
+                skipped.append(vertex)
+                stack += self._plan.users[vertex]
+        return skipped
+
+    def stop(self) -> tuple[int, ...]:
+        self.look_at_all()
+        skipped = super().stop()
+        waiting = [i for i, state in enumerate(self.state) if state in (BLOCKED, READY)]
+        for index in (*waiting, *skipped):
+            self._over(index, SKIPPED)
+        return (*skipped, *waiting)
+
+    def reason(self, index: int) -> str | None:
+        """Why a call was skipped, when that is for a call that it needs."""
+        for vertex in self._plan.needs[index]:
+            blamed = self._blamed(vertex) if vertex < 0 else vertex
+            if blamed is not None and self.state[blamed] in (FAILED, SKIPPED):
+                how = "failed" if self.state[blamed] == FAILED else "was not started, either"
+                return f"it needs {self._plan.calls[blamed]!r}, which {how}"
+        return None
+
+    def _blamed(self, gather: int) -> int | None:
+        """A call of a gather that failed or was skipped."""
+        if gather not in self._blames:
+            stack, found = [*self._plan.gather_needs[~gather]], None
+            while stack and found is None:
+                vertex = stack.pop()
+                if vertex < 0:
+                    stack += self._plan.gather_needs[~vertex]
+                elif self.state[vertex] in (FAILED, SKIPPED):
+                    found = vertex
+            if found is None:
+                return None
+            self._blames[gather] = found
+        return self._blames[gather]
+
+    def _over(self, index: int, state: int) -> None:
+        """A call is over: what it needs is needed by one less."""
+        self.state[index] = state
+        if self._plan.calls[index].settled is None:
+            self.uses.remove(self._plan.needs[index])

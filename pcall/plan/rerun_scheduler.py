@@ -1,0 +1,168 @@
+"""Calls that find what they were given of no use: what they need is made again, and then they.
+
+That is rare, so it may cost a moment: nothing further starts until all that runs has ended, so
+that nothing reads a value while it is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pcall._core.scheduler import Ended
+from pcall._errors import DependenciesFailed
+from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
+from pcall.plan.graph_scheduler import GraphScheduler
+from pcall.plan.nodes import PlanCall
+from pcall.plan.plan import Plan
+
+__all__ = ["RERUNS", "RerunningScheduler"]
+
+# How often a call may have its dependencies made again.
+RERUNS = 3
+
+
+class RerunningScheduler(GraphScheduler):
+    """A scheduler that knows ``DependenciesFailed``.
+
+    Attributes:
+        reopened: calls that are made again; for the caller to clear, before any starts.
+        is_used_up: True for a value that the only call that needs it has taken away.
+    """
+
+    def __init__(self, plan: Plan, output: Iterable[int] | None = None, **policy: Any) -> None:
+        self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
+        self._counts: dict[int, int] = {}  # by call, how often it wanted that
+        self.reopened: list[int] = []
+        self.is_used_up: Callable[[int], bool] = _never
+        super().__init__(plan, output, **policy)
+
+    def ended(
+        self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
+    ) -> Ended:
+        known = index in self._running
+        if known and isinstance(error, DependenciesFailed) and not self._stopped:
+            calls = self._meant(index, error)
+            if calls and self._counts.get(index, 0) < RERUNS:
+                self._move_on(index, index + 1, now)
+                self._counts[index] = self._counts.get(index, 0) + 1
+                self._attempts[index] = self.attempt(index)
+                self._requests[index] = calls
+                self.state[index] = BLOCKED
+                self.queued += 1
+                return Ended(retried=True)
+        return super().ended(index, error, now, chance)
+
+    def next_chunk(self, most: int, now: float = float("inf")) -> range:
+        if self._requests and not self._stopped:
+            if self._running:
+                return range(0)
+            self._rerun()
+        return super().next_chunk(most, now)
+
+    # ------------------------------------------------------------ which
+
+    def _meant(self, index: int, error: DependenciesFailed) -> set[int]:
+        """The calls that are to be made again; none, when they are not what the call needs."""
+        named = [call for calls in error.dependencies.values() for call in calls]
+        if not named or not all(
+            isinstance(call, PlanCall) and call.plan is self._plan and call.settled is None
+            for call in named
+        ):
+            return set()
+        wanted = {call.index for call in named}
+        above = self._above([index])
+        if not wanted <= above:
+            return set()
+        # And what has been made of their values since, for this call.
+        found, stack = set(wanted), [vertex for call in wanted for vertex in self._plan.users[call]]
+        while stack:
+            vertex = stack.pop()
+            if vertex in above and vertex not in found:
+                found.add(vertex)
+                stack += self._users_of(vertex)
+        return {vertex for vertex in found if vertex >= 0}
+
+    def _above(self, indices: Iterable[int]) -> set[int]:
+        """The calls and gathers that these need, directly or not."""
+        found: set[int] = set()
+        stack = [vertex for index in indices for vertex in self._plan.needs[index]]
+        while stack:
+            vertex = stack.pop()
+            if vertex not in found:
+                found.add(vertex)
+                stack += self._needs_of(vertex)
+        return found
+
+    def _needs_of(self, vertex: int) -> Iterable[int]:
+        return self._plan.needs[vertex] if vertex >= 0 else self._plan.gather_needs[~vertex]
+
+    def _users_of(self, vertex: int) -> Iterable[int]:
+        return self._plan.users[vertex] if vertex >= 0 else self._plan.gather_users[~vertex]
+
+    # ------------------------------------------------------------ making them again
+
+    def _rerun(self) -> None:
+        """Nothing runs: have them made again."""
+        self.look_at_all()
+        requests, self._requests = self._requests, {}
+        again = set().union(*requests.values())
+        again = {index for index in again if self.state[index] == DONE}
+        # What they need, and has been dropped meanwhile, has to be made again for them; and what
+        # the calls that asked for it have used up.
+        stack = [*again, *requests]
+        while stack:
+            user = stack.pop()
+            for index in self._calls_below(user):
+                gone = self.uses.gone[index] or (user in requests and self.is_used_up(index))
+                if gone and index not in again and self.state[index] == DONE:
+                    again.add(index)
+                    stack.append(index)
+        for index in again:
+            self.state[index] = BLOCKED
+            self.queued += 1
+            self.uses.make_again(index)
+            self._wait_again(index)
+        self._hold_back_attempts()
+        for index in (*again, *requests):
+            if not self._pending[index]:
+                self._make_ready(index)
+        self.reopened += sorted(again)
+
+    def _calls_below(self, index: int) -> Iterable[int]:
+        stack, seen = [*self._plan.needs[index]], set()
+        while stack:
+            vertex = stack.pop()
+            if vertex >= 0:
+                yield vertex
+            elif vertex not in seen:
+                seen.add(vertex)
+                stack += self._plan.gather_needs[~vertex]
+
+    def _wait_again(self, index: int) -> None:
+        """What needs this call, and has not started, waits for it once more."""
+        stack = [*self._plan.users[index]]
+        while stack:
+            vertex = stack.pop()
+            if vertex >= 0:
+                self._pending[vertex] += 1
+                if self.state[vertex] == READY:
+                    self.state[vertex] = BLOCKED
+            else:
+                self._gather_pending[~vertex] += 1
+                if self._gather_pending[~vertex] == 1:
+                    stack += self._plan.gather_users[~vertex]
+
+    def _hold_back_attempts(self) -> None:
+        """Calls that wait for another attempt, and now for another call as well."""
+        for index in [index for _, index in self._waiting] + [each.start for each in self._due]:
+            if self._pending[index] and self.state[index] == HANDED:
+                self.state[index] = BLOCKED
+        self._waiting[:] = [each for each in self._waiting if self.state[each[1]] == HANDED]
+        kept = [each for each in self._due if self.state[each.start] == HANDED]
+        self._due.clear()
+        self._due.extend(kept)
+
+
+def _never(index: int) -> bool:
+    return False
