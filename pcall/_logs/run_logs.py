@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.records import Outcome
-from pcall._logs.child_logs import ChildLogs, LogFile, SentRecords, file_of_call
+from pcall._logs.child_logs import ChildLogs, LogFile, SentRecords, Whoami, file_of_call
 from pcall._logs.handler_plan import LogPlan, plan_logs
 from pcall._logs.record_frames import Frame, FrameReader, unpack_record
 from pcall._logs.section_merge import Section, merge_section
@@ -20,17 +20,18 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 from pcall._wire.exception_codec import safe_str
-from pcall.engines.local.child.child_main import whoami
 
 __all__ = ["RunLogs", "make_run_logs"]
 
 _log = logging.getLogger("pcall")
 
 
-def make_run_logs(system: System, size: int, outcome: Callable[[int], Outcome]) -> RunLogs | None:
+def make_run_logs(
+    system: System, size: int, outcome: Callable[[int], Outcome], whoami: Whoami
+) -> RunLogs | None:
     """What a run with so many calls needs for its logs; None where nothing logs."""
     plan = plan_logs(whoami)
-    return None if plan is None else RunLogs(plan, system, size, outcome)
+    return None if plan is None else RunLogs(plan, system, size, outcome, whoami)
 
 
 class _Over(NamedTuple):
@@ -65,7 +66,12 @@ class RunLogs:
     """
 
     def __init__(
-        self, plan: LogPlan, system: System, size: int, outcome: Callable[[int], Outcome]
+        self,
+        plan: LogPlan,
+        system: System,
+        size: int,
+        outcome: Callable[[int], Outcome],
+        whoami: Whoami,
     ) -> None:
         self._plan = plan
         self._outcome = outcome
@@ -153,6 +159,10 @@ class RunLogs:
             self._ended.update(calls)
         if self._plan.files:
             self._chunks.append((calls, pid, first))
+
+    def grow(self, count: int) -> None:
+        """The run has so many further calls."""
+        self._size += count
 
     def deliver(self, final: bool) -> None:
         """Hand the records on, in call order, of calls that are over and follow no other.

@@ -115,6 +115,10 @@ class ResultTable:
             self._slots[number * WorkerControl.SIZE : (number + 1) * WorkerControl.SIZE]
         )
 
+    def forget(self, index: int) -> None:
+        """A call is executed again: it has not answered."""
+        self.kinds[index] = self.rss[index] = 0
+
     def unanswered(self, start: int, stop: int) -> int:
         """The first of these calls that has not answered; ``stop`` when all have."""
         offset = self._first_kind

@@ -7,13 +7,13 @@ import time
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.records import Call, Outcome
-from pcall._errors import NotStarted, ResultError
+from pcall._errors import ResultError
 from pcall._os.signals import is_interrupt
 from pcall._wire.decode import Answer, read_answer
 from pcall._wire.exception_codec import safe_str
 from pcall.engines.local.parent.child_process import ForkedProcess
 
-__all__ = ["not_started", "outcome_of", "take_answer"]
+__all__ = ["outcome_of", "take_answer"]
 
 
 def take_answer(forked: ForkedProcess, again: bool) -> Answer | ResultError | None:
@@ -105,9 +105,3 @@ def _status(error: BaseException | None) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         return (error.code or 0) & 0xFF
     return 1 if error else 0
-
-
-def not_started(call: Call, why: str) -> Outcome:
-    """The outcome of a call that never ran."""
-    error = NotStarted(f"{call} (call {call.index}) was not started: {why}")
-    return Outcome(index=call.index, call=call, ok=False, error=error)

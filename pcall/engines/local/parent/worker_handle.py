@@ -115,6 +115,11 @@ class WorkerHandle:
         self._read_at = 0
 
     @property
+    def table(self) -> ResultTable:
+        """The table that it answers in."""
+        return self._table
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         assert self.process.pid is not None
