@@ -38,20 +38,20 @@ _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _FORK_MOST = {"test_scale.py", "test_reuse_faults.py", "test_nesting.py", "test_inheritance.py"}
 # These make no call in this process: they are pure, or scripts that have Linux's own ways.
 _NEED_NO_SYSTEM = {
-    "test_docs.py",
+    "test_building.py",
+    "test_documents.py",
     "test_error_display.py",
     "test_examples.py",
+    "test_graph_scheduling.py",
     "test_layers.py",
-    "test_plan_building.py",
-    "test_plan_scheduler.py",
-    "test_progress_notebook.py",
-    "test_progress_state.py",
-    "test_progress_terminal.py",
+    "test_notebook.py",
     "test_pyats.py",
     "test_retry.py",
     "test_scheduler.py",
     "test_scheduler_property.py",
+    "test_state.py",
     "test_tasklog.py",
+    "test_terminal.py",
 }
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from plan_model import Graph, graphs
-from scripts import check
 
 from pcall import CallError, ChildDied, DependenciesFailed, PcallTimeout, Plan, Retry, run, run_iter
+from tests.helpers.plan_model import Graph, graphs
+from tests.helpers.scripts import check
 
 numpy = pytest.importorskip("numpy")
 

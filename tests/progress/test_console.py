@@ -12,7 +12,6 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from progress_runs import PROBE, failed, live_run, outcome_of, show, small_run
 
 from pcall import pcall
 from pcall._core.records import Event
@@ -21,6 +20,7 @@ from pcall.progress.plain import Style, frame, summary
 from pcall.progress.pretty import LEAST_WIDTH, rich_frame
 from pcall.progress.progress_state import State
 from pcall.progress.wording import amount, clean, cut, duration, rate, width_of
+from tests.helpers.progress_runs import PROBE, failed, live_run, outcome_of, show, small_run
 
 
 class Stream(io.StringIO):

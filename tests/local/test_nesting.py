@@ -15,9 +15,9 @@ import traceback
 from pathlib import Path
 
 import pytest
-import scripts
 
 from pcall import ChildProcessException, Pcall, PcallTimeout, pcall
+from tests.helpers import scripts
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")

@@ -10,11 +10,11 @@ import threading
 import time
 
 import pytest
-from browser import Browser, find_browser
-from progress_runs import PROBE, failed, live_run, show, small_run
 
 from pcall._core.records import Event
 from pcall.progress import HtmlProgress
+from tests.helpers.browser import Browser, find_browser
+from tests.helpers.progress_runs import PROBE, failed, live_run, show, small_run
 
 HOSTILE = "</pre><script>window.owned=1</script><img src=x onerror='window.owned=1'> & \x1b[2J \x00"
 

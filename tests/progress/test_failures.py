@@ -8,11 +8,11 @@ import tracemalloc
 from types import SimpleNamespace
 
 import pytest
-from progress_runs import PROBE, failed, outcome_of, probe
 
 from pcall import ChildDied, Pcall, RemoteError
 from pcall._core.records import Event
 from pcall.progress.failure_groups import Failures
+from tests.helpers.progress_runs import PROBE, failed, outcome_of, probe
 
 
 def caught(function, *args) -> BaseException:

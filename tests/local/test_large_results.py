@@ -11,9 +11,9 @@ import textwrap
 from typing import Any
 
 import pytest
-from test_results import nameless_files
 
 from pcall import pcall
+from tests.contract.test_results import nameless_files
 
 MB = 1 << 20
 SIZE = 64 * MB

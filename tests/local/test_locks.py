@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import scripts
+
+from tests.helpers import scripts
 
 RUNS = 100  # on each of two systems
 

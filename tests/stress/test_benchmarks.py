@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.helpers import ROOT
+
 RUN = ROOT / "benchmarks/run.py"
 WRITTEN = ["performance.json", "performance.svg", "growth.svg", "performance.rst"]
 

@@ -6,7 +6,8 @@ Each case is a script in a process of its own, since handlers of signals are the
 from __future__ import annotations
 
 import pytest
-from scripts import check
+
+from tests.helpers.scripts import check
 
 HEAD = """
 import functools

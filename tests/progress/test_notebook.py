@@ -10,12 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from progress_runs import show, small_run
 
 from pcall.progress import NotebookProgress
-
-HERE = Path(__file__).parent
-
+from tests.helpers import ROOT
+from tests.helpers.progress_runs import show, small_run
 
 # In a process of its own: nbclient leaves an event loop open.
 RUNNER = """
@@ -33,7 +31,7 @@ def run_notebook(*cells: str, path: Path) -> list[list[dict]]:
     for name in ("nbclient", "nbformat", "ipykernel"):
         pytest.importorskip(name)
     folders = dict.fromkeys(("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"), str(path))
-    search = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", RUNNER],
         input=json.dumps(cells),
@@ -50,7 +48,7 @@ def run_notebook(*cells: str, path: Path) -> list[list[dict]]:
 def test_a_real_notebook(tmp_path):
     """A cell shows figures and failures, updated in their place, and the next cell its own."""
     first, second = run_notebook(
-        "from progress_runs import *\n"
+        "from tests.helpers.progress_runs import *\n"
         "from pcall._core.observers import observers_of\n"
         "(observer,) = observers_of(True)._observers\n"
         "live_run(observer, 1.5, total=300)",
@@ -77,7 +75,7 @@ def test_a_real_notebook(tmp_path):
 def test_updates_while_the_cell_runs(tmp_path):
     """The figures are updated while the run goes on; the failures when there are new ones."""
     cell = """
-from progress_runs import *
+from tests.helpers.progress_runs import *
 from pcall.progress import NotebookProgress, notebook
 seen = []
 show_it = notebook._show

@@ -6,9 +6,9 @@ import logging
 import time
 
 import pytest
-from progress_runs import live_run, show, small_run
 
 from pcall.progress import LogProgress
+from tests.helpers.progress_runs import live_run, show, small_run
 
 
 @pytest.fixture

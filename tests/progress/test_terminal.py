@@ -19,14 +19,13 @@ from pathlib import Path
 
 import pytest
 
-pyte = pytest.importorskip("pyte")
+from tests.helpers import ROOT
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
+pyte = pytest.importorskip("pyte")
 
 SCRIPT = """
 import sys, threading, time
-from progress_runs import live_run
+from tests.helpers.progress_runs import live_run
 from pcall.progress import ConsoleProgress
 {before}
 live_run(ConsoleProgress(rich={rich}), {seconds}, total=1000, fail_every=6, hold={hold!r})
@@ -49,7 +48,7 @@ threading.Thread(target=chat, daemon=True).start()
 
 def environment(**more: str) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "LC_ALL")}
-    path = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return env | {"PYTHONPATH": path, "TERM": "xterm-256color", "PYTHONUTF8": "1"} | more
 
 

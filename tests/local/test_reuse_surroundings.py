@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-import scripts
+
+from tests.helpers import scripts
 
 pytestmark = pytest.mark.parametrize("system", ["linux", "portable"])
 

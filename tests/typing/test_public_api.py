@@ -16,8 +16,8 @@ import pytest
 
 import pcall as package
 from pcall import Call, Outcome, Pcall, exceptions, pcall
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 
 CLASSES = [getattr(package, name) for name in package.__all__ if name[0].isupper()]
@@ -220,7 +220,7 @@ def mypy(request: pytest.FixtureRequest, tmp_path: Path):
 
 def test_the_public_api_is_typed(mypy):
     """A file that uses the whole public API passes ``mypy --strict``."""
-    assert "Success" in mypy(HERE / "typing" / "api.py")
+    assert "Success" in mypy(HERE / "api.py")
 
 
 def test_wrong_use_is_a_type_error(mypy, tmp_path):
@@ -241,6 +241,6 @@ def test_wrong_use_is_a_type_error(mypy, tmp_path):
 
 def test_the_typed_file_uses_every_public_name():
     """The file that is type-checked names every public name and every member."""
-    text = (HERE / "typing" / "api.py").read_text()
+    text = (HERE / "api.py").read_text()
     names = [*package.__all__, *METHODS, *PROPERTIES, *BUILT_WITH, *OUTCOME, "result", "aio"]
     assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy
 import pytest
-import scripts
 
 from pcall import Pcall, TaskCancelled, pcall
+from tests.helpers import scripts
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")

@@ -18,8 +18,8 @@ import pytest
 
 import pcall
 import pcall.tasklog
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst"), *ROOT.glob("benchmarks/*.rst")]

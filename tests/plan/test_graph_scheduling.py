@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_model import Graph, graphs
 
 from pcall import Plan, Retry
 from pcall.plan.call_states import DONE, FAILED, SKIPPED, UNKNOWN
 from pcall.plan.graph_scheduler import GraphScheduler
+from tests.helpers.plan_model import Graph, graphs
 
 
 class Simulation:

@@ -11,7 +11,8 @@ import itertools
 import os
 
 import pytest
-import scripts
+
+from tests.helpers import scripts
 
 pytestmark = pytest.mark.parametrize("system", ["linux", "portable"])
 

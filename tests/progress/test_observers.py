@@ -11,7 +11,6 @@ import sys
 import time
 
 import pytest
-from progress_runs import PROBE
 
 from pcall import pcall, progress
 from pcall._core.observers import Observers, check_progress, observers_of
@@ -23,6 +22,7 @@ from pcall.progress import (
     NotebookProgress,
     choosing,
 )
+from tests.helpers.progress_runs import PROBE
 
 
 class Recorder:

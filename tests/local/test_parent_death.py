@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import scripts
+
+from tests.helpers import scripts
 
 SYSTEMS = ["linux", "portable"]
 # Grace periods far from what is waited for: one that nobody reaches here, and a short one.

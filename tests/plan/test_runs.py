@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from plan_model import Graph, graphs
 
 from pcall import CallError, ChildDied, NotStarted, PcallTimeout, Plan, Retry, run, run_iter
+from tests.helpers.plan_model import Graph, graphs
 
 
 def both(graph: Graph, max_workers: int, tmp: Path) -> tuple[object, list[int]]:
