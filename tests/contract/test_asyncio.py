@@ -6,25 +6,17 @@ import asyncio
 import os
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from pcall import ChildProcessException, Outcome, Pcall, PcallTimeout, pcall
+from tests.helpers.waiting import wait_for
 
 
 def square(x):
     if x < 0:
         raise ValueError(f"negative: {x}")
     return x * x
-
-
-def wait_for(path: Path):
-    """Return once the file is there."""
-    end = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.005)
-    return path.exists()
 
 
 def test_await_of_the_object(each_system):

@@ -12,19 +12,14 @@ from pathlib import Path
 import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout, TaskCancelled, pcall
-
-SOON = 10  # seconds in which what is prompt has happened, on a busy machine too
+from tests.helpers.processes import is_reaped
+from tests.helpers.waiting import SOON
 
 
 def square(x):
     if x < 0:
         raise ValueError(f"negative: {x}")
     return x * x
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended and has been reaped."""
-    return not Path(f"/proc/{pid}").exists()
 
 
 def deaf(ready: Path):
@@ -53,7 +48,7 @@ def test_cancelling_ends_the_children(each_system, tmp_path):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return [gone(pid) for pid in run.pids]
+        return [is_reaped(pid) for pid in run.pids]
 
     assert asyncio.run(main()) == [True, True]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a cleaned", "b", "b cleaned"]
@@ -180,4 +175,4 @@ def test_ctrl_c():
     assert rest == "interrupted\n"
     assert process.returncode == 0
     assert len(pids) == 3
-    assert all(gone(pid) for pid in pids)
+    assert all(is_reaped(pid) for pid in pids)

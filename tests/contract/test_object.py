@@ -8,30 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, TaskCancelled
-
-SOON = 10  # seconds in which what is prompt has happened, on a busy machine too
+from tests.helpers.waiting import SOON, until
 
 
 def square(x):
     if x < 0:
         raise ValueError(f"negative: {x}")
     return x * x
-
-
-def until(condition: Callable[[], object], seconds: float = SOON) -> bool:
-    """Wait for a condition; whether it came."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 @pytest.fixture
@@ -160,7 +148,7 @@ def test_while_it_runs(each_system, latch):
     """outcomes has None for a call not over yet; livings are the children alive now."""
     run = Pcall([after, square], iargs=[(latch, "late"), (3,)])
     run.start()
-    assert until(lambda: run.outcomes[1])
+    assert until(lambda: run.outcomes[1], SOON)
     assert run.outcomes[0] is None
     assert run.outcomes[1].value == 9
     assert run.livings == (run.childs[0],)
@@ -169,7 +157,7 @@ def test_while_it_runs(each_system, latch):
     assert not run.done
     assert run.results is None
     latch.touch()
-    assert until(lambda: run.done)
+    assert until(lambda: run.done, SOON)
     assert run.livings == ()
     assert run.results is None, "not joined yet"
     run.join()
@@ -331,7 +319,7 @@ def test_with_an_exception(each_system, tmp_path):
     policy = Pcall.options(grace_period=0.2, max_workers=2)
     ready = [tmp_path / name for name in "ab"]
     with pytest.raises(LookupError, match="mine"), policy(stubborn, iargs=[*zip(ready), ()]) as run:
-        assert until(lambda: all(path.exists() for path in ready))
+        assert until(lambda: all(path.exists() for path in ready), SOON)
         raise LookupError("mine")
     assert run.livings == ()
     assert [child.exitcode for child in run.childs] == [-9, -9, None]

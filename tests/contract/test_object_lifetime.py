@@ -8,20 +8,11 @@ import subprocess
 import sys
 import time
 import weakref
-from pathlib import Path
 
 import pytest
 
 from pcall import Pcall, pcall
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, though perhaps its parent has not been told yet."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in "ZX"
+from tests.helpers.processes import has_ended
 
 
 def test_a_dropped_run_leaves_nothing(each_system):
@@ -31,7 +22,7 @@ def test_a_dropped_run_leaves_nothing(each_system):
     pids = run.pids
     del run
     gc.collect()
-    assert all(gone(pid) for pid in pids)
+    assert all(has_ended(pid) for pid in pids)
 
 
 def fail_or_sleep(seconds):
@@ -53,7 +44,7 @@ def test_a_dropped_run_with_a_failure_leaves_nothing(each_system, most):
     gc.collect()
     assert isinstance(outcome.error, LookupError)
     assert run() is None
-    assert all(gone(child.pid) for child in living)
+    assert all(has_ended(child.pid) for child in living)
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise LookupError('mine')", "1 / 0"])
@@ -76,7 +67,7 @@ def test_the_end_of_the_interpreter_leaves_nothing(end):
     assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2
-    assert all(gone(pid) for pid in pids)
+    assert all(has_ended(pid) for pid in pids)
 
 
 START_FAILS = """

@@ -7,33 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, TaskCancelled
+from tests.helpers.processes import has_ended
+from tests.helpers.waiting import until
 
 ENDS = ["terminate", "kill"]
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> bool:
-    """Wait for a condition; whether it came."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, though perhaps its parent has not been told yet."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in "ZX"
 
 
 def sleep(ready: Path, seconds: float = 60):
@@ -160,7 +142,7 @@ def test_what_children_started_ends_too(each_system, ready, end):
     assert until(written.exists)
     getattr(run, end)()
     run.join()
-    assert gone(int(written.read_text()))
+    assert has_ended(int(written.read_text()))
 
 
 @pytest.mark.parametrize("end", ENDS)

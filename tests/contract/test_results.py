@@ -6,8 +6,6 @@ import array
 import collections
 import dataclasses
 import gc
-import os
-import stat
 import subprocess
 import sys
 import textwrap
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 
 from pcall import ChildProcessException, Pcall, pcall
+from tests.helpers.processes import nameless_files
 
 try:
     import numpy
@@ -38,25 +37,6 @@ def available_memory() -> int:
 
 
 needs_memory = pytest.mark.skipif(available_memory() < 8 * GB, reason="needs 8 GB of free memory")
-
-
-def nameless_files(pid: int | str = "self") -> int:
-    """Bytes of large files without a name that the process holds open or mapped."""
-    found: dict[tuple[int, int], int] = {}
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            status = os.stat(fd)
-        except OSError:
-            continue  # it was the one that lists the folder
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
-            found[status.st_dev, status.st_ino] = status.st_size
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        addresses, _, _, device, inode, *_ = line.split(maxsplit=5)
-        if line.endswith(" (deleted)"):
-            major, minor = (int(part, 16) for part in device.split(":"))
-            start, end = (int(part, 16) for part in addresses.split("-"))
-            found.setdefault((os.makedev(major, minor), int(inode)), end - start)
-    return sum(size for size in found.values() if size >= MB)
 
 
 @dataclasses.dataclass
@@ -257,6 +237,7 @@ def test_300_megabytes() -> None:
 
 @pytest.mark.slow
 @needs_memory
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("kind", ["bytes", pytest.param("array", marks=needs_numpy)])
 def test_more_than_2_gigabytes(kind: str) -> None:
     """No single system call moves so much: the result comes home whole for all that."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, PcallTimeout, Retry
+from tests.helpers.waiting import until
 
 LONG = 600  # seconds that no test waits: pytest-timeout would end it
 
@@ -46,13 +47,6 @@ class Flaky:
         if sum(of == x for of, _, _ in self.attempts()) <= self.failures:
             WAYS[self.how]()
         return x
-
-
-def until(what, seconds=60):
-    end = time.monotonic() + seconds
-    while not (found := what()) and time.monotonic() < end:
-        time.sleep(0.005)
-    return found
 
 
 def outcomes_of(target, x, timeout=None, **policy):
@@ -285,7 +279,7 @@ def waiting_run(folder):
     flaky = Flaky(folder, 1)
     run = Pcall.options(retry=Retry(2, wait=LONG))(flaky, x=[0])
     run.start()
-    assert until(lambda: flaky.attempts() and not run.livings)
+    assert until(lambda: flaky.attempts() and not run.livings, 60)
     assert (run.done, run.outcomes, run.pids) == (False, (None,), (None,))
     return run
 

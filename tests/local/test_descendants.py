@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout
+from tests.helpers.processes import assert_ended
 
 Quick = Pcall.options(grace_period=0.5)
 PROMPT = 10.0  # seconds that nothing here takes, unless something is waited for that sleeps
@@ -25,22 +26,6 @@ def prompt() -> Iterator[None]:
     begin = time.monotonic()
     yield
     assert time.monotonic() - begin < PROMPT
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"  # a zombie waits for whoever adopted it
-
-
-def assert_gone(pids: list[int]) -> None:
-    """The kernel needs a moment to take a killed process down."""
-    end = time.monotonic() + 2
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert [pid for pid in pids if alive(pid)] == []
 
 
 def by_fork(folder: Path) -> list[int]:
@@ -94,7 +79,7 @@ def test_what_a_child_started_ends_with_it(each_system: str, tmp_path: Path) -> 
     with pytest.raises(PcallTimeout):
         Quick.pcall(starts_and_hangs, timeout=3, start=STARTING)
     for start in STARTING:
-        assert_gone([int(pid) for pid in (tmp_path / start.__name__).read_text().split()])
+        assert_ended([int(pid) for pid in (tmp_path / start.__name__).read_text().split()])
 
 
 @pytest.mark.parametrize("start", STARTING)
@@ -110,7 +95,7 @@ def test_what_outlives_its_parent(
     run.join()
     assert run.results == (pids,)
     assert len(pids) == (3 if start is by_shell else 1)
-    assert_gone(pids)
+    assert_ended(pids)
 
 
 def test_what_outlives_one_that_was_killed(each_system: str, tmp_path: Path) -> None:
@@ -123,7 +108,7 @@ def test_what_outlives_one_that_was_killed(each_system: str, tmp_path: Path) -> 
 
     with pytest.raises(ChildProcessException, match="killed by SIGKILL"):
         Quick.pcall(starts_and_dies)
-    assert_gone([int(path.read_text())])
+    assert_ended([int(path.read_text())])
 
 
 def test_where_nobody_takes_in_orphans() -> None:
@@ -156,4 +141,4 @@ def test_where_nobody_takes_in_orphans() -> None:
     assert ran.returncode == 0
     pid, rest = output.splitlines()
     assert rest == "no child"
-    assert_gone([int(pid)])
+    assert_ended([int(pid)])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pcall import pcall
-from tests.contract.test_results import nameless_files
+from tests.helpers.processes import nameless_files
 
 MB = 1 << 20
 SIZE = 64 * MB

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import scripts
+from tests.helpers.processes import assert_ended, has_ended
 
 SYSTEMS = ["linux", "portable"]
 # Grace periods far from what is waited for: one that nobody reaches here, and a short one.
@@ -98,39 +99,16 @@ def noted(folder: Path, kind: str, count: int = 1) -> list[int]:
         time.sleep(0.01)
 
 
-def stat_of(pid: int) -> tuple[str, int] | None:
-    """State and parent of a process; None when there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return fields[0], int(fields[1])
-
-
-def alive(pids: Iterable[int], parent: int) -> dict[int, tuple[str, int]]:
-    """Those that are there; a zombie counts unless it is left to the system to reap."""
-    found = {pid: stat_of(pid) for pid in pids}
-    return {pid: s for pid, s in found.items() if s and (s[0] not in "ZX" or s[1] == parent)}
-
-
-def assert_gone(pids: list[int], parent: int, within: float = PROMPT) -> None:
-    """Fail unless all of these end in time."""
-    end = time.monotonic() + within
-    while (left := alive(pids, parent)) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not left, f"{len(left)} of {len(pids)} still there after {within} s: {left}"
-
-
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 def test_killed_parent_takes_children_and_grandchildren_along(tmp_path, system, number):
     """A parent killed in the middle of 50 children leaves neither them nor what they started."""
     with running(tmp_path, system, SLEEPERS) as parent:
         pids = noted(tmp_path, "child", 50) + noted(tmp_path, "grandchild", 50)
-        assert len(alive(pids, parent.pid)) == 100
+        assert not any(has_ended(pid, parent.pid) for pid in pids)
         parent.send_signal(number)
         assert parent.wait(timeout=PROMPT) == -number
-        assert_gone(pids, parent.pid)
+        assert_ended(pids, parent.pid, within=PROMPT)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -141,7 +119,7 @@ def test_ctrl_c_ends_all_and_goes_on_as_keyboard_interrupt(tmp_path, system):
         parent.send_signal(signal.SIGINT)
         noted(tmp_path, "stays")
         assert parent.poll() is None
-        assert_gone(pids, parent.pid, within=5)
+        assert_ended(pids, parent.pid)
         parent.communicate(timeout=PROMPT)
         assert parent.returncode == -signal.SIGINT
         noted(tmp_path, "interrupted")
@@ -171,11 +149,11 @@ except KeyboardInterrupt:
         pids = noted(tmp_path, "child", 10) + noted(tmp_path, "grandchild", 10)
         parent.send_signal(signal.SIGINT)
         cleaning = noted(tmp_path, "cleaning", 10)
-        assert len(alive(cleaning, parent.pid)) == 10
+        assert not any(has_ended(pid, parent.pid) for pid in cleaning)
         assert not list(tmp_path.glob("notes/interrupted-*"))
         parent.send_signal(signal.SIGINT)
         noted(tmp_path, "interrupted")
-        assert_gone(pids, parent.pid, within=5)
+        assert_ended(pids, parent.pid)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -200,7 +178,7 @@ Pcall.options(grace_period=LONG).pcall(work, i=range(10))
         parent.send_signal(number)
         assert sorted(noted(tmp_path, "cleaned", 10)) == sorted(pids)
         assert parent.wait(timeout=PROMPT) == -number
-        assert_gone(pids, parent.pid)
+        assert_ended(pids, parent.pid, within=PROMPT)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -220,7 +198,7 @@ Pcall.options(grace_period=0.5).pcall(work, i=range(10))
         pids = noted(tmp_path, "child", 10) + noted(tmp_path, "grandchild", 10)
         parent.send_signal(number)
         assert parent.wait(timeout=PROMPT) == -number
-        assert_gone(pids, parent.pid)
+        assert_ended(pids, parent.pid, within=PROMPT)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -238,7 +216,7 @@ Pcall.options(grace_period=0.5).pcall(work, i=range(2))
         time.sleep(0.5)  # into the C code
         parent.kill()
         parent.wait(timeout=PROMPT)
-        assert_gone(pids, parent.pid)
+        assert_ended(pids, parent.pid, within=PROMPT)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -260,7 +238,7 @@ Bounded.pcall(work, depth=[1] * 3)
         pids = noted(tmp_path, "child", 3 + 9 + 27) + noted(tmp_path, "grandchild", 27)
         parent.send_signal(number)
         assert parent.wait(timeout=PROMPT) == -number
-        assert_gone(pids, parent.pid)
+        assert_ended(pids, parent.pid, within=PROMPT)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -292,7 +270,7 @@ stay()
         assert len(noted(tmp_path, "went", 5)) == 5
         parent.kill()
         parent.wait(timeout=PROMPT)
-        assert_gone(pids, parent.pid)
+        assert_ended(pids, parent.pid, within=PROMPT)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -328,7 +306,7 @@ except Alarm as error:
     with running(tmp_path, system, body) as parent:
         pids = noted(tmp_path, "child", 20) + noted(tmp_path, "grandchild", 20)
         noted(tmp_path, "stays")
-        assert_gone(pids, parent.pid, within=5)
+        assert_ended(pids, parent.pid)
         parent.communicate(timeout=PROMPT)
         assert parent.returncode == 0
 

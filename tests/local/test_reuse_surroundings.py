@@ -11,11 +11,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.helpers import scripts
+from tests.helpers.processes import assert_ended
 
 pytestmark = pytest.mark.parametrize("system", ["linux", "portable"])
 
@@ -134,18 +134,8 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path, system, what):
         parent.kill()
         parent.wait()
     pids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("child-*")]
-    end = time.monotonic() + 20
-    while any(map(lives, pids)):
-        assert time.monotonic() < end, "children live on"
-        time.sleep(0.02)
-
-
-def lives(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
+    assert len(pids) == 3
+    assert_ended(pids, within=20)
 
 
 # ------------------------------------------------------------ limits

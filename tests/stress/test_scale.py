@@ -6,17 +6,16 @@ import contextlib
 import gc
 import itertools
 import multiprocessing
-import os
 import resource
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout, pcall
 from tests.helpers import scripts
+from tests.helpers.processes import children, descriptors, resident_memory
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")
@@ -25,19 +24,10 @@ _arena = fork.Value("i")
 MB = 1 << 20
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def children() -> str:
-    return "".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
-
-
 def resident() -> int:
-    """Bytes of this process's own memory: pages of files come and go as the kernel likes."""
+    """Return the bytes of this process's own memory, after a garbage collection."""
     gc.collect()
-    fields = Path("/proc/self/statm").read_text().split()
-    return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+    return resident_memory()
 
 
 @pytest.fixture
@@ -68,9 +58,9 @@ def test_many_calls(each_system, tmp_path, count):
         return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
 
     pcall(abs, iargs=[(0,)] * 20)
-    before, size = (descriptors(), threading.active_count()), resident()
+    before, size = (len(descriptors()), threading.active_count()), resident()
     assert pcall(lambda x: x * x, x=range({count})) == tuple(x * x for x in range({count}))
-    assert (descriptors(), threading.active_count()) == before
+    assert (len(descriptors()), threading.active_count()) == before
     assert not my_children()
     # What Python keeps of the objects of 5000 calls for its next ones is far below that.
     assert resident() - size < {16 * MB + count * 8192}
@@ -81,10 +71,10 @@ def test_many_calls(each_system, tmp_path, count):
 def test_descriptors_do_not_pile_up_while_calls_queue():
     """With few workers a run of 300 calls holds descriptors for the running ones alone."""
     run = Pcall.options(max_workers=4)(int, iargs=[()] * 300)
-    before, most = descriptors(), 0
+    before, most = len(descriptors()), 0
     run.start()
     while not run.done:
-        most = max(most, descriptors())
+        most = max(most, len(descriptors()))
         run.wait(0.001)
     run.join()
     assert run.results == (0,) * 300
@@ -113,11 +103,11 @@ def test_500_runs_in_a_row_leak_nothing():
     for n in range(60):
         run_one(n)
     gc.collect()
-    before = descriptors(), threading.active_count(), resident()
+    before = len(descriptors()), threading.active_count(), resident()
     for n in range(500):
         run_one(n)
     gc.collect()
-    assert (descriptors(), threading.active_count()) == before[:2]
+    assert (len(descriptors()), threading.active_count()) == before[:2]
     assert not children()
     assert resident() - before[2] < 8 * MB
 
@@ -127,12 +117,12 @@ def test_results_are_freed_with_their_run():
     # Above 32 MB the C library gives what is freed back to the system, and below it may not.
     size = 40 * MB
     pcall(bytes, iargs=[(size,)])
-    before = descriptors(), resident()
+    before = len(descriptors()), resident()
     for _ in range(20):
         (value,) = pcall(bytes, iargs=[(size,)])
         assert len(value) == size
     del value
-    assert descriptors() == before[0]
+    assert len(descriptors()) == before[0]
     assert resident() - before[1] < size // 2
 
 
@@ -152,6 +142,6 @@ def test_300_children_can_be_seen_and_ended(many_descriptors):
         stack.callback(run.kill)
         assert len(run.livings) == 300
         assert len(set(run.pids)) == 300
-        assert set(map(int, children().split())) >= set(run.pids)
+        assert children() >= set(run.pids)
     assert run.livings == ()
     assert not children()
