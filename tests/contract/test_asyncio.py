@@ -1,4 +1,4 @@
-"""Contract, section 2: a run awaited from asyncio, without blocking the loop or a thread."""
+"""README.rst: a run awaited from asyncio, without blocking the loop or a thread."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def square(x):
     return x * x
 
 
+@pytest.mark.fast
 def test_await_of_the_object(each_system):
     """Awaiting a Pcall starts it, and gives its results."""
 

@@ -1,4 +1,4 @@
-"""Contract, section 2: a run whose await is cancelled ends its children."""
+"""README.rst: a run whose await is cancelled ends its children."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def deaf(ready: Path):
     time.sleep(60)
 
 
+@pytest.mark.fast
 def test_cancelling_ends_the_children(each_system, tmp_path):
     """Cancelling the await terminates the children, which may clean up, and reaps them."""
 

@@ -1,4 +1,4 @@
-"""Contract, section 1: which calls are made, with which arguments, and what comes back."""
+"""README.rst: which calls are made, with which arguments, and what comes back."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def no_fork(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------ which arguments
 
 
+@pytest.mark.fast
 def test_the_one_liner():
     """Columns of keyword arguments make calls, results come in call order."""
     assert pcall(add, x=(1, 2, 3), y=(4, 5, 6)) == (5, 7, 9)

@@ -1,4 +1,4 @@
-"""Contract, section 1: the calls of a run are a sequence, in whatever columns they are kept."""
+"""README.rst: the calls of a run are a sequence, in whatever columns they are kept."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def plain(calls):
     return [(call.index, call.target, call.args, call.kwargs) for call in calls]
 
 
+@pytest.mark.fast
 def test_calls_are_a_sequence(calls):
     """Each call is found by its index, from either end, as in a list of them."""
     listed = list(calls)

@@ -1,4 +1,4 @@
-"""Contract, section 1: what can be a target, and how it is called."""
+"""README.rst: what can be a target, and how it is called."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Point:
         return (*self.at, x)
 
 
+@pytest.mark.fast
 def test_targets_may_be_any_callable():
     """Functions, lambdas, closures, methods, partials, classes, callable objects, builtins."""
     offset = 100

@@ -1,4 +1,4 @@
-"""Contract: what a person sees of a failed call: in pytest, in pdb, printed, and in the log."""
+"""docs/errors.rst: what a person sees of a failed call in pytest, in pdb, printed and logged."""
 
 from __future__ import annotations
 
@@ -127,6 +127,7 @@ def test_post_mortem_lands_in_the_frame_of_the_child(folder: Path, given: str) -
     assert "pcall" not in stack
 
 
+@pytest.mark.fast
 def test_the_printed_traceback(folder: Path) -> None:
     """It shows the lines of the child, which call failed, and how many others did."""
     ran = script(folder, "Pcall.options(max_errors=None).pcall(outer, number=(1, 3, 'x', 3, 3))")

@@ -1,4 +1,4 @@
-"""Contract: chains and groups of exceptions come home whole, each member as itself."""
+"""docs/errors.rst: chains and groups of exceptions come home whole, each member as itself."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def original(target: Callable[[], Any]) -> Any:
     return info.value.__cause__
 
 
+@pytest.mark.fast
 def test_a_chain() -> None:
     """``__cause__``, ``__context__`` and ``__suppress_context__`` come along, with frames."""
 

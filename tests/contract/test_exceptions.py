@@ -1,4 +1,4 @@
-"""Contract: any exception comes home as itself, with its frames and all that it refers to."""
+"""docs/errors.rst: any exception comes home as itself, with its frames and attributes."""
 
 from __future__ import annotations
 
@@ -202,6 +202,7 @@ def facts(error: BaseException) -> dict[str, str]:
     return found
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", MAKERS)
 def test_it_comes_home_as_itself(name: str) -> None:
     """Same type, same attributes, same text, real frames; the text is the raised one's, too."""

@@ -1,4 +1,4 @@
-"""Contract: what a run raises for its failures: the cause, its frames, who failed, and how many."""
+"""docs/errors.rst: what a run raises for its failures: cause, frames, who failed, how many."""
 
 from __future__ import annotations
 
@@ -115,6 +115,7 @@ def test_frames_of_several_joins() -> None:
     assert seen[0] == seen[1] == seen[2]
 
 
+@pytest.mark.fast
 def test_which_call_failed() -> None:
     """The text is the original's; a note says target, arguments (shortened), index, and pid."""
 

@@ -1,4 +1,4 @@
-"""Contract: sections are there in whatever way a run or a child ends."""
+"""docs/logs.rst: sections are there in whatever way a run or a child ends."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def nothing_beside(path):
     return os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.fast
 def test_error(log):
     """A call that fails has its section, with what it logged and its traceback."""
 

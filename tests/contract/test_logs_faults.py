@@ -1,4 +1,4 @@
-"""Contract: what goes wrong with a log harms no result, and nothing of the log is lost."""
+"""docs/logs.rst: what goes wrong with a log harms no result, and nothing of the log is lost."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def run_script(tmp_path: Path, body: str, **kwargs) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.fast
 def test_what_an_older_run_left(tmp_path):
     """A file of the same name that an older run left is kept, and not mixed in."""
 

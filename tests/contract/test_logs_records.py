@@ -1,4 +1,4 @@
-"""Contract: records for handlers that only the parent can serve arrive there, in call order."""
+"""docs/logs.rst: records for handlers of the parent alone arrive there, in call order."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def keep():
     return handler
 
 
+@pytest.mark.fast
 def test_caplog(caplog, each_system):
     """pytest's caplog has each child's records once, in call order, with process and index."""
 

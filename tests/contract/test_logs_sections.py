@@ -1,4 +1,4 @@
-"""Contract: what each child logs to a file is one section of the main log, in call order."""
+"""docs/logs.rst: what each child logs to a file is one section of the main log, in call order."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def check(path: Path, pids, encoding="utf-8", lines=lines_of) -> str:
     return text
 
 
+@pytest.mark.fast
 def test_sections_in_call_order(add, tmp_path):
     """Each child's lines are together, in call order, between lines that name its file."""
     path = tmp_path / "main.log"

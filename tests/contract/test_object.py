@@ -1,4 +1,4 @@
-"""Contract, section 2: the ``Pcall`` object, member by member."""
+"""README.rst: the ``Pcall`` object, member by member."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def stubborn(ready: Path):
 # ------------------------------------------------------------------ start and join
 
 
+@pytest.mark.fast
 def test_start_and_join(each_system):
     """start() forks, join() waits and sets results; both return None."""
     run = Pcall(square, x=(1, 2, 3))

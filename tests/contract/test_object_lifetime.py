@@ -1,4 +1,4 @@
-"""Contract, section 2: a ``Pcall`` that is dropped, or could not start, leaves nothing."""
+"""README.rst: a ``Pcall`` that is dropped, or could not start, leaves nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pcall import Pcall, pcall
 from tests.helpers.processes import has_ended
 
 
+@pytest.mark.fast
 def test_a_dropped_run_leaves_nothing(each_system):
     """A Pcall that is garbage-collected takes its children with it."""
     run = Pcall(time.sleep, iargs=[(60,)] * 2)

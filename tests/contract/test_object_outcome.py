@@ -1,4 +1,4 @@
-"""Contract, section 2: ``Outcome``, how one call ended, with its measured figures."""
+"""README.rst: ``Outcome``, how one call ended, with its measured figures."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def allocate(size):
     return len(bytearray(os.urandom(1) * size))
 
 
+@pytest.mark.fast
 def test_of_a_call_that_returned(each_system):
     """index, call, ok, value, error, pid, exitcode, attempts, log of a call that returned."""
     before = time.time()

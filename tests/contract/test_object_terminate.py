@@ -1,4 +1,4 @@
-"""Contract, section 2: ``terminate()`` and ``kill()``, and what a later ``join()`` says."""
+"""README.rst: ``terminate()`` and ``kill()``, and what a later ``join()`` says."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def ready(tmp_path: Path) -> Path:
     return tmp_path / "ready"
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("end", ENDS)
 def test_running_and_queued_calls(each_system, ready, end):
     """All children are signalled, queued calls never start, join() raises for none of them."""

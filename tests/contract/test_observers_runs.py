@@ -1,4 +1,4 @@
-"""Contract, section 6: what observers are told of a run, whichever way its calls are made."""
+"""docs/progress.rst: what observers are told of a run, whichever way its calls are made."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def make(how, count, seen):
 WAYS = [("fresh", 200), ("reused", 200), ("reused", 3000), ("plan", 400), ("inline", 200)]
 
 
-@pytest.mark.parametrize(("how", "count"), WAYS)
+@pytest.mark.parametrize(
+    ("how", "count"), [pytest.param(*WAYS[0], marks=pytest.mark.fast), *WAYS[1:]]
+)
 def test_observers_are_told_of_each_call(how, count, each_system):
     """Each is planned once, starts with each attempt, and ends once."""
     seen = Recorder()

@@ -1,4 +1,4 @@
-"""Contract, section 3: the policy of a run, as far as the event loop needs it."""
+"""docs/policy.rst: the policy of a run, as far as the event loop needs it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def here(x):
 # ------------------------------------------------------------------ validation
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("policy", "error"),
     [

@@ -1,4 +1,4 @@
-"""Contract: any result comes home whole, buffers out of band, and gives its memory back."""
+"""docs/design.rst: any result comes home whole, buffers out of band, and gives its memory back."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", RESULTS)
 def test_it_comes_home_whole(each_system: str, name: str) -> None:
     """What the call returned is what the run returns, beside results of other calls."""

@@ -1,4 +1,4 @@
-"""Contract, section 3: ``retry`` as a run's policy: attempts, waits, and what ends them."""
+"""docs/policy.rst: ``retry`` as a run's policy: attempts, waits, and what ends them."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def outcomes_of(target, x, timeout=None, **policy):
 # ------------------------------------------------------------------ attempts
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("max_workers", [None, 2, 0])
 @pytest.mark.parametrize("retry", [3, Retry(3), Retry(3, on=ValueError, jitter=0.01)], ids=str)
 def test_a_call_is_tried_until_it_succeeds(tmp_path, retry, max_workers):

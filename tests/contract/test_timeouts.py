@@ -1,4 +1,4 @@
-"""Contract: a call that takes too long is ended, with all that it started, however it resists."""
+"""docs/timeouts.rst: a call that takes too long is ended, with all that it started."""
 
 from __future__ import annotations
 
@@ -124,6 +124,7 @@ def test_children_that_resist_together(each_system: str) -> None:
     assert "and 1 more" in str(error)
 
 
+@pytest.mark.fast
 def test_what_is_raised() -> None:
     """A builtin TimeoutError that names the calls still running: target, args, index, pid."""
     run = Quick(sleep, seconds=(0, 60, 0.1, 61), timeout=2)

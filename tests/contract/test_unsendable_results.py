@@ -1,4 +1,4 @@
-"""Contract: a result that can't be sent is its call's error, which names the value's type."""
+"""docs/errors.rst: a result that can't be sent fails its call, and the error names its type."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ def test_a_buffer_that_has_gone(tmp_path: Path) -> None:
     assert "of type numpy.ndarray" in str(error)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("make", "name"),
     [

@@ -1,4 +1,4 @@
-"""Contract: what the documents show works, and what they point to is there."""
+"""What the documents show works, and what they point to is there."""
 
 from __future__ import annotations
 
@@ -94,6 +94,7 @@ def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", WITH_CODE)
 def test_code_blocks_run(name, tmp_path):
     """The code blocks of a document, run one after another, do what they assert."""

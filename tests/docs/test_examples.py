@@ -1,4 +1,4 @@
-"""Contract: every example runs as it stands, from anywhere."""
+"""Every example runs as it stands, from anywhere."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def run_example(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.fast
 def test_all_examples_are_there():
     """The examples are those that are promised."""
     assert [path.name for path in EXAMPLES] == NAMES

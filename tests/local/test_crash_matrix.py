@@ -1,4 +1,4 @@
-"""Contract: however a call ends, and whatever it was doing, its run names it and goes on."""
+"""docs/errors.rst: however a call ends, and whatever it was doing, its run names it and goes on."""
 
 from __future__ import annotations
 
@@ -227,6 +227,7 @@ def test_a_call_that_ends_so(stage: str, way: str) -> None:
         assert "of type list" in str(error)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("way", WAYS)
 def test_a_call_that_ends_so_while_its_result_is_written(way: str) -> None:
     """A result that is written in part counts for nothing: the call is told as it ended."""

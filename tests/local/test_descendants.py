@@ -1,4 +1,4 @@
-"""Contract: what a child started ends with its run, whether the child returned, hung or died."""
+"""docs/timeouts.rst: what a child started ends with its run, however the child ended."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def test_what_a_child_started_ends_with_it(each_system: str, tmp_path: Path) -> 
         assert_ended([int(pid) for pid in (tmp_path / start.__name__).read_text().split()])
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("start", STARTING)
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_what_outlives_its_parent(

@@ -1,4 +1,4 @@
-"""Contract: calls work, or fail at once and by name, in surroundings that lack something.
+"""docs/design.rst: calls work, or fail at once and by name, in surroundings that lack something.
 
 Each case is a script in a process of its own. Its exit status tells that it came to its end: its
 streams are part of what is broken here.
@@ -45,6 +45,7 @@ check = functools.partial(scripts.check, head=HEAD)
 # ------------------------------------------------------------ limits
 
 
+@pytest.mark.fast
 def test_200_calls_with_64_descriptors_run_in_waves(tmp_path, system):
     """With 64 descriptors 200 calls run, and each child has some left to open files itself."""
     body = """

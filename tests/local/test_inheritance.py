@@ -1,4 +1,4 @@
-"""Contract: a child is a full multiprocessing child, and what it changes is its own."""
+"""docs/design.rst: a child is a full multiprocessing child, and what it changes is its own."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def run_script(folder: Path, body: str, **settings) -> str:
 # ------------------------------------------------------------ multiprocessing
 
 
+@pytest.mark.fast
 def test_current_and_parent_process():
     """In a child current_process() is the child, and parent_process() the living parent."""
 

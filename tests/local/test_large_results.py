@@ -1,4 +1,4 @@
-"""Contract: a large result is there once in the child and once in the parent, while it is used."""
+"""docs/design.rst: a large result is in memory once in the child and once in the parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: a lock that a thread of the parent held at the fork never blocks a child.
+"""docs/design.rst: a lock that a thread of the parent held at the fork never blocks a child.
 
 Each case is a script in which threads take a lock over and over, or hold it for good, while the
 main thread makes 200 runs in all. A child that waits for ever is ended by the run's timeout, which
@@ -207,6 +207,7 @@ def test_a_lock_of_the_users_that_the_target_does_not_need(tmp_path, system):
     run(tmp_path, system, body)
 
 
+@pytest.mark.fast
 def test_a_lock_of_the_users_that_the_target_needs(tmp_path, system):
     """A target that waits for a lock which nobody will release is ended by its timeout."""
     body = """

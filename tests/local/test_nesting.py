@@ -1,4 +1,4 @@
-"""Contract: calls work wherever they are made: in a child, a thread, a loop, pytest, a notebook."""
+"""docs/design.rst: calls work in a child, a thread, a loop, pytest and a notebook."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def tree(depth, path=()):
     return pcall(tree, depth=[depth - 1] * 3, path=[(*path, n) for n in range(3)])
 
 
+@pytest.mark.fast
 def test_results_of_calls_three_deep():
     """Calls within calls within calls return each result to its place."""
     expected = tuple(tuple(tuple((a, b, c) for c in range(3)) for b in range(3)) for a in range(3))

@@ -1,4 +1,4 @@
-"""Contract: whatever hits the parent, nothing that the run started outlives it.
+"""docs/timeouts.rst: whatever hits the parent, nothing that the run started outlives it.
 
 Each parent is a process of its own. Its children write their numbers into a folder, and
 /proc tells what became of them.
@@ -125,6 +125,7 @@ def test_ctrl_c_ends_all_and_goes_on_as_keyboard_interrupt(tmp_path, system):
         noted(tmp_path, "interrupted")
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_second_ctrl_c_kills_at_once(tmp_path, system):
     """Children that take their time to clean up are killed by the second Ctrl-C."""

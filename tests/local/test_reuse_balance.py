@@ -1,4 +1,4 @@
-"""Contract, section 3: no core waits for work that another child holds, and none is done twice."""
+"""docs/policy.rst: no core waits for work that another child holds, and none is done twice."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def test_long_calls_among_short_ones_run_side_by_side(
     assert Three.pcall(call, x=range(count)) == tuple(-x for x in range(count))
 
 
+@pytest.mark.fast
 def test_calls_behind_a_long_one_are_done_meanwhile(each_system, each_generator, tmp_path):
     """A call that takes long holds up none of those that were given to the same child."""
 

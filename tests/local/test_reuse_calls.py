@@ -1,4 +1,4 @@
-"""Contract, section 3: children that take call after call (``max_tasks_per_child``)."""
+"""docs/policy.rst: children that take call after call (``max_tasks_per_child``)."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def workers(number, **policy):
 # ------------------------------------------------------------------ values
 
 
+@pytest.mark.fast
 def test_results_come_in_call_order(each_system):
     """Results come back in call order, each that of its own call."""
     assert Reused.pcall(square, x=range(5000)) == tuple(x * x for x in range(5000))

@@ -1,4 +1,4 @@
-"""Contract, section 3: a call that dies or times out costs that call and its reused child alone."""
+"""docs/policy.rst: a call that dies or times out costs that call and its reused child alone."""
 
 from __future__ import annotations
 
@@ -193,6 +193,7 @@ def test_many_that_die(each_system, record, way):
         assert (outcome.index, outcome.pid) in record.runs()
 
 
+@pytest.mark.fast
 def test_a_call_that_fails_costs_no_child():
     """A call that raises leaves its child alive for the next."""
     outcomes = tolerant(1).pcall(lambda x: 1 // (x % 2), x=range(100))

@@ -1,4 +1,4 @@
-"""Contract, sections 3 and 5: what calls of reused children log comes home call by call."""
+"""docs/policy.rst: what calls of reused children log comes home call by call."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def tell(x):
     return x
 
 
+@pytest.mark.fast
 def test_each_call_that_logs_has_a_section_of_its_own(main_log):
     """Sections are those of calls, in call order, although children take many calls each."""
     outcomes = Reused.pcall(tell, x=range(60))

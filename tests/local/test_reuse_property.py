@@ -1,4 +1,4 @@
-"""Contract, section 3: runs of reused children, held against a model that has no children."""
+"""docs/policy.rst: runs of reused children, held against a model that has no children."""
 
 from __future__ import annotations
 
@@ -139,6 +139,7 @@ def test_also_where_time_runs_out(
         assert runs[index] == attempts
 
 
+@pytest.mark.fast
 @slowly
 @given(
     calls=programs(FAIL, DIE, KILL),

@@ -1,4 +1,4 @@
-"""Contract, section 4: reused children in bad surroundings: nothing is lost and nothing left.
+"""docs/policy.rst: reused children in bad surroundings: nothing is lost and nothing left.
 
 Each case is a script in a process of its own, which tells by its exit status that it came to its
 end.
@@ -141,6 +141,7 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path, system, what):
 # ------------------------------------------------------------ limits
 
 
+@pytest.mark.fast
 def test_64_descriptors(tmp_path, system):
     """With few descriptors there are fewer children, and every answer comes home."""
     body = """

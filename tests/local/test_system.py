@@ -1,4 +1,4 @@
-"""Contract of the seam to the operating system: what both systems must do alike."""
+"""docs/design.rst: the seam to the operating system; what both systems must do alike."""
 
 from __future__ import annotations
 
@@ -88,6 +88,7 @@ from pcall._os.portable import PortableSystem
 # ------------------------------------------------------------ the answer file
 
 
+@pytest.mark.fast
 def test_the_answer_file_has_no_name_and_is_closed_by_exec(system, tmp_path, monkeypatch):
     """A file for an answer holds none yet, leaves no name anywhere, and no program inherits it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Contract, section 7: planning calls; what is wrong is told at once, and runs nothing."""
+"""docs/plans.rst: planning calls; what is wrong is told at once, and runs nothing."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ STRUCTURES = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_calls_are_found_in_containers(name):
     """A call inside any container, however deep, is replaced by its value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,6 +99,7 @@ def test_a_run_comes_to_what_the_serial_model_says(graph, workers, chunks, data)
     assert simulation.done - simulation.dropped == set(graph.output or ()) & simulation.done
 
 
+@pytest.mark.fast
 @given(graphs(), st.data())
 @settings(max_examples=100)
 def test_one_worker_takes_priorities_and_then_plan_order(graph, data):

@@ -1,4 +1,4 @@
-"""Contract, sections 3 to 6 for plans: retries, logs, progress, random numbers, coroutines."""
+"""docs/plans.rst: retries, logs, progress, random numbers, coroutines."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Seen:
         return found
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("max_workers", [0, 2])
 def test_progress_counts_by_scope(max_workers):
     """Calls count under their scope's names, or their function's; skipped and unneeded ones too."""

@@ -1,4 +1,4 @@
-"""Contract, section 7: ``DependenciesFailed`` has dependencies made again, so often at most."""
+"""docs/plans.rst: ``DependenciesFailed`` has dependencies made again, so often at most."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def count(path) -> int:
     return path.stat().st_size
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("max_workers", [0, 1, 2])
 def test_dependencies_are_made_again_and_then_the_call(tmp_path, max_workers):
     """What the call names is made again, and what was made of that, and nothing else."""

@@ -72,6 +72,7 @@ def test_a_run_comes_to_what_the_serial_model_says(graph, max_workers, tmp_path)
         assert len(told) > graph.max_errors
 
 
+@pytest.mark.fast
 def test_only_what_the_output_needs_is_run(tmp_path):
     """A call that the output does not need is not made."""
     plan = Plan()

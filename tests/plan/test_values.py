@@ -1,4 +1,4 @@
-"""Contract, section 7: large values in chains: who sees what, what that takes, and failures."""
+"""docs/plans.rst: large values in chains: who sees what, what that takes, and failures."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def test_a_large_value_that_the_next_call_alone_needs_is_not_written():
     assert len(set(made)) == 1
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("kind", ["array", "bytes", "dict"])
 @pytest.mark.parametrize("in_place", [False, True])
 def test_values_along_a_chain_are_right(kind, in_place):

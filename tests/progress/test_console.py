@@ -1,4 +1,4 @@
-"""Contract, section 6: progress on the console; in lines where there is no terminal."""
+"""docs/progress.rst: progress on the console; in lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def controls(text: str) -> list[str]:
     return re.findall(r"[^\x20-\x7e\n\x80-\U0010ffff]|[\x80-\x9f]", text)
 
 
+@pytest.mark.fast
 def test_the_summary_tells_every_figure():
     """At the end there are the counts, the rate, the time, and what the calls took."""
     text = shown(small_run([0, 2, 2]))

@@ -1,4 +1,4 @@
-"""Contract, section 6: equal exceptions are grouped with a count, in memory that is bounded."""
+"""docs/progress.rst: equal exceptions are grouped with a count, in memory that is bounded."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def groups_of(*errors: BaseException | int, keep: int = 0) -> list:
     return failures.groups
 
 
+@pytest.mark.fast
 def test_equal_exceptions_are_one_group():
     """Exceptions of one type that were raised in the same line are counted together."""
     (group,) = groups_of(2, 5, 8)

@@ -1,4 +1,4 @@
-"""Contract, section 6: progress as one self-contained page that is whole at any moment."""
+"""docs/progress.rst: progress as one self-contained page that is whole at any moment."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def page_of(path, events) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.fast
 def test_the_page_is_self_contained(tmp_path):
     """The page loads nothing: no script, style, picture or font from anywhere."""
     page = page_of(tmp_path / "page.html", small_run([0, 1]))

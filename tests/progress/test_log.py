@@ -1,4 +1,4 @@
-"""Contract, section 6: progress as records of a logger."""
+"""docs/progress.rst: progress as records of a logger."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def log(caplog):
         yield caplog
 
 
+@pytest.mark.fast
 def test_lines_go_through_the_logger(log):
     """Everything is a record of the logger ``pcall.progress`` at level INFO."""
     show(LogProgress(), small_run([0, 2, 2]))

@@ -1,4 +1,4 @@
-"""Contract, section 6: progress in a real notebook."""
+"""docs/progress.rst: progress in a real notebook."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ print(seen)
     assert failures == ["1 failed attempt", "2 failed attempts"]
 
 
+@pytest.mark.fast
 def test_where_there_is_no_notebook():
     """In a process that is not a notebook's the run's begin fails, and says why."""
     pytest.importorskip("IPython")

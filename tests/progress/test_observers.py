@@ -1,4 +1,4 @@
-"""Contract, section 6: which observers a run has, and that none of them can harm it."""
+"""docs/progress.rst: which observers a run has, and that none of them can harm it."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def a_run(*recorders: Recorder) -> None:
     observers.end()
 
 
+@pytest.mark.fast
 def test_every_event_is_passed_on_once_and_in_order():
     """Each observer is told the beginning, all events in their order, and the end."""
     first, second = Recorder(), Recorder()

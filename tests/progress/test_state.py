@@ -1,4 +1,4 @@
-"""Contract, section 6: the figures of a run, held against a model that does it the long way."""
+"""docs/progress.rst: the figures of a run, held against a model that does it the long way."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def shown(state: State, now: float) -> list[object]:
     return [*state.scopes(now), state.total(now), state.elapsed(now)]
 
 
+@pytest.mark.fast
 @given(histories())
 def test_calls_are_counted_as_they_are(history):
     """Done, running, failed, retried, skipped, waiting and total are those of each scope."""

@@ -1,4 +1,4 @@
-"""Contract, section 6: progress redrawn in a terminal of any size, beside what is printed."""
+"""docs/progress.rst: progress redrawn in a terminal of any size, beside what is printed."""
 
 from __future__ import annotations
 
@@ -165,6 +165,7 @@ def test_the_frame_while_the_run_goes_on(columns, terminal):
     term.finish()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("columns", [80, 40, 20])
 def test_the_end_leaves_a_summary(columns, terminal):
     """When the run is over the frame is gone; the summary, and each exception once, remain."""

@@ -1,4 +1,4 @@
-"""Contract: the documents show what benchmarks/run.py has measured, and it can measure again."""
+"""docs/performance.rst: it shows what benchmarks/run.py has measured, and can measure again."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers import ROOT
 
 RUN = ROOT / "benchmarks/run.py"
+LONGEST = 500  # seconds that a small workload gets, on a busy machine too
 WRITTEN = ["performance.json", "performance.svg", "growth.svg", "performance.rst"]
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+    """Run benchmarks/run.py to its end, without the peer that has a Python of its own."""
     return subprocess.run(
         [sys.executable, str(RUN), *map(str, arguments)],
-        env={**os.environ, **environment},
+        env={**os.environ, "PCALL_PYATS_PYTHON": "/bin/false"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=timeout,
     )
 
 
@@ -92,19 +95,55 @@ def test_a_wrong_name_is_told() -> None:
     assert "fork500" in done.stderr
 
 
+def measured_here(folder: Path) -> dict[str, Any]:
+    """Let the figures in a folder be of this machine, with few rounds; return them."""
+    path = folder / "performance.json"
+    found = json.loads(path.read_text())
+    script = "import json, run; print(json.dumps(run.conditions(quick=True)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=RUN.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found["on"] = json.loads(done.stdout)
+    path.write_text(json.dumps(found))
+    return found
+
+
 @pytest.mark.slow
-def test_workloads_are_measured_and_written(tmp_path: Path) -> None:
+@pytest.mark.timeout(4 * LONGEST)
+@pytest.mark.parametrize(
+    ("name", "work"),
+    [
+        ("logs", "1000 calls that log 10 lines each"),
+        ("idle", "100 children that sleep 2 s: while they do"),
+        ("reused", None),
+        ("cpu", None),
+        ("plan", None),
+    ],
+)
+def test_a_workload_is_measured_and_written(folder: Path, name: str, work: str | None) -> None:
     """A run measures, names the peers that are missing, and keeps what other workloads yielded."""
-    for name in ("logs", "idle"):
-        done = run(name, "--quick", "--write", tmp_path, PCALL_PYATS_PYTHON="/bin/false")
-        assert done.returncode == 0, done.stderr
-        assert "pyATS" in done.stdout.splitlines()[-1]
-    found = json.loads((tmp_path / "performance.json").read_text())
-    assert found["missing"][-1] == "pyATS"
-    assert sorted(found["records"]) == ["idle", "logs"]
-    works = {each["row"]["work"] for listed in found["records"].values() for each in listed}
-    assert "100 children that sleep 2 s: while they do" in works
-    assert "1000 calls that log 10 lines each" in works
+    before = measured_here(folder)
+    for _ in range(3):
+        done = run(name, "--quick", "--write", folder, timeout=LONGEST)
+        if "the machine is too busy" not in done.stderr:
+            break
+    else:
+        pytest.skip("the machine is too busy for this workload, as it says itself")
+    assert done.returncode == 0, done.stderr
+    assert "pyATS" in done.stdout.splitlines()[-1]
+    after = json.loads((folder / "performance.json").read_text())
+    assert after["missing"][-1] == "pyATS"
+    assert sorted(after["records"]) == sorted(before["records"])
+    changed = [key for key, rows in after["records"].items() if rows != before["records"][key]]
+    assert changed == [name]
+    works = {each["row"]["work"] for each in after["records"][name] if "row" in each}
+    assert works
+    assert work is None or work in works
 
 
 def test_figures_of_different_surroundings_are_not_mixed(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Contract, section 4: whenever a signal comes, its handler runs once and nothing is lost for it.
+"""docs/timeouts.rst: whenever a signal comes, its handler runs once and nothing is lost for it.
 
 Each case is a script in a process of its own, since handlers of signals are the process's.
 """

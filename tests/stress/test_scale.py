@@ -1,4 +1,4 @@
-"""Contract: many calls and many runs give right results, and cost the parent nothing that stays."""
+"""docs/performance.rst: many calls give right results, and cost the parent nothing that stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract, section 1: argument building against a plain model, which is ``zip``."""
+"""README.rst: argument building against a plain model, which is ``zip``."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def spread(given: Given) -> tuple[dict[str, Any], list[Column], list[str]]:
 def model(
     targets: Any, cargs: Any, iargs: Any, ckwargs: Any, ikwargs: Any, varkwargs: Any
 ) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
-    """What the contract says, word by word: the columns that are given, zipped."""
+    """What README.rst says, word by word: the columns that are given, zipped."""
     given = {} if callable(targets) else {"targets": targets}
     given |= {} if iargs is None else {"iargs": iargs}
     given |= {} if ikwargs is None else {"ikwargs": ikwargs}

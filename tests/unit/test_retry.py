@@ -1,4 +1,4 @@
-"""Contract, section 3: ``Retry``, the rule: how often, for which errors, after which wait."""
+"""docs/policy.rst: ``Retry``, the rule: how often, for which errors, after which wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract, section 9: what the pure scheduler decides at single moments of a run."""
+"""docs/design.rst: what the pure scheduler decides at single moments of a run."""
 
 from __future__ import annotations
 

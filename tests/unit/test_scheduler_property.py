@@ -1,4 +1,4 @@
-"""Contract, section 9: the pure scheduler against a model; events in, decisions out."""
+"""docs/design.rst: the pure scheduler against a model; events in, decisions out."""
 
 from __future__ import annotations
 

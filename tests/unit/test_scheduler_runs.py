@@ -1,4 +1,4 @@
-"""Contract, section 9: what the pure scheduler promises of whole runs, played without processes."""
+"""docs/design.rst: what the pure scheduler promises of whole runs, played without processes."""
 
 from __future__ import annotations
 

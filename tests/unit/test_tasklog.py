@@ -1,4 +1,4 @@
-"""Contract: the lines of a task log, and the counter that goes on in a child."""
+"""docs/logs.rst: the lines of a task log, and the counter that goes on in a child."""
 
 from __future__ import annotations
 
