@@ -79,7 +79,8 @@ class Browser:
             if answer.get("id") == self._numbers:
                 if "error" in answer:
                     raise LookupError(answer["error"])
-                return answer["result"]
+                result: dict[str, Any] = answer["result"]
+                return result
 
     def _message(self, end: float) -> dict[str, Any]:
         while b"\0" not in self._input:
@@ -90,7 +91,8 @@ class Browser:
                 raise EOFError("the browser is gone")
             self._input += data
         message, self._input = self._input.split(b"\0", 1)
-        return json.loads(message)
+        answer: dict[str, Any] = json.loads(message)
+        return answer
 
     def open(self, path: Path) -> None:
         """Load the page."""

@@ -105,10 +105,12 @@ def graphs(draw: st.DrawFn, most: int = 24) -> Graph:
     specs: list[Spec] = []
     lists: list[list[int]] = []
     for index in range(count):
-        before = st.lists(st.integers(0, index - 1), max_size=4) if index else st.just([])
+        nothing: list[int] = []
+        earlier = st.lists(st.integers(0, index - 1), max_size=4)
+        before = earlier if index else st.just(nothing)
         shared = None
         if index > 5 and draw(st.booleans()):
-            if lists and draw(st.booleans()):
+            if bool(lists) and draw(st.booleans()):
                 shared = draw(st.integers(0, len(lists) - 1))
             else:
                 wide = st.lists(st.integers(0, index - 1), min_size=5, max_size=12, unique=True)

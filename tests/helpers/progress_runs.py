@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from pcall._core.observers import Observers
 from pcall._core.records import Call, Event, Observer, Outcome
@@ -22,7 +23,7 @@ def probe(number: int) -> float:
 
 
 def outcome_of(
-    error: BaseException | int, index: int = 0, attempts: int = 1, args: tuple = ()
+    error: BaseException | int, index: int = 0, attempts: int = 1, args: tuple[object, ...] = ()
 ) -> Outcome:
     """The outcome of a call that failed so, or of ``probe(error)``."""
     if isinstance(error, int):
@@ -36,7 +37,12 @@ def outcome_of(
     return Outcome(index, call, False, None, error, 4000 + index, 1, attempts, 0.0, 0.25)
 
 
-def failed(error: BaseException | int, kind: str = "failed", scope=PROBE, **more) -> Event:
+def failed(
+    error: BaseException | int,
+    kind: Literal["failed", "retried"] = "failed",
+    scope: tuple[str, ...] = PROBE,
+    **more: Any,
+) -> Event:
     """The event of such a call."""
     return Event(kind, scope, time.monotonic(), 1, 0.25, 0.01, 2_000_000, outcome_of(error, **more))
 
