@@ -152,7 +152,7 @@ def live(task: Task) -> NoReturn:
             for path in paths:
                 if access(f"{path}:pid-{_pid}", 0):
                     for file in files:
-                        file.settle()
+                        file.claim_name()
         if known:
             begin(child, bootstrap)
             begun = True
@@ -218,7 +218,7 @@ def _before_fork() -> None:
         _forking[thread] = SIGTERM in set_mask(SIG_BLOCK, (SIGTERM,))
         if _logs is not None:
             for file in _logs.files:
-                file.settle()
+                file.claim_name()
 
 
 def _after_fork_in_parent() -> None:

@@ -14,6 +14,7 @@ from pcall._logs.run_logs import make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
 from pcall._os.signals import PARENT_DIED, SIGTERM, DeferSignals
+from pcall.engines.local.child.child_main import whoami
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.fork import fork_all
 from pcall.engines.local.parent.run_resources import RunResources
@@ -75,9 +76,7 @@ class Children(RunState):
         system = get_system()
         with DeferSignals():
             if self._options.tasklog:
-                self._logs = make_run_logs(
-                    system, len(self._calls), lambda index: self.outcomes[index]
-                )
+                self._logs = make_run_logs(system, whoami, lambda index: self.outcomes[index])
             told = None if self._logs is None else self._logs.child
             self._resources = RunResources(system, children, self._options.grace_period, told)
 
