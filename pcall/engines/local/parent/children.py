@@ -78,7 +78,7 @@ class Children(RunState):
             if self._options.tasklog:
                 self._logs = make_run_logs(system, whoami, lambda index: self.outcomes[index])
             told = None if self._logs is None else self._logs.child
-            self._resources = RunResources(system, children, self._options.grace_period, told)
+            self._resources = RunResources(system, self._options.grace_period, told)
 
     def _fork(self, children: Mapping[int, ChildProcess], resources: RunResources) -> bool:
         """Fork these children; False when there was no room for all of them."""

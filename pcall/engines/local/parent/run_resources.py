@@ -33,7 +33,6 @@ class RunResources:
 
     Args:
         system: the operating system's services.
-        size: how many calls the run has.
         grace_period: seconds from SIGTERM to SIGKILL.
         logs: what children are told about logging.
 
@@ -44,10 +43,7 @@ class RunResources:
         shared: descriptors that all of them are to have.
     """
 
-    def __init__(
-        self, system: System, size: int, grace_period: float, logs: ChildLogs | None
-    ) -> None:
-        self._size = size
+    def __init__(self, system: System, grace_period: float, logs: ChildLogs | None) -> None:
         self._grace_period = grace_period
         self._guard: OrphanGuard | None = None
         self._guard_at = time.monotonic() + _UNGUARDED
@@ -96,15 +92,19 @@ class RunResources:
             return left
         self._guard_at = math.inf  # once, also if it fails
         with DeferSignals(), suppress(OSError):  # no room for it: the run goes on without
-            self._guard = OrphanGuard(self._size, self._sentinel, self._grace_period)
+            self._guard = OrphanGuard(self._sentinel, self._grace_period)
             for index, forked in alive.items():
                 self._guard.watch(index, forked.pid)
         return math.inf
 
     def watch(self, index: int, pid: int) -> None:
         """Tell the guard that a call has this child now; 0 for none."""
-        if self._guard is not None:
+        if self._guard is None:
+            return
+        if pid:
             self._guard.watch(index, pid)
+        else:
+            self._guard.unwatch(index)
 
     def close(self) -> None:
         """Give everything back."""
