@@ -20,7 +20,8 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.process_groups import signal_group
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
-from pcall.engines.local.child.child_main import Task, perform
+from pcall.engines.local.child.child_context import Task
+from pcall.engines.local.child.child_main import perform
 
 __all__ = ["ChildProcess", "ForkedProcess"]
 

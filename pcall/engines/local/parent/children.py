@@ -14,7 +14,7 @@ from pcall._logs.run_logs import make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
 from pcall._os.signals import PARENT_DIED, SIGTERM, DeferSignals
-from pcall.engines.local.child.child_main import whoami
+from pcall.engines.local.child.child_state import whoami
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.fork import fork_all
 from pcall.engines.local.parent.run_resources import RunResources

@@ -14,7 +14,7 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 from pcall.engines.local.child.bootstrap import make_bootstrap
-from pcall.engines.local.child.child_main import ChildContext
+from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.parent.child_process import ForkedProcess
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
