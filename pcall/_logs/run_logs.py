@@ -27,17 +27,17 @@ _log = logging.getLogger("pcall")
 
 
 def make_run_logs(
-    system: System, whoami: Whoami, outcome: Callable[[int], Outcome]
+    system: System, outcome: Callable[[int], Outcome], whoami: Whoami
 ) -> RunLogs | None:
     """Make the logs of a run; None if no handler needs any.
 
     Args:
         system: the operating system's services.
-        whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
         outcome: returns the outcome of a call that ended well.
+        whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
     """
     plan = plan_logs(whoami)
-    return None if plan is None else RunLogs(plan, system, whoami, outcome)
+    return None if plan is None else RunLogs(plan, system, outcome, whoami)
 
 
 class _EndedCall(NamedTuple):
@@ -71,8 +71,8 @@ class RunLogs:
     Args:
         plan: the handlers.
         system: the operating system's services.
-        whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
         outcome: returns the outcome of a call that ended well.
+        whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
 
     Attributes:
         child: the logging set-up for the children.
@@ -81,7 +81,7 @@ class RunLogs:
     """
 
     def __init__(
-        self, plan: LogPlan, system: System, whoami: Whoami, outcome: Callable[[int], Outcome]
+        self, plan: LogPlan, system: System, outcome: Callable[[int], Outcome], whoami: Whoami
     ) -> None:
         self._plan = plan
         self._outcome = outcome

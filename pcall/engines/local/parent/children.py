@@ -76,7 +76,7 @@ class Children(RunState):
         system = get_system()
         with DeferSignals():
             if self._options.tasklog:
-                self._logs = make_run_logs(system, whoami, lambda index: self.outcomes[index])
+                self._logs = make_run_logs(system, lambda index: self.outcomes[index], whoami)
             told = None if self._logs is None else self._logs.child
             self._resources = RunResources(system, self._options.grace_period, told)
 
