@@ -76,7 +76,7 @@ class RunLogs:
 
     Attributes:
         child: the logging set-up for the children.
-        asks: True when handlers consolidate by themselves: then each fork needs a
+        consolidates: True when handlers consolidate by themselves: then each fork needs a
             :meth:`forking` block of its own.
     """
 
@@ -108,7 +108,7 @@ class RunLogs:
             plan.files,
             tuple(file.path for file in plan.files),
         )
-        self.asks = bool(plan.consolidating)
+        self.consolidates = bool(plan.consolidating)
         self._unmerged: dict[tuple[int, int], _EndedCall] = {}  # by call and attempt
         self._chunks: list[tuple[range, int, int]] = []
         self._ended: set[int] = set()  # calls from `_next` on that have ended

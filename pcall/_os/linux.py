@@ -48,7 +48,7 @@ class _Epoll:
 class LinuxSystem:
     """Linux 5.3 and later."""
 
-    look_every: float | None = None
+    exit_poll_interval: float | None = None
     fds_per_child = 2
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ class _Poll:
 class PortableSystem:
     """Any POSIX."""
 
-    look_every: float | None = 0.02
+    exit_poll_interval: float | None = 0.02
     fds_per_child = 3
 
     def make_answer_file(self) -> int:

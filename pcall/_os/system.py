@@ -47,7 +47,7 @@ class System(Protocol):
 
     #: Seconds between two polls of the children, whose end no descriptor reports in time; None if
     #: their sentinels suffice.
-    look_every: float | None
+    exit_poll_interval: float | None
     #: Descriptors that the parent holds for each living child.
     fds_per_child: int
 

@@ -16,7 +16,7 @@ from pcall._core.records import Event, Outcome
 from pcall._errors import RemoteError
 from pcall._wire.exception_codec import safe_str, type_name, users_part
 
-__all__ = ["Failure", "Failures", "Group"]
+__all__ = ["FailedAttempt", "FailureGroup", "GroupedFailures"]
 
 _MAX_GROUPS = 100  # failures of further groups are only counted
 _MAX_TEXTS = 20  # different texts of a group
@@ -28,7 +28,7 @@ _MAX_FRAMES = 200  # frames of each exception to compare
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedAttempt:
     """One attempt that failed, as text.
 
     Attributes:
@@ -55,7 +55,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Group:
+class FailureGroup:
     """Failures with equal tracebacks.
 
     Attributes:
@@ -78,7 +78,7 @@ class Group:
     retried: int = 0
     texts: dict[str, int] = field(default_factory=dict)
     other_texts: int = 0
-    kept: list[Failure] = field(default_factory=list)
+    kept: list[FailedAttempt] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -94,7 +94,7 @@ class Group:
         return f"{title} (or another text)" if more else title
 
 
-class Failures:
+class GroupedFailures:
     """All failures of a run.
 
     Args:
@@ -106,9 +106,9 @@ class Failures:
     """
 
     def __init__(self, keep: int = 0) -> None:
-        self.groups: list[Group] = []
+        self.groups: list[FailureGroup] = []
         self.ungrouped = 0
-        self._by_identity: dict[Any, Group] = {}
+        self._by_identity: dict[Any, FailureGroup] = {}
         self._keep = keep
         self._length_left = _TOTAL_LENGTH
 
@@ -133,7 +133,7 @@ class Failures:
             if len(self.groups) >= _MAX_GROUPS:
                 self.ungrouped += 1
                 return
-            group = Group(len(self.groups), event.scope, _name(error))
+            group = FailureGroup(len(self.groups), event.scope, _name(error))
             self._by_identity[identity] = group
             self.groups.append(group)
         group.elsewhere |= event.scope != group.scope
@@ -153,8 +153,8 @@ class Failures:
             group.kept.append(failure)
 
 
-def _as_text(outcome: Outcome, error: BaseException, text: str, retried: bool) -> Failure:
-    return Failure(
+def _as_text(outcome: Outcome, error: BaseException, text: str, retried: bool) -> FailedAttempt:
+    return FailedAttempt(
         call=str(outcome.call),
         index=outcome.index,
         attempt=max(1, outcome.attempts),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
-from pcall.progress.failure_groups import Failure, Failures, Group
+from pcall.progress.failure_groups import FailedAttempt, FailureGroup, GroupedFailures
 from pcall.progress.plain import name_of, sorted_scopes
 from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, duration, plural, rate
@@ -124,7 +124,7 @@ class FailuresMarkup:
     def __init__(self) -> None:
         self._by_group: list[list[str]] = []
 
-    def make(self, failures: Failures) -> str:
+    def make(self, failures: GroupedFailures) -> str:
         """The markup of all groups, those with the most failures first."""
         while len(self._by_group) < len(failures.groups):
             self._by_group.append([])
@@ -135,7 +135,7 @@ class FailuresMarkup:
             parts.append(f'<p class="note">{left} of other kinds</p>')
         return "\n".join(parts)
 
-    def _group_details(self, group: Group) -> str:
+    def _group_details(self, group: FailureGroup) -> str:
         made = self._by_group[group.number]
         for failure in group.kept[len(made) :]:
             made.append(_failure_details(failure, f"{group.number}-{len(made)}"))
@@ -158,7 +158,7 @@ class FailuresMarkup:
         )
 
 
-def _failure_details(failure: Failure, number: str) -> str:
+def _failure_details(failure: FailedAttempt, number: str) -> str:
     facts = [f"attempt {failure.attempt}{', retried' if failure.retried else ''}"]
     if failure.pid is not None:
         facts.append(f"process {failure.pid}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pcall.progress.failure_groups import Group
+from pcall.progress.failure_groups import FailureGroup
 from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, cut, duration, plural, rate, width_of
 
@@ -115,7 +115,7 @@ def call_pieces(figures: Figures) -> Iterator[Piece]:
         yield f"peak {amount(figures.max_rss)}", _DIM
 
 
-def most_frequent(groups: Iterable[Group], most: int) -> list[Group]:
+def most_frequent(groups: Iterable[FailureGroup], most: int) -> list[FailureGroup]:
     """The groups with the most failures, ``most`` of them at most."""
     return sorted(groups, key=lambda group: -group.count)[:most]
 
@@ -181,7 +181,7 @@ def _scope_line(figures: Figures, width: int, style: Style) -> str:
     return cut(name, room) + numbers + style.paint(failed, _RED)
 
 
-def _group_line(group: Group, width: int, style: Style) -> str:
+def _group_line(group: FailureGroup, width: int, style: Style) -> str:
     text = clean(f"{group.count} x {group.title}", style.encoding).replace("\n", " ")
     return style.paint(cut(text, width), _RED)
 
@@ -242,7 +242,7 @@ def summary(state: State, now: float, width: int, style: Style) -> list[str]:
     return lines
 
 
-def in_full(group: Group) -> str:
+def in_full(group: FailureGroup) -> str:
     """The first failure of a group, with its traceback."""
     first = group.kept[0]
     process = f", process {first.pid}" if first.pid else ""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcall._core.records import Event
-from pcall.progress.failure_groups import Failures
+from pcall.progress.failure_groups import GroupedFailures
 
 __all__ = ["Figures", "State"]
 
@@ -162,7 +162,7 @@ class State:
     def __init__(self, begun: float, keep: int = 0) -> None:
         self.begun = begun
         self.ended: float | None = None
-        self.failures = Failures(keep)
+        self.failures = GroupedFailures(keep)
         self._now = begun
         self._integral = 0.0
         self._all = _Tally(())

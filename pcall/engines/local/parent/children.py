@@ -149,7 +149,7 @@ class Children(RunState):
 
     def _look(self, resources: RunResources) -> None:
         """Look at the children whose end no descriptor tells, or not in time."""
-        everywhere = resources.around.system.look_every
+        everywhere = resources.around.system.exit_poll_interval
         unwatched = self._alive if everywhere else self._unwatched
         self._to_collect.update(dict.fromkeys(unwatched))
 

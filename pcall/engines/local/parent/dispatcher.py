@@ -193,7 +193,7 @@ class Dispatcher(Supervisor):
         return math.inf
 
     def _fork_some(self, count: int, resources: RunResources) -> bool:
-        if self._logs is not None and self._logs.asks:
+        if self._logs is not None and self._logs.consolidates:
             count = 1
         free = [n for n in range(self._workers) if n not in self._reused][:count]
         new = self._new

@@ -43,7 +43,7 @@ class FreshEngine(Supervisor):
         self._turn(0)
 
     def _fill(self, resources: RunResources) -> None:
-        asks = self._logs is not None and self._logs.asks
+        asks = self._logs is not None and self._logs.consolidates
         while indices := self._scheduler.next_starts(1 if asks else _BURST, time.monotonic()):
             if not self._fork({index: self._child(index) for index in indices}, resources):
                 return

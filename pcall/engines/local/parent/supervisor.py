@@ -146,9 +146,9 @@ class Supervisor(Children):
         """Seconds until :meth:`turn` is due although nothing has ended."""
         pause = _LONGEST_WAIT if wait is None else min(wait, _LONGEST_WAIT)
         if self._resources is not None:
-            look_every = self._resources.around.system.look_every
-            if look_every or self._unwatched:
-                pause = min(pause, look_every or _LOOK_EVERY)
+            exit_poll_interval = self._resources.around.system.exit_poll_interval
+            if exit_poll_interval or self._unwatched:
+                pause = min(pause, exit_poll_interval or _LOOK_EVERY)
         deadline = self._scheduler.next_deadline
         if deadline is not None:
             pause = min(pause, deadline - time.monotonic())
