@@ -27,8 +27,6 @@ class LogSink(Protocol):
 
     def ended_well(self, calls: range, pid: int, first: int) -> None: ...
 
-    def grow(self, count: int) -> None: ...
-
     def deliver(self, final: bool) -> None: ...
 
     def merge(self) -> None: ...
@@ -107,8 +105,6 @@ class RunState:
         """The last ``count`` of the calls were not there before."""
         total = len(self.calls)
         self.events.planned(range(total - count, total))
-        if self.logs is not None:
-            self.logs.grow(count)
         self.skip(self.scheduler.add(count))
 
     # ------------------------------------------------------------ reports of an engine

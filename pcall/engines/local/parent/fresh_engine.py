@@ -62,7 +62,7 @@ class FreshEngine(LocalEngine):
         if len(self._state.calls) > self._planned_for:
             self._limit()
         scheduler = self._state.scheduler
-        burst = 1 if self._logs is not None and self._logs.asks else _BURST
+        burst = 1 if self._logs is not None and self._logs.consolidates else _BURST
         while indices := scheduler.next_starts(burst, time.monotonic()):
             if not self._fork({index: self._child(index) for index in indices}, resources):
                 break

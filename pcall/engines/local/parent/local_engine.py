@@ -15,7 +15,7 @@ from pcall._logs.run_logs import RunLogs, make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
 from pcall._os.signals import PARENT_DIED, SIGTERM, DeferSignals
-from pcall.engines.local.child.child_main import whoami
+from pcall.engines.local.child.child_state import whoami
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.fork import fork_all
 from pcall.engines.local.parent.run_resources import RunResources
@@ -79,7 +79,7 @@ class LocalEngine:
             if fd in self._by_sentinel:
                 self._to_collect[self._by_sentinel[fd]] = None
         # The children whose end no descriptor tells, or not in time.
-        everywhere = get_system().look_every
+        everywhere = get_system().exit_poll_interval
         self._to_collect.update(dict.fromkeys(self._alive if everywhere else self._unwatched))
         self._collect_ended()
         self._terminator.take_turn()
@@ -121,9 +121,9 @@ class LocalEngine:
         pause = self._terminator.pause()
         resources = self._resources
         if resources is not None:
-            look_every = resources.child_context.system.look_every
-            if look_every or self._unwatched:
-                pause = min(pause, look_every or _UNWATCHED_INTERVAL)
+            interval = resources.child_context.system.exit_poll_interval
+            if interval or self._unwatched:
+                pause = min(pause, interval or _UNWATCHED_INTERVAL)
             if self._alive:
                 pause = min(pause, resources.seconds_to_guard())
         return pause
@@ -155,9 +155,7 @@ class LocalEngine:
         with DeferSignals():
             if state.options.tasklog:
                 # The store, and not the engine: logs and state would be a cycle with it.
-                self._logs = make_run_logs(
-                    system, len(state.calls), state.outcomes.__getitem__, whoami
-                )
+                self._logs = make_run_logs(system, state.outcomes.__getitem__, whoami)
                 if self._logs is not None:
                     state.use_logs(self._logs)
             child_logs = None if self._logs is None else self._logs.child

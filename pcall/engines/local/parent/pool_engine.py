@@ -154,7 +154,7 @@ class PoolEngine(LocalEngine):
     # ------------------------------------------------------------ forking
 
     def _fork_workers(self, count: int, resources: RunResources) -> bool:
-        if self._logs is not None and self._logs.asks:
+        if self._logs is not None and self._logs.consolidates:
             count = 1
         numbers = range(self._dispatcher.worker_count)
         free = [number for number in numbers if number not in self._workers][:count]

@@ -14,7 +14,7 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 from pcall.engines.local.child.bootstrap import make_bootstrap
-from pcall.engines.local.child.child_main import ChildContext
+from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
 from pcall.engines.local.seeding import read_seeds
@@ -23,8 +23,6 @@ __all__ = ["RunResources"]
 
 # Seconds after which a run gets a guard: most are over before.
 _UNGUARDED = 0.2
-# Places of the guard for children.
-_GUARDED = 1 << 20
 
 
 class RunResources:
@@ -94,7 +92,7 @@ class RunResources:
         """
         self._guard_at = math.inf  # once, also if it fails
         with DeferSignals(), suppress(OSError):  # no room for it: the run goes on without
-            self._guard = OrphanGuard(_GUARDED, self._sentinel, self._grace_period)
+            self._guard = OrphanGuard(self._sentinel, self._grace_period)
             for key, pid in pids.items():
                 self._guard.watch(key, pid)
 
@@ -106,7 +104,7 @@ class RunResources:
     def unwatch(self, key: int) -> None:
         """The child with this key has ended."""
         if self._guard is not None:
-            self._guard.watch(key, 0)
+            self._guard.unwatch(key)
 
     def close(self) -> None:
         """Give everything back."""
