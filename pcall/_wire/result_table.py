@@ -80,7 +80,7 @@ class ResultTable:
         self.extra = view[len(view) - extra :]
 
     def forget(self, index: int) -> None:
-        """A call is executed again: it has not answered."""
+        """Make a call unanswered: it is executed again."""
         self.kinds[index] = self.rss[index] = 0
 
     def unanswered(self, start: int, stop: int) -> int:
