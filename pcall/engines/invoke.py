@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import Any
 
 from pcall._core.records import Call
-from pcall._wire.exception_codec import users_part
+from pcall._wire.traceback_codec import users_part
 
 __all__ = ["invoke", "log_failure", "run_if_coroutine"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pcall._wire.result_table import ResultTable, WorkerControl
+from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.plan.chain_links import ChainLinks
 from pcall.plan.chunk_advice import ChunkAdvice
@@ -65,12 +65,7 @@ class PlanWorkload:
     def make_worker(self, number: int, table: ResultTable) -> WorkerHandle:
         """A worker whose values stay in its files."""
         assert self._store is not None
-        # It goes on behind the values that the last worker with this number has written.
-        counts = table.slot(number).counts
-        written = counts[WorkerControl.WRITTEN]
-        worker = PlanWorkerHandle(number, self._calls, table, self._store, self._links)
-        counts[WorkerControl.WRITTEN] = max(written, counts[WorkerControl.WRITTEN])
-        return worker
+        return PlanWorkerHandle(number, self._calls, table, self._store, self._links)
 
     def chunk_size(self, workers: int) -> int:
         """A fair part of the calls that are left; their costs limit the chunk further."""
@@ -139,7 +134,7 @@ class PlanWorkload:
         if not self._advice.has_large_values:
             return
         for worker in workers:
-            if not worker.given or worker.asked or worker.ending:
+            if not worker.given or worker.preempt_requested_at or worker.ending:
                 continue
             at = worker.at
             stays = at + 1 < worker.given[0].stop and self._advice.hands_off(at)

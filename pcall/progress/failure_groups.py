@@ -14,7 +14,8 @@ from typing import Any
 from pcall._core.call_failures import ChildDied
 from pcall._core.records import Event, Outcome
 from pcall._errors import RemoteError
-from pcall._wire.exception_codec import safe_str, type_name, users_part
+from pcall._wire.exception_codec import safe_str, type_name
+from pcall._wire.traceback_codec import users_part
 
 __all__ = ["FailedAttempt", "FailureGroup", "GroupedFailures"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals
-from pcall._wire.result_table import LOOK_EVERY
+from pcall._tuning import WORKER_LOOK_INTERVAL
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.engines.local.parent.workload import CHUNK_SECONDS, Workload
 
@@ -88,7 +88,7 @@ class Dispatcher:
         full = len(self.workers) >= self.worker_count
         for depth in range(DEPTH if full else 1):
             for worker in self.workers.values():
-                if worker.leaving or worker.asked or len(worker.given) > depth:
+                if worker.leaving or worker.preempt_requested_at or len(worker.given) > depth:
                     continue
                 chunk = self._next_chunk()
                 if not chunk:
@@ -169,7 +169,7 @@ class Dispatcher:
         if not worker.given or worker.ending or worker.held or worker.since is None:
             return False
         # Calls that wait for the one that it runs could start nowhere else.
-        return len(worker.given) > 1 or self._scheduler.could_start(worker.rest)
+        return len(worker.given) > 1 or self._scheduler.could_start(worker.unstarted)
 
     def _preempt(self, worker: WorkerHandle) -> float:
         """Ask for the unstarted calls of a worker's chunk, or take them.
@@ -178,16 +178,16 @@ class Dispatcher:
             The time at which to come back.
         """
         now = time.monotonic()
-        if worker.asked is None:
+        if worker.preempt_requested_at is None:
             assert worker.since is not None
             if now < worker.since + CHUNK_SECONDS:
                 return worker.since + CHUNK_SECONDS
             with DeferSignals():
                 self._take_next(worker)
             worker.preempt()
-            return now + LOOK_EVERY
-        if now < worker.asked + LOOK_EVERY:
-            return worker.asked + LOOK_EVERY
+            return now + WORKER_LOOK_INTERVAL
+        if now < worker.preempt_requested_at + WORKER_LOOK_INTERVAL:
+            return worker.preempt_requested_at + WORKER_LOOK_INTERVAL
         with DeferSignals():
             unstarted = worker.take_unstarted()
             if unstarted:

@@ -15,7 +15,7 @@ from pcall._core.run_state import RunState
 from pcall._errors import TaskCancelled
 from pcall._os.signals import DeferSignals
 from pcall._wire.decode import Answer
-from pcall._wire.result_table import EVERY_CALL, ResultTable, WorkerControl
+from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.call_outcome import outcome_of
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.dispatcher import DEPTH, Dispatcher
@@ -23,6 +23,7 @@ from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.engines.local.parent.workload import Workload
+from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
 __all__ = ["PoolEngine", "pool_size"]
 
@@ -94,7 +95,7 @@ class PoolEngine(LocalEngine):
         count = len(self._state.calls)
         growing = not self._state.scheduler.complete
         self._rows = max(2 * count, 1024) if growing else count
-        self._table = ResultTable(self._rows, self._dispatcher.worker_count)
+        self._table = ResultTable(self._rows, self._dispatcher.worker_count * WorkerControl.SIZE)
 
     def start(self) -> None:
         """Hand calls to workers, and fork the workers that are missing."""
@@ -385,7 +386,7 @@ class PoolEngine(LocalEngine):
         self._end(worker, EVERY_CALL, signal_number)
 
     def _end(self, worker: WorkerHandle, call: int, signal_number: int) -> None:
-        worker.slot.counts[WorkerControl.CANCELLED] = call
+        worker.control.counts[WorkerControl.CANCELLED] = call
         worker.end()
         self._terminator.signal(worker.number, signal_number)
 
