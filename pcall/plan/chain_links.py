@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pcall.plan.nodes import Gather, Item, PlanCall
-from pcall.plan.plan import Plan
+from pcall.plan.nodes import Gather, Item
+from pcall.plan.plan import Plan, PlanCall
 
 __all__ = ["ChainLinks"]
 

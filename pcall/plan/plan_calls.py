@@ -8,8 +8,8 @@ from typing import Any
 
 from pcall._core.calls import Calls
 from pcall._core.records import Call, show
-from pcall.plan.nodes import Lit, Node, PlanCall, resolve
-from pcall.plan.plan import Plan
+from pcall.plan.nodes import Lit, Node, resolve
+from pcall.plan.plan import Plan, PlanCall
 
 __all__ = ["PlanCalls"]
 

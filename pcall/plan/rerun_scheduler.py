@@ -13,8 +13,7 @@ from pcall._core.scheduler import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.nodes import PlanCall
-from pcall.plan.plan import Plan
+from pcall.plan.plan import Plan, PlanCall
 
 __all__ = ["RERUNS", "RerunningScheduler"]
 
