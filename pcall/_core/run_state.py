@@ -14,6 +14,7 @@ from pcall._core.scheduler import Scheduler
 from pcall._logs.run_logs import RunLogs
 from pcall.engines.local.parent.call_outcome import not_started
 from pcall.engines.local.seeding import chance
+from pcall.engines.observing import observers_of
 
 __all__ = ["RunState"]
 
@@ -55,7 +56,7 @@ class RunState:
         self._stopped_by_us = False
         self._why = ""  # nothing more is started
         self._logs: RunLogs | None = None
-        self._events = EventEmitter(calls, options.observers())
+        self._events = EventEmitter(calls, observers_of(options.progress_choice))
         self.outcomes = OutcomeStore(calls)
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
