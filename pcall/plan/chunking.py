@@ -1,9 +1,8 @@
-"""Which calls one child gets together: decisions alone.
+"""Decides which calls a child gets together, as one chunk.
 
-A chunk is made of calls that follow each other in plan order. A call that waits only for
-calls before it in the same chunk may be part of it: one child runs them one after another,
-so a chain needs no word between child and parent for each of its links, and a large value can
-stay where it is.
+A chunk consists of calls that follow each other in plan order. A call may be part of it although
+it waits, if it waits only for earlier calls of the chunk: the child runs them one after another.
+So a chain needs no message for each link, and a large value can stay in the child.
 """
 
 from __future__ import annotations
@@ -43,7 +42,12 @@ class Chunking:
         self.hands_off: Callable[[int], bool] = _never
 
     def beginning_at(self, first: int, most: int) -> range:
-        """The chunk that begins with this call, which is ready; of so many calls at most."""
+        """The chunk that begins with a call.
+
+        Args:
+            first: the call; it is ready.
+            most: the largest number of calls.
+        """
         end = min(first + most, len(self._state))
         if end <= first + 1:
             return range(first, first + 1)
@@ -72,7 +76,7 @@ class Chunking:
 
 
 class _Inside:
-    """What the calls of a chunk set free for calls behind them, in the same chunk."""
+    """Counts the dependencies of later calls that earlier calls of the same chunk fulfil."""
 
     def __init__(
         self, plan: Plan, pending: list[int], gather_pending: list[int], first: int
@@ -80,11 +84,12 @@ class _Inside:
         self._plan = plan
         self._pending = pending
         self._gather_pending = gather_pending
-        self._next = first  # the first call of the chunk that has not been counted
+        self._next = first  # the first call of the chunk that is not counted yet
+        # By vertex: how many of the vertices that it waits for are in the chunk.
         self._freed: dict[int, int] = {}
 
     def is_free(self, index: int) -> bool:
-        """True when a call waits for nothing but those from the first up to it."""
+        """True if a call waits only for calls of the chunk, which reaches up to it."""
         freed = self._freed
         for before in range(self._next, index):
             stack = [*self._plan.users[before]]

@@ -1,4 +1,4 @@
-"""The calls of a plan as a run sees them: an index is a place in plan order."""
+"""Adapts the calls of a plan to the interface that a run uses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PlanCalls(Calls):
                 first = index + 1
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
-        # Nothing refers to the arguments once the call has returned.
+        # A map object, unlike a generator, does not refer to the arguments of the last call.
         return map(self._make, self._nodes[start:stop])
 
     def _make(self, node: PlanCall) -> Any:
@@ -89,7 +89,7 @@ _GIVEN = "given to call "
 
 
 def _note_given(error: Exception, node: PlanCall, values: list[Any]) -> None:
-    """Note what stood for the calls in the arguments, which are otherwise shown as planned."""
+    """Add a note with the values that the call got, since messages show arguments as planned."""
     planned = [*node.args, *node.kwargs.values()]
     given = [
         f"{place!r} = {show(value)}"
@@ -98,8 +98,8 @@ def _note_given(error: Exception, node: PlanCall, values: list[Any]) -> None:
     ]
     if not given:
         return
-    # A class of the user's may refuse it.
+    # A user's exception class may refuse notes.
     with suppress(Exception):
-        # One that is raised again and again has the notes of earlier calls.
+        # An exception object that is raised repeatedly has the notes of earlier calls.
         before = [note for note in getattr(error, "__notes__", ()) if not note.startswith(_GIVEN)]
         error.__notes__ = [*before, f"{_GIVEN}{node.index}: {', '.join(given)}"]

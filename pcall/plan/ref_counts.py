@@ -1,4 +1,4 @@
-"""How many still need each value of a plan: what nothing needs any more is dropped."""
+"""Reference counts for the values of a plan. A value that nothing needs any more is dropped."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class RefCounts:
 
     Args:
         plan: the plan.
-        state: of each call; kept up to date by the scheduler.
+        state: by call, its state; the scheduler keeps it up to date.
 
     Attributes:
-        dropped: calls whose values nothing needs any more; for the caller to clear.
-        gone: by call, True when its value was dropped.
-        complete: True once all that need anything are counted: nothing is dropped before.
+        dropped: calls whose values nothing needs any more. The reader clears it.
+        gone: by call, True if its value was dropped.
+        complete: True once all needs are counted. No value is dropped before.
     """
 
     def __init__(self, plan: Plan, state: bytearray) -> None:
@@ -34,11 +34,11 @@ class RefCounts:
         self.complete = False
 
     def want(self, index: int) -> None:
-        """The value of this call is wanted by the caller."""
+        """Count the caller, who wants the value of this call."""
         self._calls[index] += 1
 
     def add(self, vertices: Iterable[int]) -> None:
-        """One more needs these."""
+        """Count one more user of these vertices."""
         for vertex in vertices:
             if vertex >= 0:
                 self._calls[vertex] += 1
@@ -46,7 +46,7 @@ class RefCounts:
                 self._gathers[~vertex] += 1
 
     def add_again(self, vertices: Iterable[int]) -> None:
-        """One that was over needs them once more; and a gather that nothing needed, its calls."""
+        """Count a finished user once more. A gather without users needs its calls again, then."""
         stack = [*vertices]
         while stack:
             vertex = stack.pop()
@@ -58,7 +58,7 @@ class RefCounts:
                     stack += self._plan.gather_needs[~vertex]
 
     def remove(self, vertices: Collection[int]) -> None:
-        """One less needs these."""
+        """Count one user less for these vertices."""
         stack = [*vertices]
         while stack:
             vertex = stack.pop()
@@ -72,14 +72,14 @@ class RefCounts:
                     stack += self._plan.gather_needs[~vertex]
 
     def release(self, index: int) -> None:
-        """The value of a call that was wanted is wanted no more."""
+        """The caller has got the value of this call, and does not need it any more."""
         if index not in self._released and self._state[index] == DONE:
             self._released.add(index)
             self._calls[index] -= 1
             self.drop_unused(index)
 
     def make_again(self, index: int) -> None:
-        """A call that is over is made again: what it needs is needed, and what wanted it wants."""
+        """A finished call is made again: count its needs, and the caller if that had the value."""
         self.gone[index] = False
         self.add_again(self._plan.needs[index])
         if index in self._released:
@@ -87,28 +87,28 @@ class RefCounts:
             self._calls[index] += 1
 
     def drop_unused(self, index: int) -> None:
-        """Drop a value that is there, where nothing needs it."""
+        """Drop the value of a call if it is done, and nothing needs it."""
         if self.complete and not self._calls[index] and self._state[index] == DONE:
             self.gone[index] = True
             self.dropped.append(index)
 
     def count_is_complete(self, gathers: Collection[int]) -> None:
-        """All that need anything are counted.
+        """All needs are counted: drop the values that nothing needs.
 
         Args:
-            gathers: by gather, whether it is part of the run.
+            gathers: by gather, True if it is part of the run.
         """
         self.complete = True
         for index, state in enumerate(self._state):
             if state == DONE:
                 self.drop_unused(index)
         for gather, found in enumerate(gathers):
-            # Its last user may have been over before it was known to be the last.
+            # Its last user may have finished before it was known to be the last one.
             if found and not self._gathers[gather]:
                 self.remove(self._plan.gather_needs[gather])
 
     def is_single(self, index: int) -> bool:
-        """True when one call alone, whether it has started or not, still needs this value."""
+        """True if exactly one call, started or not, still needs this value."""
         if not self.complete or self._calls[index] != 1:
             return False
         stack = [user for user in self._plan.users[index] if user < 0]
