@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from pcall._core.calls import Calls
@@ -63,6 +64,10 @@ class RunState:
 
     def _make_scheduler(self, **policy: Any) -> Scheduler:
         return Scheduler(len(self._calls), **policy)
+
+    def _planned(self) -> Iterable[int]:
+        """The calls that are part of the run, for its observers."""
+        return range(len(self._calls))
 
     @property
     def ended_from_outside(self) -> set[int]:

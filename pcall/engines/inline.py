@@ -44,7 +44,7 @@ class InlineRun(RunState):
     def start(self) -> None:
         """Run the calls."""
         try:
-            self._events.begin()
+            self._events.begin(self._planned())
             while not self._scheduler.over:
                 self._events.turn()
                 if starts := self._scheduler.next_starts(1, time.monotonic()):

@@ -30,7 +30,7 @@ class ChainLinks:
         self._has_none = retried or wanted is None
 
     def __contains__(self, index: int) -> bool:
-        users = self._plan.users[index]
+        users = self._plan.graph.users[index]
         return (
             not self._has_none and len(users) == 1 and users[0] == index + 1
         ) and index not in self._wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pickle import dumps, loads
 from typing import Any
 
@@ -9,6 +10,7 @@ from pcall._core.options import Options
 from pcall._os.signals import is_interrupt
 from pcall.engines.inline import InlineRun
 from pcall.engines.invoke import run_if_coroutine
+from pcall.plan.plan import Plan
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_outcomes import InlinePlanOutcomes
 from pcall.plan.rerun_scheduler import RerunningScheduler
@@ -37,25 +39,20 @@ class InlinePlanRun(InlineRun):
         keep: bool,
     ) -> None:
         self.plan, self._output, self._keep = calls.plan, output, keep
-        super().__init__(calls, options, timeout)
-        self._values: dict[int, Any] = {}
+        self._values = _Values(calls.plan)
+        super().__init__(calls.bound_to(self._values), options, timeout)
         self.outcomes = InlinePlanOutcomes(calls, self.value)
         self.scheduler = self._scheduler
-        calls.value_of = self.value
-        calls.is_needed = self._scheduler.state.__getitem__
-        if self._events:
-            self._scheduler.look_at_all()
 
     def _make_scheduler(self, **policy: Any) -> RerunningScheduler:
         return RerunningScheduler(self.plan, self._output, keep=self._keep, **policy)
 
     def value(self, index: int) -> Any:
         """The value of a call that is done; None when it was dropped."""
-        settled = self.plan.calls[index].settled
-        if settled:
-            return settled[0]
-        kept = self._values.get(index)
-        return kept.load() if type(kept) is _Pickled else kept
+        return self._values.value_of(index)
+
+    def _planned(self) -> Iterable[int]:
+        return self._scheduler.look_at_needed() if self._events else ()
 
     def start(self) -> None:
         for outcome, skipped in settle(self.plan, self._scheduler):
@@ -73,7 +70,7 @@ class InlinePlanRun(InlineRun):
 
     def _make_call(self, index: int) -> Any:
         value = run_if_coroutine(next(self._calls.results(index, index + 1)))
-        self._values[index] = _kept(value)
+        self._values.keep(index, value)
         return value
 
     def _run(self, index: int) -> None:
@@ -89,10 +86,37 @@ class InlinePlanRun(InlineRun):
         uses = self._scheduler.uses
         dropped, uses.dropped = uses.dropped, []
         for index in dropped:
-            self._values.pop(index, None)
+            self._values.drop(index)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class _Values:
+    """The values of calls that were made in this process. A ``ValueSource``."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._nodes = plan.calls
+        self._kept: dict[int, Any] = {}
+
+    def value_of(self, index: int) -> Any:
+        """The value of a finished call; None if it was dropped."""
+        settled = self._nodes[index].settled
+        if settled:
+            return settled.value
+        kept = self._kept.get(index)
+        return kept.load() if type(kept) is _Pickled else kept
+
+    def call_begins(self) -> None:
+        """Nothing is given up for a call."""
+
+    def keep(self, index: int, value: Any) -> None:
+        """Keep the value of a call that has returned."""
+        self._kept[index] = _kept(value)
+
+    def drop(self, index: int) -> None:
+        """Drop the value of a call that nothing needs any more."""
+        self._kept.pop(index, None)
 
 
 class _Pickled:

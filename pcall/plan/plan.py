@@ -332,26 +332,6 @@ class Plan(PlanBase):
             )
 
     @property
-    def needs(self) -> list[tuple[int, ...]]:
-        """See the graph."""
-        return self.graph.needs
-
-    @property
-    def users(self) -> list[list[int] | tuple[()]]:
-        """See the graph."""
-        return self.graph.users
-
-    @property
-    def gather_needs(self) -> list[tuple[int, ...]]:
-        """See the graph."""
-        return self.graph.gather_needs
-
-    @property
-    def gather_users(self) -> list[list[int]]:
-        """See the graph."""
-        return self.graph.gather_users
-
-    @property
     def _scope(self) -> tuple[Hashable, ...]:
         names: tuple[Hashable, ...] = getattr(self._scopes, "names", ())
         return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pcall._core.options import Options
@@ -14,6 +14,7 @@ from pcall.engines.local.parent.dispatcher import CHUNK
 from pcall.engines.local.parent.pool_engine import PoolEngine
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.worker_handle import WorkerHandle
+from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_outcomes import PlanOutcomes
@@ -52,26 +53,30 @@ class PlanEngine(PoolEngine):
     ) -> None:
         self.plan, self._output, self._keep = calls.plan, output, keep
         self._plan_calls = calls
+        rule = options.rule
+        self._retried = rule is not None and rule.attempts > 1
+        self._links = ChainLinks(self.plan, None if keep else output or (), self._retried)
+        self._stats = CallStats(self.plan, self._links, CHUNK)
+        self._values: Values | None = None
         super().__init__(calls, options, timeout)
         self.scheduler = self._scheduler
         # After a failure what waits for the call must not be made.
         self._strict = True
-        self._costs: dict[str, float] = {}  # by name, what a call takes
-        chunks = self._scheduler.chunks
-        chunks.cost, chunks.budget = self._cost, CHUNK
         # By gather: the calls in it whose values lie in files.
         self._filed: dict[int, list[int]] = {}
-        rule = options.rule
-        self._retried = rule is not None and rule.attempts > 1
-        self._links = ChainLinks(self.plan, None if keep else output or (), self._retried)
-        self._bulky: set[str] = set()  # names of calls whose values have been large
-        chunks.hands_off = self._is_handed_off
-        self._scheduler.is_used_up = self._is_used_up
-        self._values: Values | None = None
-        calls.is_needed = self._scheduler.state.__getitem__
 
     def _make_scheduler(self, **policy: Any) -> RerunningScheduler:
-        return RerunningScheduler(self.plan, self._output, keep=self._keep, **policy)
+        return RerunningScheduler(
+            self.plan,
+            self._output,
+            keep=self._keep,
+            chunk_policy=self._stats,
+            is_used_up=self._is_used_up,
+            **policy,
+        )
+
+    def _planned(self) -> Iterable[int]:
+        return self._scheduler.look_at_needed() if self._events else ()
 
     def value(self, index: int) -> Any:
         """The value of a call that is done; None when it was dropped.
@@ -88,8 +93,6 @@ class PlanEngine(PoolEngine):
             self._values.close()
 
     def _start(self) -> None:
-        if self._events:
-            self._scheduler.look_at_all()
         self._workers = self._room(self._workers, fds=2)
         self._acquire(self._workers)
         if self._resources is None:
@@ -127,13 +130,13 @@ class PlanEngine(PoolEngine):
 
     def _have_yield(self) -> None:
         """Have no child stay with a chain for a value's sake while what goes before it waits."""
-        if not self._bulky:
+        if not self._stats.has_large:
             return
         for reused in self._reused.values():
             if not reused.given or reused.asked or reused.ending:
                 continue
             at = reused.at
-            stays = at + 1 < reused.given[0].stop and self._is_handed_off(at)
+            stays = at + 1 < reused.given[0].stop and self._stats.hands_off(at)
             if stays and self._scheduler.is_outranked(at + 1):
                 reused.preempt()
 
@@ -151,7 +154,9 @@ class PlanEngine(PoolEngine):
 
     def _fitting(self, reused: WorkerHandle, chunk: range) -> range:
         files = self._files_of(chunk)
-        if reused.given and (files or not self._is_short(reused.given[0], chunk)):
+        if reused.given and (
+            files or not self._stats.are_short((reused.given[0].start, chunk.start))
+        ):
             return range(0)
         assert isinstance(reused, PlanWorkerHandle)
         if not all(reused.send_file(each, self._is_single(each)) for each in files):
@@ -174,24 +179,11 @@ class PlanEngine(PoolEngine):
     def _size(self) -> int:
         return max(_FEW, -(-self._scheduler.queued // (2 * self._workers)))
 
-    def _cost(self, index: int) -> float | None:
-        return self._costs.get(self.plan.calls[index].name)
-
-    def _is_handed_off(self, index: int) -> bool:
-        """True for a value that may stay in its child, and is large, or may be."""
-        name = self.plan.calls[index].name
-        return (name in self._bulky or name not in self._costs) and index in self._links
-
     def _is_single(self, index: int) -> bool:
         return not self._retried and self._scheduler.uses.is_single(index)
 
     def _is_used_up(self, index: int) -> bool:
         return self._values is not None and self._values.is_used_up(index)
-
-    def _is_short(self, *chunks: range) -> bool:
-        """True when to wait for the first of these is to wait for no time to speak of."""
-        costs = [self._cost(chunk.start) for chunk in chunks]
-        return all(cost is not None and cost < CHUNK for cost in costs)
 
     def _files_of(self, chunk: range) -> list[int]:
         """The calls whose large values these need, and which are not among them."""
@@ -201,7 +193,7 @@ class PlanEngine(PoolEngine):
             return []
         found: dict[int, None] = {}
         for index in chunk:
-            stack = list(self.plan.needs[index])
+            stack = list(self.plan.graph.needs[index])
             while stack:
                 vertex = stack.pop()
                 if vertex >= 0:
@@ -235,31 +227,23 @@ class PlanEngine(PoolEngine):
         assert isinstance(reused, PlanWorkerHandle)
         self._note_large(reused)
         if since is not None:
-            self._note_costs(start, stop, since)
+            assert self._table is not None
+            self._stats.add_durations(start, stop, since, self._table.ended)
 
     def _note_large(self, reused: PlanWorkerHandle) -> None:
         came, reused.came = reused.came, []
-        self._bulky.update(self.plan.calls[index].name for index in (*came, *reused.handed_off))
+        self._stats.add_large((*came, *reused.handed_off))
         reused.handed_off.clear()
         for index in came:
-            stack = [vertex for vertex in self.plan.users[index] if vertex < 0]
+            stack = [vertex for vertex in self.plan.graph.users[index] if vertex < 0]
             seen = set(stack)
             while stack:
                 gather = stack.pop()
                 self._filed.setdefault(gather, []).append(index)
-                for user in self.plan.gather_users[~gather]:
+                for user in self.plan.graph.gather_users[~gather]:
                     if user < 0 and user not in seen:
                         seen.add(user)
                         stack.append(user)
-
-    def _note_costs(self, start: int, stop: int, since: float) -> None:
-        assert self._table is not None
-        costs, calls, ended = self._costs, self.plan.calls, self._table.ended
-        for index in range(start, stop):
-            took, since = ended[index] - since, ended[index]
-            name = calls[index].name
-            # Quick to rise and slow to fall: what is held for short may be waited for.
-            costs[name] = max(took, 0.9 * costs.get(name, 0.0))
 
     def _reason(self, index: int) -> str:
         return self._scheduler.reason(index) or self._why

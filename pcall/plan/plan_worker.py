@@ -72,8 +72,7 @@ class PlanWorker(Worker):
         self._mappings: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._links = links
         self._handed_off: HandedOff | None = None
-        calls.value_of = self.value_of
-        calls.begins = self._begins
+        self._calls = calls.bound_to(self)
 
     def value_of(self, index: int) -> Any:
         """The value of a call, each time a new object.
@@ -121,7 +120,7 @@ class PlanWorker(Worker):
             self._taken.append((fd, ref(view.obj)))
         return decode(view)
 
-    def _begins(self) -> None:
+    def call_begins(self) -> None:
         """A call has what it needs."""
         self._handed_off = None
         if self._taken:

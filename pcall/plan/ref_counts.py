@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from pcall.plan.call_states import DONE
-from pcall.plan.plan import Plan
+from pcall.plan.graph import Graph
 
 __all__ = ["RefCounts"]
 
@@ -14,7 +14,7 @@ class RefCounts:
     """Counts, for each call and gather, the calls and gathers that still need it.
 
     Args:
-        plan: the plan.
+        graph: the graph of the plan.
         state: by call, its state; the scheduler keeps it up to date.
 
     Attributes:
@@ -23,14 +23,14 @@ class RefCounts:
         complete: True once all needs are counted. No value is dropped before.
     """
 
-    def __init__(self, plan: Plan, state: bytearray) -> None:
-        self._plan = plan
+    def __init__(self, graph: Graph, state: bytearray) -> None:
+        self._graph = graph
         self._state = state
-        self._calls = [0] * len(plan.calls)
-        self._gathers = [0] * len(plan.gather_needs)
+        self._calls = [0] * len(graph.needs)
+        self._gathers = [0] * len(graph.gather_needs)
         self._released: set[int] = set()
         self.dropped: list[int] = []
-        self.gone = bytearray(len(plan.calls))
+        self.gone = bytearray(len(graph.needs))
         self.complete = False
 
     def want(self, index: int) -> None:
@@ -55,7 +55,7 @@ class RefCounts:
             else:
                 self._gathers[~vertex] += 1
                 if self._gathers[~vertex] == 1:
-                    stack += self._plan.gather_needs[~vertex]
+                    stack += self._graph.gather_needs[~vertex]
 
     def remove(self, vertices: Collection[int]) -> None:
         """Count one user less for these vertices."""
@@ -69,7 +69,7 @@ class RefCounts:
             else:
                 self._gathers[~vertex] -= 1
                 if not self._gathers[~vertex] and self.complete:
-                    stack += self._plan.gather_needs[~vertex]
+                    stack += self._graph.gather_needs[~vertex]
 
     def release(self, index: int) -> None:
         """The caller has got the value of this call, and does not need it any more."""
@@ -81,7 +81,7 @@ class RefCounts:
     def make_again(self, index: int) -> None:
         """A finished call is made again: count its needs, and the caller if that had the value."""
         self.gone[index] = False
-        self.add_again(self._plan.needs[index])
+        self.add_again(self._graph.needs[index])
         if index in self._released:
             self._released.discard(index)
             self._calls[index] += 1
@@ -105,17 +105,17 @@ class RefCounts:
         for gather, found in enumerate(gathers):
             # Its last user may have finished before it was known to be the last one.
             if found and not self._gathers[gather]:
-                self.remove(self._plan.gather_needs[gather])
+                self.remove(self._graph.gather_needs[gather])
 
     def is_single(self, index: int) -> bool:
         """True if exactly one call, started or not, still needs this value."""
         if not self.complete or self._calls[index] != 1:
             return False
-        stack = [user for user in self._plan.users[index] if user < 0]
+        stack = [user for user in self._graph.users[index] if user < 0]
         while stack:
             gather = stack.pop()
             if self._gathers[~gather] > 1:
                 return False
             if self._gathers[~gather]:
-                stack += [user for user in self._plan.gather_users[~gather] if user < 0]
+                stack += [user for user in self._graph.gather_users[~gather] if user < 0]
         return True

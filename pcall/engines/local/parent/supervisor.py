@@ -53,7 +53,7 @@ class Supervisor(Children):
         if not self._calls:
             return
         try:
-            self._events.begin()
+            self._events.begin(self._planned())
             self._start()
         except BaseException:
             self.abandon()
