@@ -1,4 +1,4 @@
-"""What a run has learnt about its functions: how long their calls take, and how large values are.
+"""Statistics about the functions of a plan: the duration of calls, and the size of values.
 
 Calls are grouped by name, since most plans call a few functions many times.
 """
@@ -14,7 +14,7 @@ __all__ = ["CallStats"]
 
 
 class CallStats:
-    """Expects of each call what earlier calls with the same name took and returned.
+    """Predicts the duration of a call, and whether its value is large, from calls of its name.
 
     It is a :class:`~pcall.plan.chunking.ChunkPolicy`.
 
@@ -40,11 +40,11 @@ class CallStats:
         return bool(self._large)
 
     def cost(self, index: int) -> float | None:
-        """Seconds that a call is expected to take; None before one of its name has ended."""
+        """Seconds that a call is expected to take; None until a call of its name has ended."""
         return self._durations.get(self._calls[index].name)
 
     def hands_off(self, index: int) -> bool:
-        """True for a link of a chain whose value is large, or may be: nothing is known of it."""
+        """True for a link of a chain whose value is large, or of which nothing is known yet."""
         name = self._calls[index].name
         return (name in self._large or name not in self._durations) and index in self._links
 

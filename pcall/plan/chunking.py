@@ -17,7 +17,7 @@ __all__ = ["ChunkPolicy", "Chunking", "SingleCalls"]
 
 
 class ChunkPolicy(Protocol):
-    """What is expected of calls."""
+    """Predicts how long calls take, and which values should stay in their child."""
 
     @property
     def budget(self) -> float:
@@ -51,7 +51,7 @@ class Chunking:
         state: by call, its state.
         pending: by call, how many vertices it still waits for.
         gather_pending: by gather, the same. The scheduler keeps these three up to date.
-        policy: what is expected of calls.
+        policy: the predictions about calls.
     """
 
     def __init__(

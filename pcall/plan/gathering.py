@@ -28,7 +28,7 @@ class _Known(NamedTuple):
 
     Attributes:
         container: kept alive, so that no other container gets its ``id()``.
-        gather: what it was replaced by.
+        gather: its replacement.
     """
 
     container: Any
@@ -195,7 +195,7 @@ def _build_dict(values: list[Any]) -> dict[Any, Any]:
 class _CopyWithValues:
     """Copies a dataclass instance, with values in the fields that held calls.
 
-    ``__init__`` is not called again. What it computed, it computed for the original.
+    ``__init__`` is not called again: fields that it computed are copied.
     """
 
     def __init__(self, value: Any, names: list[str], changed: list[bool]) -> None:

@@ -1,9 +1,9 @@
-"""The graph of a plan: who waits for whom, as numbers.
+"""The dependency graph of a plan. Its vertices are numbers.
 
-Its vertices are calls and *gathers*. A gather is a container that holds calls: what uses the
-container waits for the gather, and the gather waits for the calls. Calls are numbered from 0
-upwards, in plan order. Gathers are numbered from -1 downwards, so ``~vertex`` is the position of
-a gather in the lists of gathers.
+The vertices are calls and *gathers*. A gather represents a container that holds calls: the users
+of the container wait for the gather, and the gather waits for the calls. Calls are numbered from
+0 upwards, in plan order. Gathers are numbered from -1 downwards, so ``~vertex`` is the position
+of a gather in the lists of gathers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ __all__ = ["Graph"]
 class Graph:
     """The vertices and edges of a plan. Vertices are added, and never removed.
 
-    The lists are read directly by the scheduler, for which a method call per edge would be most
-    of the cost of a trivial call.
+    The scheduler reads the lists directly, since it visits every edge.
 
     Attributes:
         needs: by call, the vertices that it waits for.

@@ -31,7 +31,7 @@ class GraphScheduler(Scheduler):
         plan: the plan; it must not change any more.
         output: the calls whose values are wanted; None: all calls are made, for no value.
         keep: True when the value of each call is wanted, until :meth:`release`.
-        chunk_policy: what is expected of calls; None: chunks have one call.
+        chunk_policy: the predictions about calls; None: each chunk has one call.
         max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
 
     Attributes:

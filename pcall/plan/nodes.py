@@ -1,7 +1,7 @@
-"""Nodes: what stands for values that a plan has not computed yet.
+"""Nodes: placeholders for values that a plan has not computed yet.
 
 A node may stand anywhere in the arguments of calls. :func:`resolve` replaces it by its value.
-The node that users meet most, :class:`~pcall.plan.plan.PlanCall`, is defined with the plan.
+The most common node, :class:`~pcall.plan.plan.PlanCall`, is defined together with the plan.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 
 class PlanBase:
-    """What nodes know of their plan.
+    """The part of a plan that its nodes use.
 
     Attributes:
         graph: the dependencies between its calls.

@@ -22,7 +22,7 @@ class Box(NamedTuple):
 
     Attributes:
         name: the text in the box.
-        tooltip: the text that a browser shows when the mouse is over the box.
+        tooltip: the text that a browser shows under the mouse pointer.
         scope: the names of the frame that the box is in; empty: no frame.
         state: the state of the call; it selects the colour.
     """

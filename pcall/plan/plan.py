@@ -21,11 +21,11 @@ __all__ = ["Plan", "PlanCall", "Settled"]
 
 
 class Settled(NamedTuple):
-    """What a call came to that was settled from outside.
+    """The result of a call that was settled from outside.
 
     Attributes:
-        value: the value, if it is done.
-        error: the exception, if it failed.
+        value: the value; None if the call was marked as failed.
+        error: the exception; None if the call was marked as done.
     """
 
     value: Any
