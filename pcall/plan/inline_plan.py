@@ -107,7 +107,7 @@ class _Values:
         kept = self._kept.get(index)
         return kept.load() if type(kept) is _Pickled else kept
 
-    def call_begins(self) -> None:
+    def begin_call(self) -> None:
         """Nothing is given up for a call."""
 
     def keep(self, index: int, value: Any) -> None:

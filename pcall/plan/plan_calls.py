@@ -21,7 +21,7 @@ class ValueSource(Protocol):
     def value_of(self, index: int) -> Any:
         """The value of a finished call."""
 
-    def call_begins(self) -> None:
+    def begin_call(self) -> None:
         """The next call has all its arguments, and is made now."""
 
 
@@ -79,7 +79,7 @@ class PlanCalls(Calls):
         fn = node.fn if self._decorator is None else self._decorated(node)
         args = [resolve(value, value_of) for value in node.args]
         kwargs = {name: resolve(value, value_of) for name, value in node.kwargs.items()}
-        self._values.call_begins()
+        self._values.begin_call()
         try:
             return fn(*args, **kwargs)
         except Exception as error:

@@ -120,7 +120,7 @@ class PlanWorker(Worker):
             self._taken.append((fd, ref(view.obj)))
         return decode(view)
 
-    def call_begins(self) -> None:
+    def begin_call(self) -> None:
         """A call has what it needs."""
         self._handed_off = None
         if self._taken:
