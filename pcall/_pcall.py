@@ -20,6 +20,7 @@ from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
 from pcall._core.seconds import check_seconds, limit_of
 from pcall._run import Run
+from pcall._run_observers import observers_of
 from pcall.engines.engine import Engine
 from pcall.engines.inline import InlineCalls, InlineEngine
 from pcall.engines.local.parent.child_process import ChildProcess
@@ -395,7 +396,10 @@ def _make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
         retry=options.rule,
     )
     outcomes = ChunkOutcomeStore(calls) if pooled else OutcomeStore(calls)
-    state = RunState(calls, options, timeout, scheduler, outcomes, time.monotonic, chance)
+    observers = observers_of(options.progress_choice)
+    state = RunState(
+        calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance
+    )
     engine: Engine
     if inline:
         engine = InlineEngine(state, InlineCalls(calls))

@@ -115,7 +115,7 @@ class Run:
         if not len(self.state.calls) and self.state.over:
             return
         try:
-            self.state.events.begin()
+            self.state.begin()
             self._engine.open()
             self.state.settle()
             self._turn(0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -185,6 +185,10 @@ class Scheduler:
     def reason(self, index: int) -> str | None:
         """Why this call was skipped, where another call is the reason."""
         return None
+
+    def planned(self) -> Iterable[int]:
+        """The calls that are part of the run."""
+        return range(self._count)
 
     def settle(self) -> Iterator[Settled]:
         """Take note of the calls that were settled before the run."""

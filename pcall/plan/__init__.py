@@ -8,8 +8,8 @@
 {'total': 14, 'last': 9}
 """
 
-from pcall.plan.nodes import Gather, Item, Lit, Node, Place, PlanCall
-from pcall.plan.plan import Plan
+from pcall.plan.nodes import Gather, Item, Lit, Node, Place
+from pcall.plan.plan import Plan, PlanCall
 from pcall.plan.running import run, run_iter
 
 __all__ = ["Gather", "Item", "Lit", "Node", "Place", "Plan", "PlanCall", "run", "run_iter"]

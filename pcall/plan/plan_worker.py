@@ -53,8 +53,7 @@ class PlanWorker(Worker):
         plain = (spec.table, spec.control, spec.socket, store, system)
         self._plan_writer = PlanAnswerWriter(values.owners, number, links, self._inputs, *plain)
         super().__init__(spec, store, system, seeds, handler, self._plan_writer)
-        calls.value_of = self._inputs.value_of
-        calls.begins = self._inputs.begin_call
+        self._calls = calls.bound_to(self._inputs)
 
     def _receive(self) -> bytes:
         while True:

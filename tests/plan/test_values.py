@@ -452,6 +452,7 @@ def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
 def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
     """An interrupt at the moment that they are made, or are to be closed, leaves no descriptor."""
     script = """
+import gc
 from pcall import Plan, run
 from pcall.plan.value_store import Values
 made, close = Values.__init__, Values.close
@@ -476,4 +477,4 @@ for name, method in (("__init__", made), ("close", close)):
     gc.collect()
     assert len(descriptors()) == before, (name, descriptors())
 """
-    check(tmp_path, "linux", script, head="import gc\n")
+    check(tmp_path, "linux", script)
