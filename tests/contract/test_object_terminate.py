@@ -244,7 +244,7 @@ def nobody_reaps() -> str:
         env=environment(),
     ) as process:
         try:
-            return process.communicate(timeout=15)[0]
+            return process.communicate(timeout=60)[0]
         except subprocess.TimeoutExpired:
             process.kill()
             return process.communicate()[0]
