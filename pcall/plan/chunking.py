@@ -8,12 +8,42 @@ stay where it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from pcall.plan.call_states import BLOCKED, READY
 from pcall.plan.plan import Plan
 
-__all__ = ["Chunking"]
+__all__ = ["Advice", "Chunking", "NoAdvice"]
+
+
+class Advice(Protocol):
+    """What is expected of calls.
+
+    Attributes:
+        budget: seconds that a chunk may take.
+    """
+
+    budget: float
+
+    def cost(self, index: int) -> float | None:
+        """Seconds that a call is expected to take; None when nobody knows."""
+
+    def hands_off(self, index: int) -> bool:
+        """True for a call whose value had better stay in the worker that makes it."""
+
+
+class NoAdvice:
+    """Nothing is known of any call: each gets a chunk of its own."""
+
+    budget = 0.0
+
+    def cost(self, index: int) -> float | None:
+        """None."""
+        return None
+
+    def hands_off(self, index: int) -> bool:
+        """False."""
+        return False
 
 
 class Chunking:
@@ -25,37 +55,38 @@ class Chunking:
         pending, gather_pending: by call, and by gather: vertices that it still waits for. These
             three are the scheduler's, which keeps them up to date.
 
-    Attributes:
-        cost: what a call is expected to take, and None when nobody knows.
-        budget: what a chunk may take.
-        hands_off: True for a call whose value had better stay in the child that makes it.
+        advice: what calls are expected to take.
     """
 
     def __init__(
-        self, plan: Plan, state: bytearray, pending: list[int], gather_pending: list[int]
+        self,
+        plan: Plan,
+        state: bytearray,
+        pending: list[int],
+        gather_pending: list[int],
+        advice: Advice,
     ) -> None:
         self._plan = plan
         self._state = state
         self._pending = pending
         self._gather_pending = gather_pending
-        self.cost: Callable[[int], float | None] = _unknown
-        self.budget = 0.0
-        self.hands_off: Callable[[int], bool] = _never
+        self._advice = advice
 
     def beginning_at(self, first: int, most: int) -> range:
         """The chunk that begins with this call, which is ready; of so many calls at most."""
         end = min(first + most, len(self._state))
         if end <= first + 1:
             return range(first, first + 1)
-        expected = self.cost(first)
-        left = 0.0 if expected is None else self.budget - expected
+        advice = self._advice
+        expected = advice.cost(first)
+        left = 0.0 if expected is None else advice.budget - expected
         state, calls = self._state, self._plan.calls
         priority = calls[first].priority
         inside: _Inside | None = None
         index = first + 1
         while index < end:
-            expected = self.cost(index)
-            if (left <= 0 or expected is None) and not self.hands_off(index - 1):
+            expected = advice.cost(index)
+            if (left <= 0 or expected is None) and not advice.hands_off(index - 1):
                 break
             if state[index] != READY:
                 if state[index] != BLOCKED:
@@ -66,7 +97,7 @@ class Chunking:
                     break
             if calls[index].priority != priority:
                 break
-            left -= self.budget if expected is None else expected
+            left -= advice.budget if expected is None else expected
             index += 1
         return range(first, index)
 
@@ -95,11 +126,3 @@ class _Inside:
                     stack += self._plan.gather_users[~vertex]
         self._next = index
         return self._pending[index] == freed.get(index, 0)
-
-
-def _unknown(index: int) -> None:
-    return None
-
-
-def _never(index: int) -> bool:
-    return False

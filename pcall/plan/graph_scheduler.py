@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pcall._core.retry import Retry
-from pcall._core.scheduler import Ended, Scheduler
+from pcall._core.scheduler import Ended, Scheduler, Settled
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
-from pcall.plan.chunking import Chunking
+from pcall.plan.chunking import Advice, Chunking, NoAdvice
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
@@ -31,13 +31,12 @@ class GraphScheduler(Scheduler):
         plan: the plan; it must not change any more.
         output: the calls whose values are wanted; None: all calls are made, for no value.
         keep: True when the value of each call is wanted, until :meth:`release`.
+        advice: what calls are expected to take; it decides how long chunks are.
         max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
 
     Attributes:
         state: of each call.
         uses: what needs each value; it tells which are to be dropped.
-        chunks: where chunks end.
-        found: calls that were found to be needed; for the caller to clear.
     """
 
     def __init__(
@@ -50,6 +49,7 @@ class GraphScheduler(Scheduler):
         max_errors: int | None = 0,
         timeout: float | None = None,
         retry: Retry | None = None,
+        advice: Advice | None = None,
     ) -> None:
         super().__init__(
             0, max_workers=max_workers, max_errors=max_errors, timeout=timeout, retry=retry
@@ -62,11 +62,13 @@ class GraphScheduler(Scheduler):
         self._gather_pending = list(map(len, plan.gather_needs))
         self._gathers_found = bytearray(len(plan.gather_needs))
         self.uses = RefCounts(plan, self.state)
-        self.chunks = Chunking(plan, self.state, self._pending, self._gather_pending)
+        self._chunking = Chunking(
+            plan, self.state, self._pending, self._gather_pending, advice or NoAdvice()
+        )
         self._keep = keep
         self._blames: dict[int, int] = {}
         self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
-        self.found: list[int] = []
+        self._found_settled: list[int] = []
         # What is to be looked at, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
@@ -81,10 +83,6 @@ class GraphScheduler(Scheduler):
     def complete(self) -> bool:
         """True once all that is needed has been seen."""
         return self.uses.complete
-
-    @property
-    def over(self) -> bool:
-        return super().over and self.complete
 
     @property
     def ready(self) -> int:
@@ -125,12 +123,12 @@ class GraphScheduler(Scheduler):
         self.look_further(math.inf)
 
     def _found_call(self, index: int, needs: tuple[int, ...]) -> None:
-        self.found.append(index)
         settled = self._plan.calls[index].settled
         if self._keep:
             self.uses.want(index)
         if settled is not None:
-            self.state[index] = HANDED  # until the run has taken note of it
+            self.state[index] = HANDED  # until settle() has taken note of it
+            self._found_settled.append(index)
             return
         self.queued += 1
         self.uses.add(needs)
@@ -156,7 +154,7 @@ class GraphScheduler(Scheduler):
             first = self._first_ready()
         if first is None:
             return range(0)
-        return self.chunks.beginning_at(first, most)
+        return self._chunking.beginning_at(first, most)
 
     def could_start(self, calls: range) -> bool:
         """True when some of these, which were handed out, wait for nothing any more."""
@@ -233,14 +231,24 @@ class GraphScheduler(Scheduler):
         skipped = self._failed(index)
         return replace(ended, skipped=tuple(sorted({*skipped, *ended.skipped})))
 
-    def settled(self, index: int, error: BaseException | None) -> Ended:
-        """A call was settled from outside."""
+    def settle(self) -> Iterator[Settled]:
+        calls = self._plan.calls
+        if all(call.settled is None for call in calls):
+            return
+        self.look_at_all()
+        for index in sorted(self._found_settled):
+            settled = calls[index].settled
+            assert settled is not None
+            value, error = settled
+            yield Settled(index, value, error, self._settle(index, error).skipped)
+
+    def _settle(self, index: int, error: BaseException | None) -> Ended:
         self._running[index] = index + 1
         if error is None:
             self._move_on(index, index + 1, 0.0)
             self._succeeded(index)
             return Ended()
-        retry, self._retry = self._retry, None  # there is nothing that could be tried
+        retry, self._retry = self._retry, None  # there is no attempt that could be made
         try:
             return self.ended(index, error)
         finally:

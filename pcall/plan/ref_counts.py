@@ -18,7 +18,6 @@ class RefCounts:
         state: of each call; kept up to date by the scheduler.
 
     Attributes:
-        dropped: calls whose values nothing needs any more; for the caller to clear.
         gone: by call, True when its value was dropped.
         complete: True once all that need anything are counted: nothing is dropped before.
     """
@@ -29,9 +28,14 @@ class RefCounts:
         self._calls = [0] * len(plan.calls)
         self._gathers = [0] * len(plan.gather_needs)
         self._released: set[int] = set()
-        self.dropped: list[int] = []
+        self._dropped: list[int] = []
         self.gone = bytearray(len(plan.calls))
         self.complete = False
+
+    def take_dropped(self) -> list[int]:
+        """The calls whose values nothing needs any more, since this was last asked."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     def want(self, index: int) -> None:
         """The value of this call is wanted by the caller."""
@@ -90,7 +94,7 @@ class RefCounts:
         """Drop a value that is there, where nothing needs it."""
         if self.complete and not self._calls[index] and self._state[index] == DONE:
             self.gone[index] = True
-            self.dropped.append(index)
+            self._dropped.append(index)
 
     def count_is_complete(self, gathers: Collection[int]) -> None:
         """All that need anything are counted.

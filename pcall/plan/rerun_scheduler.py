@@ -16,25 +16,36 @@ from pcall.plan.graph_scheduler import GraphScheduler
 from pcall.plan.nodes import PlanCall
 from pcall.plan.plan import Plan
 
-__all__ = ["RERUNS", "RerunningScheduler"]
+__all__ = ["RERUNS", "RerunScheduler"]
 
 # How often a call may have its dependencies made again.
 RERUNS = 3
 
 
-class RerunningScheduler(GraphScheduler):
+def _never(index: int) -> bool:
+    return False
+
+
+class RerunScheduler(GraphScheduler):
     """A scheduler that knows ``DependenciesFailed``.
 
-    Attributes:
-        reopened: calls that are made again; for the caller to clear, before any starts.
+    Args:
+        plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
         is_used_up: True for a value that the only call that needs it has taken away.
     """
 
-    def __init__(self, plan: Plan, output: Iterable[int] | None = None, **policy: Any) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        output: Iterable[int] | None = None,
+        *,
+        is_used_up: Callable[[int], bool] = _never,
+        **policy: Any,
+    ) -> None:
         self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
         self._counts: dict[int, int] = {}  # by call, how often it wanted that
-        self.reopened: list[int] = []
-        self.is_used_up: Callable[[int], bool] = _never
+        self._reopened: list[int] = []
+        self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
 
     def ended(
@@ -52,6 +63,10 @@ class RerunningScheduler(GraphScheduler):
                 self.queued += 1
                 return Ended(retried=True)
         return super().ended(index, error, now, chance)
+
+    def take_reopened(self) -> list[int]:
+        reopened, self._reopened = self._reopened, []
+        return reopened
 
     def next_chunk(self, most: int, now: float = float("inf")) -> range:
         if self._requests and not self._stopped:
@@ -114,7 +129,7 @@ class RerunningScheduler(GraphScheduler):
         while stack:
             user = stack.pop()
             for index in self._calls_below(user):
-                gone = self.uses.gone[index] or (user in requests and self.is_used_up(index))
+                gone = self.uses.gone[index] or (user in requests and self._is_used_up(index))
                 if gone and index not in again and self.state[index] == DONE:
                     again.add(index)
                     stack.append(index)
@@ -127,7 +142,7 @@ class RerunningScheduler(GraphScheduler):
         for index in (*again, *requests):
             if not self._pending[index]:
                 self._make_ready(index)
-        self.reopened += sorted(again)
+        self._reopened += sorted(again)
 
     def _calls_below(self, index: int) -> Iterable[int]:
         stack, seen = [*self._plan.needs[index]], set()
@@ -162,7 +177,3 @@ class RerunningScheduler(GraphScheduler):
         kept = [each for each in self._due if self.state[each.start] == HANDED]
         self._due.clear()
         self._due.extend(kept)
-
-
-def _never(index: int) -> bool:
-    return False

@@ -137,8 +137,8 @@ def test_a_grandchild_hides_no_end_or_looks_are_taken(system, forked):
 
     _, sentinel = forked(leave_a_grandchild)
     if not readable(sentinel, 1):
-        assert system.look_every is not None
-        assert system.look_every <= 0.1
+        assert system.exit_poll_interval is not None
+        assert system.exit_poll_interval <= 0.1
 
 
 def test_a_sentinel_that_is_not_to_be_had_is_done_without(tmp_path):
@@ -224,7 +224,7 @@ def test_the_descriptor_of_the_poller(system):
     reader, writer = os.pipe()
     try:
         fd = poller.fileno()
-        assert fd is not None or system.look_every is not None
+        assert fd is not None or system.exit_poll_interval is not None
         if fd is not None:
             poller.register(reader)
             assert not readable(fd, 0.1)

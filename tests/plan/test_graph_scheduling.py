@@ -12,6 +12,19 @@ from pcall.plan.graph_scheduler import GraphScheduler
 from tests.helpers.plan_model import Graph, graphs
 
 
+class OneSecondEach:
+    """Expects each call to take one second."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+
+    def cost(self, index: int) -> float:
+        return 1.0
+
+    def hands_off(self, index: int) -> bool:
+        return False
+
+
 class Simulation:
     """Runs a graph with a given number of workers, in steps that the test chooses."""
 
@@ -24,10 +37,8 @@ class Simulation:
             max_workers=workers,
             max_errors=graph.max_errors,
             retry=Retry(graph.attempts) if graph.attempts > 1 else None,
+            advice=OneSecondEach(5.0) if chunks else None,
         )
-        if chunks:
-            chunks = self.scheduler.chunks
-            chunks.cost, chunks.budget = (lambda index: 1.0), 5.0
         self.running: list[range] = []
         self.started: list[int] = []
         self.over: set[int] = set()
@@ -67,8 +78,7 @@ class Simulation:
                 skipped |= {*self.scheduler.requeue(rest.start)}
             assert not skipped & (self.over | self.skipped), "skipped, though it was over"
             self.skipped |= skipped
-        dropped = set(self.scheduler.uses.dropped)
-        self.scheduler.uses.dropped.clear()
+        dropped = set(self.scheduler.uses.take_dropped())
         assert not dropped & self.dropped, "dropped twice"
         self.dropped |= dropped
 
@@ -124,9 +134,7 @@ def test_a_chain_is_handed_out_in_long_stretches():
     call = plan.call(int)
     for _ in range(99):
         call = plan.call(int, call)
-    scheduler = GraphScheduler(plan, [99], max_workers=2)
-    chunks = scheduler.chunks
-    chunks.cost, chunks.budget = (lambda index: 1.0), 40.0
+    scheduler = GraphScheduler(plan, [99], max_workers=2, advice=OneSecondEach(40.0))
     chunk = scheduler.next_chunk(1000)
     assert chunk == range(40)
     scheduler.dispatched(chunk.start, chunk.stop)
@@ -162,9 +170,9 @@ def test_what_is_looked_at_late_is_dropped_as_well():
     scheduler = GraphScheduler(plan)
     scheduler.dispatched(0, 1)
     scheduler.advanced(0, 1, 0.0)
-    assert scheduler.uses.dropped == []
+    assert scheduler.uses.take_dropped() == []
     scheduler.look_at_all()
-    assert scheduler.uses.dropped == [0]
+    assert scheduler.uses.take_dropped() == [0]
 
 
 def handed_out_chain():
@@ -172,9 +180,7 @@ def handed_out_chain():
     call = plan.call(int)
     for _ in range(2):
         call = plan.call(int, call)
-    scheduler = GraphScheduler(plan, max_workers=1, max_errors=None)
-    chunks = scheduler.chunks
-    chunks.cost, chunks.budget = (lambda index: 1.0), 40.0
+    scheduler = GraphScheduler(plan, max_workers=1, max_errors=None, advice=OneSecondEach(40.0))
     chunk = scheduler.next_chunk(2)
     scheduler.dispatched(chunk.start, chunk.stop)
     assert chunk == range(2)

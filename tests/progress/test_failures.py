@@ -11,7 +11,7 @@ import pytest
 
 from pcall import ChildDied, Pcall, RemoteError
 from pcall._core.records import Event
-from pcall.progress.failure_groups import Failures
+from pcall.progress.failure_groups import GroupedFailures
 from tests.helpers.progress_runs import PROBE, failed, outcome_of, probe
 
 
@@ -24,7 +24,7 @@ def caught(function, *args) -> BaseException:
 
 
 def groups_of(*errors: BaseException | int, keep: int = 0) -> list:
-    failures = Failures(keep)
+    failures = GroupedFailures(keep)
     for index, error in enumerate(errors):
         failures.add(failed(error, index=index))
     return failures.groups
@@ -117,7 +117,7 @@ def test_recursions_of_any_depth_are_equal():
 
 def test_exceptions_of_different_scopes_are_one_group():
     """Equal exceptions are one group also where calls of several scopes raised them."""
-    failures = Failures()
+    failures = GroupedFailures()
     failures.add(failed(0, scope=("a",)))
     failures.add(failed(0, scope=("b",)))
     (group,) = failures.groups
@@ -126,7 +126,7 @@ def test_exceptions_of_different_scopes_are_one_group():
 
 def test_attempts_that_were_retried_are_counted_apart():
     """A group tells calls that failed from attempts that were followed by another."""
-    failures = Failures()
+    failures = GroupedFailures()
     failures.add(failed(0, kind="retried"))
     failures.add(failed(0, attempts=2))
     (group,) = failures.groups
@@ -143,7 +143,7 @@ def test_failures_are_kept_singly_up_to_a_bound():
 
 def test_a_failure_tells_of_its_call():
     """What is kept of a failure names its call, attempt, process, text and full traceback."""
-    failures = Failures()
+    failures = GroupedFailures()
     failures.add(Event("failed", PROBE, 0.0, outcome=outcome_of(4, index=17, attempts=3)))
     (failure,) = failures.groups[0].kept
     assert (failure.call, failure.index, failure.attempt) == ("probe(4)", 17, 3)
@@ -190,7 +190,7 @@ class HostileArgument:
 
 def test_exceptions_that_cannot_be_shown():
     """An exception, or an argument, whose text fails is told of all the same."""
-    failures = Failures()
+    failures = GroupedFailures()
     outcome = outcome_of(Hostile(), args=(HostileArgument(),))
     failures.add(Event("failed", PROBE, 0.0, outcome=outcome))
     (group,) = failures.groups
@@ -222,7 +222,7 @@ def test_memory_is_bounded(kind):
         "groups": lambda number: distinct(number),
     }[kind]
     count = 3_000 if kind == "groups" else 100_000
-    failures = Failures(keep=1000)
+    failures = GroupedFailures(keep=1000)
     call = outcome_of(0).call
     tracemalloc.start()
     try:
