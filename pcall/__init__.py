@@ -10,13 +10,14 @@
 import logging as _logging
 import typing as _typing
 
+from pcall._entry import pcall
 from pcall._lazy import lazy_names as _lazy_names
-from pcall._pcall import Pcall, pcall
 from pcall._version import __version__
 
 if _typing.TYPE_CHECKING:
     from pcall._core.records import Call, Outcome
     from pcall._core.retry import Retry
+    from pcall._pcall import Pcall
     from pcall.exceptions import (
         CallError,
         ChildDied,
@@ -37,6 +38,7 @@ else:
         {
             "pcall._core.records": ("Call", "Outcome"),
             "pcall._core.retry": ("Retry",),
+            "pcall._pcall": ("Pcall",),
             "pcall.exceptions": (
                 "exceptions",
                 "CallError",
