@@ -34,7 +34,8 @@ CALLS = {
     EXECUTOR: (
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from multiprocessing import get_context\n"
-        "with ProcessPoolExecutor(mp_context=get_context('fork')) as pool: list(pool.map(abs, [1] * 3))"
+        "with ProcessPoolExecutor(mp_context=get_context('fork')) as pool:\n"
+        "    list(pool.map(abs, [1] * 3))"
     ),
 }
 
