@@ -21,7 +21,7 @@ from written import Measured, load, write
 
 WORKLOADS = [
     *("fork", "fork500", "reused", "arrays", "with_pyats", "cpu", "plan", "idle", "logs"),
-    *("growth", "sizes"),
+    *("import", "growth", "sizes"),
 ]
 LONGEST = 600  # seconds: one that takes longer hangs, or the machine does much else
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
@@ -109,6 +108,8 @@ class Options:
         known = [field.name for field in fields(self)]
         for name in policy:
             if name not in known:
+                import difflib  # needed for this message alone
+
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
                 raise TypeError(f"unknown option {name!r}; {hint}")

@@ -19,10 +19,12 @@ PACKAGE = Path(pcall.__file__).parent
 # that stands beside the folders; a module belongs to the longest name that fits.
 ROOMS = [
     "__init__",  # the public names
-    "exceptions",
     "tasklog",
+    "_function",
     "_pcall",  # the faces: pcall and Pcall, and ...
     "plan",  # ... plans
+    "exceptions",
+    "_entry",
     "_aio",
     "_run_observers",
     "_run",  # state and engine, composed
@@ -44,7 +46,15 @@ ROOMS = [
 
 # (module, what it imports inside a function): for those who use it, and have it, alone.
 INSIDE_FUNCTIONS = {
+    ("_lazy", "importlib"),
+    ("_core.options", "difflib"),
+    # What a run needs is imported with it.
+    ("_function", "_pcall"),
     ("_pcall", "_aio"),
+    ("_pcall", "_core.chunk_outcomes"),
+    ("_pcall", "engines.inline"),
+    ("_pcall", "engines.local.parent.pool_engine"),
+    ("_pcall", "engines.local.parent.workload"),
     ("_run_observers", "progress.choosing"),
     ("_os.linux", "ctypes"),
     ("_os.portable", "tempfile"),
