@@ -127,7 +127,7 @@ LONGEST_FORK_BURST = 0.05
 # Children up to which a run forks without a look at what the machine can hold.
 UNCHECKED_CHILDREN = 16
 
-# Children that one orphan guard has room for. Places that nobody has touched take no memory.
+# Children that one orphan guard has room for. Unused places take no memory.
 GUARDED_CHILDREN = 1 << 20
 
 # Bytes that a small child takes beyond its page tables: kernel stack, private pages.
