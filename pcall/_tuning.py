@@ -20,7 +20,6 @@ __all__ = [
     "FORK_BURST",
     "FRAME_SEARCH_SIZE",
     "GRAPH_PIECE",
-    "GUARDED_CHILDREN",
     "GUARD_DELAY",
     "LARGE_VALUE",
     "LEFTOVER_LOOK_INTERVAL",
@@ -126,9 +125,6 @@ LONGEST_FORK_BURST = 0.05
 
 # Children up to which a run forks without a look at what the machine can hold.
 UNCHECKED_CHILDREN = 16
-
-# Children that one orphan guard has room for. Unused places take no memory.
-GUARDED_CHILDREN = 1 << 20
 
 # Bytes that a small child takes beyond its page tables: kernel stack, private pages.
 BYTES_PER_CHILD = 1 << 20

@@ -14,15 +14,13 @@ from dataclasses import replace
 from pcall._core.decisions import Ended, Settled
 from pcall._core.retry import Retry
 from pcall._core.scheduler import Scheduler
+from pcall._tuning import GRAPH_PIECE
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
 from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
 __all__ = ["GraphScheduler"]
-
-# Vertices that are looked at in one go.
-_PIECE = 20_000
 
 
 class GraphScheduler(Scheduler):
@@ -92,7 +90,7 @@ class GraphScheduler(Scheduler):
 
     # ------------------------------------------------------------ what is needed
 
-    def look_further(self, most: float = _PIECE) -> bool:
+    def look_further(self, most: float = GRAPH_PIECE) -> bool:
         """Look at more of the plan; False when all that is needed has been seen."""
         if self.complete:
             return False

@@ -13,10 +13,11 @@ from pcall._core.options import Options
 from pcall._core.run_state import RunState
 from pcall._core.worker_figures import WorkerFigures
 from pcall._os.signals import DeferSignals
+from pcall._tuning import CHUNKS_PER_WORKER, POOL_LOOK_INTERVAL
 from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.answer_recorder import AnswerRecorder
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
-from pcall.engines.local.parent.dispatcher import DEPTH, Dispatcher
+from pcall.engines.local.parent.dispatcher import Dispatcher
 from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.worker_handle import WorkerHandle
@@ -24,9 +25,6 @@ from pcall.engines.local.parent.workload import Workload
 from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
 __all__ = ["PoolEngine", "pool_size"]
-
-# Seconds between two looks at workers that report nothing.
-_REFRESH_INTERVAL = 0.2
 
 
 class PoolEngine(LocalEngine):
@@ -127,7 +125,7 @@ class PoolEngine(LocalEngine):
         workers = [self._by_socket[fd] for fd in ready if fd in self._by_socket]
         if time.monotonic() >= self._refresh_at:
             # A short call's answer is reported with the next ones, and a long one may follow.
-            self._refresh_at = time.monotonic() + _REFRESH_INTERVAL
+            self._refresh_at = time.monotonic() + POOL_LOOK_INTERVAL
             workers = list(self._workers.values())
             self._end_stuck_workers()
         for worker in workers:
@@ -267,7 +265,7 @@ class PoolEngine(LocalEngine):
 
 def pool_size(options: Options, calls: int, growing: bool = False) -> int:
     """How many chunks the workers of a pool have at once: those that run, and the next ones."""
-    return DEPTH * _worker_count(options, calls, growing)
+    return CHUNKS_PER_WORKER * _worker_count(options, calls, growing)
 
 
 def _worker_count(options: Options, calls: int, growing: bool) -> int:
