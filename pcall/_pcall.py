@@ -10,15 +10,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from pcall._core.arguments import build_calls
+from pcall._core.calls import Calls
 from pcall._core.failure_report import failure_of
 from pcall._core.options import Options
+from pcall._core.outcome_store import ChunkOutcomeStore, OutcomeStore
 from pcall._core.records import Outcome
+from pcall._core.run_state import RunState
+from pcall._core.scheduler import Scheduler
 from pcall._core.seconds import check_seconds, limit_of
 from pcall._entry import Entry, Targets
-from pcall.engines.inline import InlineRun
+from pcall._run import Run
+from pcall._run_observers import observers_of
+from pcall.engines.engine import Engine
+from pcall.engines.inline import InlineCalls, InlineEngine
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.parent.fresh_engine import FreshEngine
-from pcall.engines.local.parent.pool_engine import PoolEngine
+from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
+from pcall.engines.local.parent.workload import IndependentCalls
+from pcall.engines.local.seeding import chance
 
 # A failure names its class by this module, in the child too, which must not have to import it.
 from pcall.exceptions import ChildProcessException, PcallTimeout
@@ -66,12 +75,7 @@ class Pcall:
         calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
-        run: type[InlineRun | FreshEngine | PoolEngine] = FreshEngine
-        if self._options.max_workers == 0:
-            run = InlineRun
-        elif self._options.max_tasks_per_child != 1:
-            run = PoolEngine
-        self._run = run(calls, self._options, self._limit)
+        self._run = _make_run(calls, self._options, self._limit)
         self._started = self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
         self._results: tuple[Any, ...] | None = None
@@ -148,21 +152,21 @@ class Pcall:
             raise self._failure.with_traceback(None)
 
     def _conclude(self) -> None:
-        run = self._run
-        run.finish()
-        outcomes = run.outcomes
+        state = self._run.state
+        self._run.finish()
+        outcomes = state.outcomes
         assert outcomes.ended == len(outcomes), "a call was lost; this is a fault of pcall"
         if self._options.return_outcomes:
             self._results = tuple(outcomes)
         elif outcomes.failed:
             self._failure = failure_of(
                 [outcome for outcome in outcomes if outcome is not None],
-                run.timed_out,
+                state.timed_out,
                 self._limit,
-                ignored=run.ended_by_us,
-                ended_from_outside=run.ended_from_outside,
+                ignored=state.ended_by_us,
+                ended_from_outside=state.ended_from_outside,
             )
-        elif not run.ended_by_us:
+        elif not state.ended_by_us:
             self._results = outcomes.values()
         self._joined = True
         self._let_go()
@@ -199,19 +203,11 @@ class Pcall:
         return self._as_completed()
 
     def _as_completed(self) -> Iterator[Outcome]:
-        run = self._run
-        position = 0
-        while True:
-            while position < len(run.outcomes.completed):
-                calls = run.outcomes.completed[position]
-                position += 1
-                for index in calls:
-                    outcome = run.outcomes[index]
-                    assert outcome is not None
-                    yield outcome
-            if run.done:
-                return
-            run.turn(None)
+        outcomes = self._run.state.outcomes
+        for index in self._run.as_completed():
+            outcome = outcomes[index]
+            assert outcome is not None
+            yield outcome
 
     def terminate(self) -> None:
         """Send SIGTERM to all children and to what they started; do not wait.
@@ -265,7 +261,7 @@ class Pcall:
     def outcomes(self) -> tuple[Outcome | None, ...]:
         """The outcome of each call, in call order; None for one that is not over."""
         self._poll()
-        return tuple(self._run.outcomes)
+        return tuple(self._run.state.outcomes)
 
     @property
     def childs(self) -> tuple[ChildProcess, ...]:
@@ -297,3 +293,32 @@ class Pcall:
     def _check_started(self, name: str) -> None:
         if not self._started:  # not an assert statement: those are gone with -O
             raise AssertionError(f"{name}() needs start() first")
+
+
+def _make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
+    """Compose the state of these calls with the engine that the options ask for."""
+    inline = options.max_workers == 0
+    pooled = not inline and options.max_tasks_per_child != 1
+    timeout = None if inline else timeout
+    scheduler = Scheduler(
+        len(calls),
+        max_workers=(
+            1 if inline else pool_size(options, len(calls)) if pooled else options.max_workers
+        ),
+        max_errors=options.max_errors,
+        timeout=timeout,
+        retry=options.rule,
+    )
+    outcomes = ChunkOutcomeStore(calls) if pooled else OutcomeStore(calls)
+    observers = observers_of(options.progress_choice)
+    state = RunState(
+        calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance
+    )
+    engine: Engine
+    if inline:
+        engine = InlineEngine(state, InlineCalls(calls))
+    elif isinstance(outcomes, ChunkOutcomeStore):
+        engine = PoolEngine(state, outcomes, IndependentCalls(calls, scheduler, options))
+    else:
+        engine = FreshEngine(state)
+    return Run(state, engine)

@@ -1,4 +1,4 @@
-"""A log file in the format that test engineers know, one line a message.
+"""A log file in the format that test engineers know, one line per message.
 
 .. code-block:: python
 
@@ -9,7 +9,7 @@
 
     # 2: SERVER: 2018-10-09T13:47:46: %SCRIPT-6-INFO: message
 
-Calls need neither of these classes: what children log comes home through every file handler.
+Calls need neither of these classes: the logs of children are merged for every file handler.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import re
 
 __all__ = ["TaskLogFormatter", "TaskLogHandler"]
 
-# The severities of syslog (RFC 5424), by the least level that they stand for.
+# The severities of syslog (RFC 5424), by the lowest level that each covers.
 _SEVERITIES = ((50, 2), (40, 3), (30, 4), (25, 5), (20, 6))
 _DEBUG = 7
 
@@ -29,15 +29,15 @@ _DEBUG = 7
 class TaskLogFormatter(logging.Formatter):
     """Formats a record as ``counter: host: time: %FACILITY-severity-LEVEL: message``.
 
-    - The counter is this formatter's own and starts at 0. A forked process goes on from
-      where its parent was.
+    - The counter belongs to this formatter and starts at 0. A forked process continues with the
+      number that its parent had reached.
     - The time is local, in ISO 8601, to the second.
-    - The facility is ``SCRIPT`` for the root logger and ``__main__``, ``LOG`` for what
-      ``pcall`` itself tells, else the first part of the logger's name in capitals.
+    - The facility is ``SCRIPT`` for the root logger and ``__main__``, ``LOG`` for the messages of
+      ``pcall`` itself, and otherwise the first part of the logger's name in capitals.
     - The severity is that of syslog: 2 critical, 3 error, 4 warning, 5 from level 25 on,
       6 info, 7 debug.
 
-    A traceback follows on lines of its own, as with any formatter.
+    A traceback follows on separate lines, as with any formatter.
     """
 
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -49,7 +49,7 @@ class TaskLogFormatter(logging.Formatter):
         self._host = os.uname().nodename
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line for a record whose message has been merged into it."""
+        """Format a record whose ``message`` has been set."""
         severity = next((s for level, s in _SEVERITIES if record.levelno >= level), _DEBUG)
         return (
             f"{next(self._counter)}: {self._host}: {self.formatTime(record)}: "
@@ -62,10 +62,10 @@ class TaskLogHandler(logging.FileHandler):
 
     Args:
         filename: path of the log file.
-        mode: ``"a"``, the default, adds to what is there; ``"w"`` begins anew.
+        mode: ``"a"``, the default, appends to the file; ``"w"`` truncates it.
         encoding: of the file.
-        delay: True: the file is opened when the first record comes.
-        errors: what to do with characters that the encoding does not have; see ``open``.
+        delay: True to open the file only when the first record is logged.
+        errors: how to treat characters that can't be encoded, as for ``open``.
     """
 
     def __init__(

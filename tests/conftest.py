@@ -1,26 +1,50 @@
-"""What every test is held against: nothing is left behind, and no test takes for ever."""
+"""The fixtures and checks of every test: nothing is left behind, whoever started the tests."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
-import glob
 import os
+import signal
 import tempfile
 import threading
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
-from pcall._os.capacity import resident_memory
 from pcall._os.current import use_system
 from pcall._os.portable import PortableSystem
+from tests.helpers.processes import children, descriptors, resident_memory
+from tests.helpers.waiting import until
 
 # A busy machine may be late with any example.
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
+
+TESTS = Path(__file__).parent
+# Memory that a test has freed is given back to the system when it is as much as this.
+MUCH = 16 << 20
+FORK_MOST = {"test_scale.py", "test_reuse_faults.py", "test_nesting.py", "test_inheritance.py"}
+# These make no call in this process: they are pure, or scripts that have Linux's own ways.
+NEED_NO_SYSTEM = {
+    "test_building.py",
+    "test_documents.py",
+    "test_error_display.py",
+    "test_examples.py",
+    "test_graph_scheduling.py",
+    "test_layers.py",
+    "test_notebook.py",
+    "test_pyats.py",
+    "test_retry.py",
+    "test_scheduler.py",
+    "test_scheduler_property.py",
+    "test_state.py",
+    "test_tasklog.py",
+    "test_terminal.py",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,38 +56,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-_MUCH = 16 << 20
-_before = 0
-_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-_FORK_MOST = {"test_scale.py", "test_reuse_faults.py", "test_nesting.py", "test_inheritance.py"}
-# These make no call in this process: they are pure, or scripts that have Linux's own ways.
-_NEED_NO_SYSTEM = {
-    "test_docs.py",
-    "test_error_display.py",
-    "test_examples.py",
-    "test_layers.py",
-    "test_plan_building.py",
-    "test_plan_scheduler.py",
-    "test_progress_notebook.py",
-    "test_progress_state.py",
-    "test_progress_terminal.py",
-    "test_pyats.py",
-    "test_retry.py",
-    "test_scheduler.py",
-    "test_scheduler_property.py",
-    "test_tasklog.py",
-}
-
-
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put what forks most first; with --portable, leave out what it makes no difference to."""
-    # A fork takes the longer the larger this process is, and other tests let it grow.
-    items.sort(key=lambda item: item.path.name not in _FORK_MOST)
+    """Mark the pure tests as fast, order the tests, and leave out some with --portable.
+
+    First come those that fork most, since a fork takes the longer the larger this process is,
+    and other tests let it grow. Then come those that take longest, so that no worker starts
+    one of them when the others have nothing left to do.
+    """
+    for item in items:
+        if item.path.is_relative_to(TESTS / "unit"):
+            item.add_marker("fast")
+    items.sort(
+        key=lambda item: (
+            item.path.name not in FORK_MOST,
+            item.get_closest_marker("slow") is None,
+        )
+    )
     if config.getoption("--portable"):
         chosen, left = [], []
         for item in items:
             parameters = getattr(getattr(item, "callspec", None), "params", {})
-            same = item.path.name in _NEED_NO_SYSTEM or {"system", "each_system"} & {*parameters}
+            same = item.path.name in NEED_NO_SYSTEM or {"system", "each_system"} & {*parameters}
             (left if same else chosen).append(item)
         config.hook.pytest_deselected(items=left)
         items[:] = chosen
@@ -82,18 +96,70 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(autouse=True)
-def small_process() -> None:
-    """Give back what tests have freed: each fork of those to come would copy its page tables.
+@pytest.fixture(scope="session", autouse=True)
+def usual_signals() -> Iterator[None]:
+    """Let signals do what they do in a process that a shell starts in the foreground.
 
-    The C library keeps what it may need again, and then a test that looks at what memory is
-    in use sees nothing of what it uses.
+    A job in the background may have been started with SIGINT ignored, nohup ignores SIGHUP, and
+    what is ignored or blocked stays so in all processes that the tests start.
     """
-    global _before
-    if _malloc_trim is not None and resident_memory() - _before > _MUCH:
-        gc.collect()
-        _malloc_trim(0)
-        _before = resident_memory()
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            before[number] = signal.signal(number, usual)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep temporary files apart from those of other processes that run tests just now."""
+    tmp_path_factory.getbasetemp()  # stays where it is, for whoever looks at it afterwards
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o1777)  # some tests become another user
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+
+
+@pytest.fixture
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let one test at a time, over all workers of pytest-xdist, have the machine's memory."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with open(shared / "alone", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def trim() -> Callable[[], None]:
+    """Return a function that gives freed memory back to the system when it has become much."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    before = 0
+
+    def trim() -> None:
+        nonlocal before
+        if malloc_trim is not None and resident_memory() - before > MUCH:
+            gc.collect()
+            malloc_trim(0)
+            before = resident_memory()
+
+    return trim
+
+
+@pytest.fixture(autouse=True)
+def small_process(trim: Callable[[], None]) -> None:
+    """Give back memory that tests have freed: each fork would copy its page tables.
+
+    The C library keeps memory for later use, and a test that looks at the memory in use would
+    not see its own.
+    """
+    trim()
 
 
 @pytest.fixture(autouse=True)
@@ -112,46 +178,24 @@ def each_system(request: pytest.FixtureRequest, chosen_system: None) -> str:
     return str(request.param)
 
 
-def _children() -> set[int]:
-    found = set()
-    for path in glob.glob("/proc/self/task/*/children"):
-        try:
-            with open(path) as file:
-                found.update(int(pid) for pid in file.read().split())
-        except OSError:
-            pass  # the thread has ended
-    return found
-
-
-def _descriptors() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            pass  # the one that listed the folder
-    return found
-
-
-def _files() -> set[str]:
-    return set(glob.glob(os.path.join(tempfile.gettempdir(), "pcall-*")))
+def _files() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("pcall-*"))
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(chosen_system: None) -> Iterator[None]:
     """Fail a test that leaves a child, a descriptor, a thread or a file."""
-    before = _children(), _descriptors(), set(threading.enumerate()), _files()
+    before = children(), descriptors(), set(threading.enumerate()), _files()
     yield
 
     def left() -> dict[str, object]:
         return {
-            "children": _children() - before[0],
-            "descriptors": {k: v for k, v in _descriptors().items() if k not in before[1]},
+            "children": children() - before[0],
+            "descriptors": {k: v for k, v in descriptors().items() if k not in before[1]},
             "threads": set(threading.enumerate()) - before[2],
             "files": _files() - before[3],
         }
 
-    end = time.monotonic() + 2
-    while any(left().values()) and time.monotonic() < end:
-        time.sleep(0.01)  # a thread that a test has joined may take a moment to unregister
+    # A thread that a test has joined may take a moment to unregister.
+    until(lambda: not any(left().values()), 5, 0.01)
     assert not any(left().values()), f"left behind: {left()}"

@@ -1,44 +1,49 @@
-"""What observers of a run are told, from what happens to its calls."""
+"""Converts call state changes into events for the observers of a run."""
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import not_
 
 from pcall._core.calls import Calls
 from pcall._core.observers import Observers
+from pcall._core.outcome_store import WorkerFigures
 from pcall._core.records import Event, Kind, Outcome
-from pcall._wire.result_table import ResultTable
 
 __all__ = ["EventEmitter"]
 
 
 class EventEmitter:
-    """Turns what happens into events. It costs next to nothing when nobody observes.
+    """Makes events, and passes them to the observers. With no observer it costs next to nothing.
 
     Args:
         calls: of the run.
-        observers: whom to tell.
+        observers: the receivers of the events.
+        clock: gives the time in seconds.
     """
 
-    def __init__(self, calls: Calls, observers: Observers) -> None:
+    def __init__(self, calls: Calls, observers: Observers, clock: Callable[[], float]) -> None:
         self._calls = calls
         self._to = observers
+        self._clock = clock
 
     def __bool__(self) -> bool:
         """True when somebody observes."""
         return bool(self._to)
 
-    def begin(self) -> None:
-        """The run starts."""
+    def begin(self, planned: Iterable[int]) -> None:
+        """The run starts.
+
+        Args:
+            planned: the calls that are part of it.
+        """
         self._to.begin()
-        self.planned(range(len(self._calls)))
+        self.planned(planned)
 
     def turn(self) -> None:
-        """Pass on what has happened, when it is time to."""
+        """Pass on the gathered events, when that is due."""
         self._to.turn()
 
     def pause(self) -> float:
@@ -49,13 +54,20 @@ class EventEmitter:
         """The run is over."""
         self._to.end()
 
-    def started(self, index: int, at: float, count: int = 1) -> None:
-        """A call runs; with a count of -1, it does not, after all."""
+    def started(self, index: int, at: float) -> None:
+        """A call runs."""
+        self._started(index, at, 1)
+
+    def not_started(self, index: int) -> None:
+        """A call that was reported as started waits after all."""
+        self._started(index, self._clock(), -1)
+
+    def _started(self, index: int, at: float, count: int) -> None:
         if self._to:
             self._to.add(Event("started", self._calls.scope(index), at, count))
 
     def ended(self, outcome: Outcome, retried: bool) -> None:
-        """A call is over, or will be tried again."""
+        """An attempt of a call has ended; ``retried`` when another one follows."""
         if not self._to:
             return
         kind: Kind = "retried" if retried else "done" if outcome.ok else "failed"
@@ -63,7 +75,7 @@ class EventEmitter:
             Event(
                 kind,
                 self._calls.scope(outcome.index),
-                time.monotonic(),
+                self._clock(),
                 wall=outcome.duration or 0.0,
                 cpu=outcome.cpu_time or 0.0,
                 max_rss=outcome.max_rss or 0,
@@ -72,43 +84,43 @@ class EventEmitter:
         )
 
     def planned(self, indices: Iterable[int]) -> None:
-        """These have become part of the run, or are to be made once more."""
-        self._many("planned", indices)
+        """These calls have become part of the run, or are executed again."""
+        self._count("planned", indices)
 
     def skipped(self, indices: Iterable[int]) -> None:
-        """These will not start, or not again."""
-        self._many("skipped", indices)
+        """These calls will not start, or not again."""
+        self._count("skipped", indices)
 
-    def chunk(
-        self, start: int, stop: int, began: float, table: ResultTable, announced: bool
+    def chunk_done(
+        self, start: int, stop: int, began: float, figures: WorkerFigures, announced: bool
     ) -> None:
-        """One child has run these calls, one after another, and all are done.
+        """One worker ran these calls one after another, and all returned.
 
         Args:
             start: the first.
             stop: the one behind the last.
-            began: when the first began.
-            table: has their figures.
-            announced: True when the first has been told of as started.
+            began: the time when the first began.
+            figures: of the worker.
+            announced: True when the first was reported as started before.
         """
         if not self._to:
             return
         for scope, first, last in self._calls.scopes(start, stop):
-            at = table.ended[last - 1]
+            at = figures.ended[last - 1]
             if unannounced := last - first - announced:
                 self._to.add(Event("started", scope, at, unannounced))
             announced = False
-            cpu, rss = sum(table.cpu[first:last].tolist()), table.rss[first:last]
-            # A child's peak never falls; the calls since its last look have none yet.
+            cpu, rss = sum(figures.cpu[first:last].tolist()), figures.max_rss[first:last]
+            # A worker's peak never falls; calls that it has not measured yet have 0.
             known = bisect_left(rss, True, key=not_)
             peak = rss[known - 1] if known else 0
             self._to.add(Event("done", scope, at, last - first, at - began, cpu, peak))
             began = at
 
-    def _many(self, kind: Kind, indices: Iterable[int]) -> None:
+    def _count(self, kind: Kind, indices: Iterable[int]) -> None:
         if not self._to:
             return
-        now = time.monotonic()
+        now = self._clock()
         scopes: Counter[tuple[str, ...]] = Counter()
         if isinstance(indices, range):
             for scope, first, last in self._calls.scopes(indices.start, indices.stop):

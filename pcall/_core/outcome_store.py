@@ -1,59 +1,69 @@
-"""The outcomes of a run, as far as they are there, and the order in which they came."""
+"""The outcomes of a run, as far as they are known, and the order in which calls ended."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from pcall._core.calls import Calls
 from pcall._core.records import Outcome
-from pcall._wire.result_table import ResultTable
-from pcall.engines.local.parent.child_process import ChildProcess
 
-__all__ = ["ChunkOutcomeStore", "OutcomeStore"]
+__all__ = ["ChunkOutcomeStore", "OutcomeStore", "WorkerFigures"]
 
 
 class OutcomeStore(Sequence[Outcome | None]):
-    """An outcome for each call, in call order; None for one that is not over.
+    """An outcome for each call, in call order; None for one that has not ended.
+
+    It grows with the calls.
 
     Args:
         calls: of the run.
+        value_of: gives the value of a call that returned, where values are kept elsewhere;
+            None: they are kept here.
 
     Attributes:
-        completed: the calls that are over, in the order in which they were.
-        ended: how many these are.
-        failed: how many of them have no value.
+        completed: the calls that have ended, in the order in which they did.
+        ended: the number of these.
+        failed: the number of these that have no value.
     """
 
-    def __init__(self, calls: Calls) -> None:
-        self._size = len(calls)
+    def __init__(self, calls: Calls, value_of: Callable[[int], Any] | None = None) -> None:
+        self._calls = calls
+        self._value_of = value_of
         self._outcomes: dict[int, Outcome] = {}
         self.completed: list[range] = []
         self.ended = 0
         self.failed = 0
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._calls)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._outcomes.get(index)
+        outcome = self._find(index)
+        if outcome is None or not outcome.ok or self._value_of is None:
+            return outcome
+        return replace(outcome, value=self._value_of(index))
 
     def __iter__(self) -> Iterator[Outcome | None]:
-        return map(self.__getitem__, range(self._size))
+        return map(self.__getitem__, range(len(self)))
+
+    def _find(self, index: int) -> Outcome | None:
+        return self._outcomes.get(index)
 
     def has(self, index: int) -> bool:
-        """True when a call is over."""
+        """True when a call has ended."""
         return index in self._outcomes
 
     def record(self, outcome: Outcome) -> None:
         """Take the outcome of a call, unless that was done before."""
         if outcome.index not in self._outcomes:
-            self._outcomes[outcome.index] = outcome
+            kept = outcome if self._value_of is None else replace(outcome, value=None)
+            self._outcomes[outcome.index] = kept
             self.failed += not outcome.ok
             self._complete(range(outcome.index, outcome.index + 1))
 
@@ -61,121 +71,151 @@ class OutcomeStore(Sequence[Outcome | None]):
         self.completed.append(calls)
         self.ended += len(calls)
 
+    def reopen(self, index: int) -> None:
+        """A call that had ended is executed again."""
+        self._outcomes.pop(index, None)
+        self.ended -= 1
+
+    def set_attempts(self, index: int, attempts: int) -> None:
+        """Note the number of attempts of a call that returned."""
+        outcome = self._find(index)
+        assert outcome is not None
+        self._outcomes[index] = replace(outcome, attempts=attempts)
+
     def values(self) -> tuple[Any, ...]:
-        """What the calls returned, of which none has failed."""
-        return tuple(self._outcomes[index].value for index in range(self._size))
+        """The values of all calls, of which none has failed."""
+        return tuple(self._outcomes[index].value for index in range(len(self)))
+
+
+class WorkerFigures(NamedTuple):
+    """A reused worker, and the columns with the figures of the calls that it runs.
+
+    Attributes:
+        child: its process object.
+        pid: its process id.
+        rss: bytes of resident memory that it was forked with.
+        clock: seconds that ``time.time()`` is ahead of ``time.monotonic()``.
+        ended: by call, the time of its end on the monotonic clock.
+        cpu: by call, seconds of processor time.
+        max_rss: by call, bytes of the worker's peak memory until then; 0 before it is known.
+    """
+
+    child: Any
+    pid: int
+    rss: int
+    clock: float
+    ended: memoryview[float]
+    cpu: memoryview[float]
+    max_rss: memoryview[int]
+
+
+class _Chunk(NamedTuple):
+    """Consecutive calls that one worker ran one after another, and that all returned."""
+
+    start: int
+    stop: int
+    began: float
+    worker: WorkerFigures
 
 
 class ChunkOutcomeStore(OutcomeStore):
-    """The same for calls that come in long chunks: no outcome is made until asked for.
+    """Outcomes of calls that come in long chunks. They are made when somebody asks for them.
 
-    Args:
-        calls: of the run.
-        table: where the children write their figures.
+    Args: see :class:`OutcomeStore`.
     """
 
-    def __init__(self, calls: Calls, table: ResultTable) -> None:
-        super().__init__(calls)
-        self._calls = calls
-        self._table = table
+    def __init__(self, calls: Calls, value_of: Callable[[int], Any] | None = None) -> None:
+        super().__init__(calls, value_of)
         self._values: list[Any] = [None] * len(calls)
-        # Each with the first call, the one behind the last, when it began, and whose it was.
-        self._chunks: list[tuple[int, int, float, int]] = []
-        self._sorted = 0
-        self._claims: dict[int, int] = {}
-        self._children: list[tuple[ChildProcess, float]] = []
-
-    def add_child(self, child: ChildProcess, clock: float) -> int:
-        """Note a child that may run calls.
-
-        Args:
-            child: the child.
-            clock: what time.time() is ahead of time.monotonic().
-
-        Returns:
-            Its number.
-        """
-        self._children.append((child, clock))
-        return len(self._children) - 1
+        self._chunks: list[_Chunk] = []
+        self._sorted = 0  # so many of the chunks are in call order
+        self._workers: dict[int, WorkerFigures] = {}  # of calls that failed
 
     def record_chunk(
-        self, start: int, stop: int, began: float, owner: int, values: list[Any]
+        self, start: int, stop: int, began: float, worker: WorkerFigures, values: list[Any]
     ) -> None:
-        """Take the values of consecutive calls that one child ran one after another.
+        """Take the values of consecutive calls that one worker ran one after another.
 
         Args:
             start: the first.
             stop: the one behind the last.
-            began: when the first began, on the monotonic clock.
-            owner: the number of the child.
-            values: what they returned.
+            began: the time when the first began, on the monotonic clock.
+            worker: the worker.
+            values: the returned values.
         """
+        missing = stop - len(self._values)
+        if missing > 0:  # the run has grown
+            self._values += [None] * max(missing, len(self) - len(self._values))
         self._values[start:stop] = values
-        self._chunks.append((start, stop, began, owner))
+        self._chunks.append(_Chunk(start, stop, began, worker))
         self._complete(range(start, stop))
 
-    def child(self, index: int) -> ChildProcess | None:
-        """The child that ran a call, or None."""
+    def child(self, index: int) -> Any:
+        """The process object of the worker that ran a call, or None."""
         chunk = self._chunk(index)
-        owner = self._claims.get(index) if chunk is None else chunk[3]
-        return None if owner is None else self._children[owner][0]
+        worker = self._workers.get(index) if chunk is None else chunk.worker
+        return None if worker is None else worker.child
 
-    def claim(self, index: int, owner: int) -> None:
-        """Note which child ran a call that has failed."""
-        self._claims[index] = owner
+    def claim(self, index: int, worker: WorkerFigures) -> None:
+        """Note the worker that ran a call which has failed."""
+        self._workers[index] = worker
 
     def disclaim(self, index: int) -> None:
-        """It is to be tried again."""
-        self._claims.pop(index, None)
-
-    def tried(self, index: int, attempts: int) -> None:
-        """Note that a call that returned had to be tried so often."""
-        self._outcomes[index] = replace(self[index], attempts=attempts)
+        """The call is retried."""
+        self._workers.pop(index, None)
 
     def has(self, index: int) -> bool:
         return super().has(index) or self._chunk(index) is not None
 
-    def _chunk(self, index: int) -> tuple[int, int, float, int] | None:
-        """The chunk that a call was in that returned."""
+    def _chunk(self, index: int) -> _Chunk | None:
+        """The chunk of a call that returned."""
         if self._sorted < len(self._chunks):
-            self._chunks.sort()
+            self._chunks.sort(key=attrgetter("start"))
             self._sorted = len(self._chunks)
-        place = bisect_right(self._chunks, index, key=itemgetter(0)) - 1
-        if place < 0 or index >= self._chunks[place][1]:
+        place = bisect_right(self._chunks, index, key=attrgetter("start")) - 1
+        if place < 0 or index >= self._chunks[place].stop:
             return None
         return self._chunks[place]
 
-    def __getitem__(self, index: Any) -> Any:
-        made = super().__getitem__(index)
-        if isinstance(index, slice):
-            return made
+    def _find(self, index: int) -> Outcome | None:
+        made = super()._find(index)
         chunk = None if made else self._chunk(index)
         if chunk is None:
             return made
-        start, _, began, owner = chunk
-        child, clock = self._children[owner]
-        forked, table = child.forked, self._table
-        assert forked is not None
-        began = began if index == start else table.ended[index - 1]
-        rss = table.rss[index]
+        worker = chunk.worker
+        began = chunk.began if index == chunk.start else worker.ended[index - 1]
+        rss = worker.max_rss[index]
         measured = rss > 0  # of calls of less than a millisecond that may come later
         outcome = Outcome(
             index=index,
             call=self._calls[index],
             ok=True,
             value=self._values[index],
-            pid=forked.pid,
+            pid=worker.pid,
             exitcode=0,
             attempts=1,
-            started=began + clock,
-            duration=table.ended[index] - began,
-            cpu_time=table.cpu[index] if measured else None,
+            started=began + worker.clock,
+            duration=worker.ended[index] - began,
+            cpu_time=worker.cpu[index] if measured else None,
             max_rss=rss if measured else None,
-            rss_growth=max(0, rss - forked.rss) if measured else None,
+            rss_growth=max(0, rss - worker.rss) if measured else None,
         )
         if measured:
             self._outcomes[index] = outcome
         return outcome
+
+    def reopen(self, index: int) -> None:
+        chunk = self._chunk(index)
+        if chunk is not None:
+            self._chunks.remove(chunk)
+            if chunk.start < index:
+                self._chunks.append(chunk._replace(stop=index))
+            if index + 1 < chunk.stop:
+                began = chunk.worker.ended[index]
+                self._chunks.append(chunk._replace(start=index + 1, began=began))
+            self._sorted = 0
+        self.disclaim(index)
+        super().reopen(index)
 
     def values(self) -> tuple[Any, ...]:
         return tuple(self._values)

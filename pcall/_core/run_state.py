@@ -1,36 +1,59 @@
-"""What a run knows of its calls: which have ended how, which are tried again, who is told."""
+"""The state of a run: which calls ended how, what is retried, what is skipped, and why.
+
+Decisions and bookkeeping alone: no process, no descriptor, no clock of its own. An engine asks
+the state for calls to start and reports how they ended.
+"""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from pcall._core.calls import Calls
 from pcall._core.event_emitter import EventEmitter
+from pcall._core.observers import Observers
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
-from pcall._core.records import Outcome
-from pcall._core.scheduler import Scheduler
-from pcall._logs.run_logs import RunLogs
-from pcall.engines.local.parent.call_outcome import not_started
-from pcall.engines.local.seeding import chance
+from pcall._core.records import Call, Outcome
+from pcall._core.scheduler import Expiry, Scheduler
+from pcall._errors import NotStarted
 
-__all__ = ["RunState"]
+__all__ = ["LogSink", "RunState", "not_started"]
+
+
+class LogSink(Protocol):
+    """Collects what calls logged; told when a call has ended."""
+
+    def ended(self, outcome: Outcome, died: bool, later: bool, retried: bool = False) -> None: ...
+
+    def ended_well(self, calls: range, pid: int, first: int) -> None: ...
+
+    def deliver(self, final: bool) -> None: ...
+
+    def merge(self) -> None: ...
 
 
 class RunState:
-    """Keeps the accounts of a run.
+    """What is known of a run's calls, and what follows from it.
 
     Args:
-        calls: what to run.
+        calls: the calls of the run.
         options: the policy.
-        timeout: seconds that each may take; None: no limit.
-        max_workers: what the scheduler takes it to be; None: what the policy says.
+        timeout: seconds that each call may take; None: no limit.
+        scheduler: decides what starts when.
+        outcomes: keeps the outcomes.
+        observers: the receivers of events.
+        clock: gives the time in seconds; it never goes back.
+        chance: gives a random number from 0 to 1, for the jitter of a retry.
 
     Attributes:
-        outcomes: the outcomes.
-        timed_out: the outcomes of calls that were running when the time of one was up.
-        ended_by_us: indices of calls that were ended on request.
+        calls, options, timeout, scheduler, outcomes: as given.
+        events: converts state changes into events for the observers.
+        logs: collects what calls log; None where nothing does.
+        overdue: calls that have run longer than the timeout, in their current attempt.
+        timed_out: calls that were running when the timeout of one ended the run.
+        ended_by_us: calls that were ended on request.
+        stopped_on_request: True once :meth:`stop_on_request` was called.
     """
 
     def __init__(
@@ -38,90 +61,183 @@ class RunState:
         calls: Calls,
         options: Options,
         timeout: float | None,
-        max_workers: int | None = None,
+        scheduler: Scheduler,
+        outcomes: OutcomeStore,
+        observers: Observers,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
     ) -> None:
-        self._calls = calls
-        self._options = options
-        self._timeout = timeout
-        self._scheduler = self._make_scheduler(
-            max_workers=max_workers or options.max_workers,
-            max_errors=options.max_errors,
-            timeout=timeout,
-            retry=options.rule,
-        )
-        self._tried: dict[int, Outcome] = {}  # how a call failed that waits for another attempt
-        self._overdue: set[int] = set()
-        self._lost: set[int] = set()
-        self._stopped_by_us = False
-        self._why = ""  # nothing more is started
-        self._logs: RunLogs | None = None
-        self._events = EventEmitter(calls, options.observers())
-        self.outcomes = OutcomeStore(calls)
+        self.calls = calls
+        self.options = options
+        self.timeout = timeout
+        self.scheduler = scheduler
+        self.outcomes = outcomes
+        self.events = EventEmitter(calls, observers, clock)
+        self.logs: LogSink | None = None
+        self.overdue: set[int] = set()
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
+        self.stopped_on_request = False
+        self._clock = clock
+        self._chance = chance
+        self._failed_attempts: dict[int, Outcome] = {}  # of calls that wait for another attempt
+        self._lost: set[int] = set()  # calls whose child died before it answered
+        self._why = ""  # the reason why no further call starts
 
-    def _make_scheduler(self, **policy: Any) -> Scheduler:
-        return Scheduler(len(self._calls), **policy)
+    def use_logs(self, logs: LogSink) -> None:
+        """Report the ends of calls to this collector, too."""
+        self.logs = logs
+
+    def drop_logs(self) -> None:
+        """Forget the collector: it refers to this run, and results would live on in the cycle."""
+        self.logs = None
+
+    @property
+    def over(self) -> bool:
+        """True once no call runs, none waits to run, and none can be added."""
+        return self.scheduler.over
 
     @property
     def ended_from_outside(self) -> set[int]:
-        """Indices of the calls whose child died, or whose time was up."""
-        return self._lost | self._overdue
+        """The calls whose child died, and those that ran longer than the timeout."""
+        return self._lost | self.overdue
 
-    @property
-    def done(self) -> bool:
-        """True once no call runs or waits to run."""
-        return self._scheduler.over
+    def begin(self) -> None:
+        """Report the start of the run to the observers."""
+        self.events.begin(self.scheduler.planned() if self.events else ())
 
-    def _conclude(self, outcome: Outcome, later: bool = False) -> None:
-        """Record the outcome, or have the call tried again.
+    # ------------------------------------------------------------ growing
+
+    def grow(self, count: int) -> None:
+        """The last ``count`` of the calls were not there before."""
+        total = len(self.calls)
+        self.events.planned(range(total - count, total))
+        self.skip(self.scheduler.add(count))
+
+    # ------------------------------------------------------------ reports of an engine
+
+    def started(self, index: int, at: float) -> None:
+        """A call that was next to start runs since ``at``."""
+        self.scheduler.started(index, at)
+        self.events.started(index, at)
+
+    def child_died(self, index: int) -> None:
+        """The child of a call ended before it answered."""
+        self._lost.add(index)
+
+    def conclude(self, outcome: Outcome, later: bool = False) -> None:
+        """Record the outcome of an attempt, or have the call retried.
 
         Args:
             outcome: of the call's last attempt.
-            later: True when its child had another call before it.
+            later: True when its child ran another call before it.
         """
         index = outcome.index
-        luck = 0.0 if outcome.ok else chance()
-        ended = self._scheduler.ended(index, outcome.error, time.monotonic(), luck)
-        if self._logs is not None:
-            died = index in self._lost or index in self._overdue
-            self._logs.ended(outcome, died, later, ended.retried)
-        self._events.ended(outcome, ended.retried)
+        luck = 0.0 if outcome.ok else self._chance()
+        ended = self.scheduler.ended(index, outcome.error, self._clock(), luck)
+        if self.logs is not None:
+            died = index in self._lost or index in self.overdue
+            self.logs.ended(outcome, died, later, ended.retried)
+        self.events.ended(outcome, ended.retried)
         if ended.retried:
-            self._tried[index] = outcome
-            # Another attempt is judged anew.
+            self._failed_attempts[index] = outcome
+            # The next attempt is judged anew.
             self._lost.discard(index)
-            self._overdue.discard(index)
-            self._forget(index)
+            self.overdue.discard(index)
             return
-        self._tried.pop(index, None)
+        self._failed_attempts.pop(index, None)
         self.outcomes.record(outcome)
         if ended.skipped:
-            if self._scheduler.stopped:
-                limit = self._options.max_errors
+            if self.scheduler.stopped:
+                limit = self.options.max_errors
                 self._why = self._why or f"call {index} failed, and max_errors is {limit}"
-            self._skip(ended.skipped)
+            self.skip(ended.skipped)
 
-    def _stop(self, why: str) -> None:
+    def interrupted(self, outcome: Outcome) -> None:
+        """Record a call into which something broke that was meant for this process."""
+        self.scheduler.ended(outcome.index, outcome.error)
+        self.outcomes.record(outcome)
+
+    def is_retried(self, index: int) -> bool:
+        """True while a call waits for another attempt."""
+        return index in self._failed_attempts
+
+    def conclude_well(self, calls: range) -> None:
+        """These calls returned. Those that had failed before get their number of attempts."""
+        for index in calls if self._failed_attempts else ():
+            if self._failed_attempts.pop(index, None):
+                self.outcomes.set_attempts(index, self.scheduler.attempt(index))
+
+    def requeue(self, index: int, start: int | None = None) -> None:
+        """The unstarted part of a dispatched chunk waits again. See :meth:`Scheduler.requeue`."""
+        self.skip(self.scheduler.requeue(index, start))
+
+    def reopen(self) -> list[int]:
+        """Calls that had ended and are executed again: their outcomes are dropped."""
+        reopened = self.scheduler.take_reopened()
+        for index in reopened:
+            self.outcomes.reopen(index)
+        if reopened:
+            self.events.planned(reopened)
+        return reopened
+
+    # ------------------------------------------------------------ calls that never start
+
+    def settle(self) -> None:
+        """Record the calls that were settled before the run."""
+        for settled in self.scheduler.settle():
+            index, error = settled.index, settled.error
+            outcome = Outcome(index, self.calls[index], error is None, settled.value, error)
+            if self.logs is not None:
+                self.logs.ended(outcome, False, False)
+            self.outcomes.record(outcome)
+            if error is not None:
+                self._why = f"call {index} was marked as failed"
+            self.skip(settled.skipped)
+
+    def time_out(self, expiry: Expiry, stopped: Iterable[int]) -> None:
+        """Take note of the calls that are ended for the timeout.
+
+        Args:
+            expiry: of :meth:`Scheduler.expire`.
+            stopped: those that a process runs.
+        """
+        self.overdue.update(expiry.overdue)
+        if expiry.fatal:
+            self.timed_out = tuple(sorted(stopped))
+            self.stop(f"call {expiry.overdue[0]} ran out of time")
+
+    def stop_on_request(self) -> None:
+        """Start nothing more: the caller ends the run."""
+        self.stopped_on_request = True
+        self.stop("the run was ended before its turn came")
+
+    def stop(self, why: str) -> None:
         """Start nothing more."""
         self._why = self._why or why
-        self._skip(self._scheduler.stop())
+        self.skip(self.scheduler.stop())
 
-    def _skip(self, indices: tuple[int, ...]) -> None:
+    def skip(self, indices: Iterable[int]) -> None:
         """Record the end of calls that will not start, or not again."""
-        if self._stopped_by_us:
+        indices = tuple(indices)
+        if self.stopped_on_request:
             self.ended_by_us.update(indices)
-        self._events.skipped(indices)
+        self.events.skipped(indices)
         for index in indices:
-            tried = self._tried.pop(index, None)
-            outcome = tried or not_started(self._calls[index], self._reason(index))
-            if self._logs is not None:
-                self._logs.ended(outcome, False, False)
+            failed = self._failed_attempts.pop(index, None)
+            reason = self.scheduler.reason(index) or self._why
+            outcome = failed or not_started(self.calls[index], reason)
+            if self.logs is not None:
+                self.logs.ended(outcome, False, False)
             self.outcomes.record(outcome)
 
-    def _reason(self, index: int) -> str:
-        """Why a call will not start."""
-        return self._why
+    @property
+    def is_stopping(self) -> bool:
+        """True once there is a reason to start no further call."""
+        return bool(self._why)
 
-    def _forget(self, index: int) -> None:
-        """A call is tried again, in another child."""
+
+def not_started(call: Call, why: str) -> Outcome:
+    """The outcome of a call that never ran."""
+    error = NotStarted(f"{call} (call {call.index}) was not started: {why}")
+    return Outcome(index=call.index, call=call, ok=False, error=error)

@@ -13,13 +13,15 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 from pcall._core.call_failures import PcallTimeout
 from pcall._core.retry import Retry
 
-__all__ = ["Ended", "Expiry", "Scheduler"]
+__all__ = ["Ended", "Expiry", "Scheduler", "Settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,23 @@ class Ended:
     skipped: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A call that was settled before the run, and so is not executed.
+
+    Attributes:
+        index: the call.
+        value: its value.
+        error: the exception that it failed with; None when it did not.
+        skipped: calls that never start because of it.
+    """
+
+    index: int
+    value: Any = None
+    error: BaseException | None = None
+    skipped: tuple[int, ...] = ()
+
+
 _NO_EXPIRY = Expiry()
 _NOTHING = Ended()
 
@@ -64,6 +83,11 @@ class Scheduler:
             no limit. It holds where calls queue: with ``max_workers``, or :meth:`limit`.
         timeout: seconds that a call may run from its start; None: no limit.
         retry: which failed calls are tried again; None: none.
+        growing: True while :meth:`add` may bring more calls; :meth:`seal` ends that.
+
+    Attributes:
+        queued: calls that wait to start, those that wait for another attempt included.
+        failed: calls that have failed for good.
     """
 
     def __init__(
@@ -74,7 +98,10 @@ class Scheduler:
         max_errors: int | None = 0,
         timeout: float | None = None,
         retry: Retry | None = None,
+        growing: bool = False,
     ) -> None:
+        self._count = count
+        self._growing = growing
         self._ready: deque[range] = deque([range(count)] if count else ())
         self.queued = count
         self._waiting: list[tuple[float, int]] = []  # a heap: when it is due, and which
@@ -99,8 +126,18 @@ class Scheduler:
 
     @property
     def over(self) -> bool:
-        """True when nothing runs and nothing waits to."""
-        return not self._running and not self.queued
+        """True when nothing runs, nothing waits to, and no further calls can come."""
+        return not self._running and not self.queued and self.complete
+
+    @property
+    def complete(self) -> bool:
+        """True once all calls of the run are known."""
+        return not self._growing
+
+    @property
+    def ready(self) -> int:
+        """An upper bound of the calls that could start now."""
+        return self.queued
 
     @property
     def stopped(self) -> bool:
@@ -116,6 +153,50 @@ class Scheduler:
     def next_retry(self) -> float | None:
         """When a call that waits for another attempt is due; None when none waits."""
         return self._waiting[0][0] if self._waiting else None
+
+    def add(self, count: int) -> tuple[int, ...]:
+        """Take so many further calls, with the next numbers.
+
+        Returns:
+            Those of them that will never start, since the run was stopped before.
+        """
+        assert self._growing, "calls were added after seal()"
+        calls = range(self._count, self._count + count)
+        self._count += count
+        if self._stopped:
+            return tuple(calls)
+        if count:
+            self._ready.append(calls)
+            self.queued += count
+        return ()
+
+    def seal(self) -> None:
+        """No further calls will come."""
+        self._growing = False
+
+    def look_further(self) -> bool:
+        """Find further calls, where that is done in steps; False when all are known."""
+        return False
+
+    def could_start(self, calls: range) -> bool:
+        """True when some of these dispatched calls could start in another worker now."""
+        return bool(calls)
+
+    def reason(self, index: int) -> str | None:
+        """Why this call was skipped, where another call is the reason."""
+        return None
+
+    def planned(self) -> Iterable[int]:
+        """The calls that are part of the run."""
+        return range(self._count)
+
+    def settle(self) -> Iterator[Settled]:
+        """Take note of the calls that were settled before the run."""
+        return iter(())
+
+    def take_reopened(self) -> list[int]:
+        """Calls that had ended and are executed again, since this was last asked."""
+        return []
 
     def attempt(self, index: int) -> int:
         """The number of a call's attempt, from 1."""

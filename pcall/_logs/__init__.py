@@ -1,1 +1,1 @@
-"""Logging of calls: a section for each in the main log, records for the parent's handlers."""
+"""Logging of calls: a section for each call in the main log, records for the parent's handlers."""

@@ -1,11 +1,11 @@
-"""What becomes of the parent's log handlers in a child.
+"""The parent's log handlers as a child uses them.
 
-A file handler gets a file of its own, which its first record creates. A handler that only the
-parent can serve (it keeps records in memory, or sends them somewhere) passes its records on
-to the parent. Handlers on the console are left as they are.
+A file handler gets a file of its own, which its first record creates. A handler that works only
+in the parent (it buffers records in memory, or sends them somewhere) forwards its records to the
+parent. Handlers that write to the console are left unchanged.
 
-All of it is made in the parent. A child that logs nothing has only to put it in its place,
-since each page that it touches is copied first: the rest waits for the first record.
+The parent prepares all of this. Each page that a child touches has to be copied first, so a child
+that logs nothing only installs the prepared attributes; everything else waits for the first record.
 """
 
 from __future__ import annotations
@@ -18,22 +18,30 @@ from typing import Any, NamedTuple
 
 from pcall._logs.record_frames import pack_record, write_frame
 
-__all__ = ["ChildLogs", "LogFile", "SentRecords", "Whoami", "end_call", "file_of_call", "opened"]
+__all__ = [
+    "ChildLogs",
+    "LogFile",
+    "RecordForwarder",
+    "Whoami",
+    "end_call",
+    "file_of_call",
+    "opened",
+]
 
 _open: Callable[..., Any] = open
 
-#: Tells, in a child or in what that has forked, the child's process id, the index of the call
-#: that it runs, and whether another one came before that.
+#: Returns the child's process id, the index of the call that it runs, and whether another call ran
+#: in it before. Works in the child and in the processes that the child has forked.
 Whoami = Callable[[], tuple[int, int, bool]]
 
 
 class ChildLogs(NamedTuple):
-    """What a child is told about logging.
+    """The logging set-up that a child takes over from its parent.
 
     Attributes:
-        fd: descriptor of the file for records, or -1.
-        changes: to be made to handlers: the method to call, and with what.
-        files: those of them that write to files.
+        fd: descriptor of the file for forwarded records, or -1.
+        changes: changes to the handlers: the method to call, and its argument.
+        files: the handlers that write to files.
         paths: of the main logs.
     """
 
@@ -44,18 +52,21 @@ class ChildLogs(NamedTuple):
 
 
 class LogFile:
-    """A file handler, with what changes about it in a child.
+    """A file handler, with the attributes that it has in a child.
 
     Args:
         handler: the handler.
         path: of the parent's file.
-        whoami: see there.
+        whoami: identifies the child and its call, see :data:`Whoami`.
 
     Attributes:
-        old: the parent's stream. It is kept: to free it in a child would be to flush what
-            another thread of the parent had in its buffer at the fork, or to wait for that
-            thread's lock.
-        changes: to the handler.
+        handler: the handler.
+        path: of the parent's file.
+        fields: the handler's attributes.
+        old: the parent's stream. The child keeps a reference to it: freeing the stream in the
+            child would flush what another thread of the parent had in the buffer at the fork, or
+            wait for that thread's lock.
+        changes: attributes to set on the handler in a child.
     """
 
     def __init__(self, handler: logging.FileHandler, path: str, whoami: Whoami) -> None:
@@ -65,72 +76,73 @@ class LogFile:
         self.old: Any = handler.stream
         self._whoami = whoami
         self.changes: dict[str, Any] = {"stream": None, "_builtin_open": self.open}
-        # To add to a new file does no harm, and it may be opened again: by the handler, or
-        # by a process that the target makes.
+        # Appending to a new file is harmless, and the file may be opened again: by the handler,
+        # or by a process that the target starts.
         mode = handler.mode.replace("w", "a").replace("x", "a")
         if mode != handler.mode:
             self.changes["mode"] = mode
         if hasattr(handler, "shouldRollover"):
-            self.changes["shouldRollover"] = _never
+            self.changes["shouldRollover"] = _never_roll_over
 
     def keep_stream(self) -> None:
-        """In the parent before a fork: the stream may be another one than at first."""
+        """In the parent, before a fork: keep the current stream, which may have been replaced."""
         self.old = self.fields.get("stream")
 
     def name(self) -> str:
-        """In the child: the file for what is logged now."""
+        """In the child: the path of the file for the current call."""
         return file_of_call(self.path, *self._whoami())
 
-    def settle(self) -> str:
-        """In the child: the same, with no file of that name, unless it is this call's.
+    def claim_name(self) -> str:
+        """In the child: :meth:`name`, after moving aside a file of an older run with that name.
 
-        It has to be called before this process forks another, which may be the first to log.
-        What an older run left, whose parent died, is kept aside: it is not ours to add to.
+        Call it before this process forks another one, which may be the first to log. A file that
+        an older run left, because its parent died, is renamed: this run must not append to it.
         """
         name = self.name()
-        if name not in _settled:
-            _settled.add(name)
+        if name not in _claimed_names:
+            _claimed_names.add(name)
             if os.access(name, os.F_OK):
                 _move_aside(name)
         return name
 
     def open(self, name: str, mode: str, *args: Any, **kwargs: Any) -> Any:
-        """In the child: what the handler has in place of ``open``."""
-        name = self.settle()
-        # A handler may compare what its path leads to with what it has open.
+        """In the child: replaces ``open`` for the handler."""
+        name = self.claim_name()
+        # A handler may compare the file at its path with the file that it has open.
         self.fields["baseFilename"] = name
         if self not in opened:
             opened.append(self)
         try:
             return _open(name, mode, *args, **kwargs)
         except OSError:
-            # A folder that may not be written to any more, a name too long, a quota. The log
-            # must not fail the call: write to the parent's file, as it would be without us.
+            # A folder that is no longer writable, a name that is too long, a quota. The log must
+            # not fail the call: write to the parent's file, as would happen without this library.
             if self.old is None:
                 return _open(self.path, mode, *args, **kwargs)
             return _open(self.old.fileno(), mode, *args, closefd=False, **kwargs)
 
     def close(self) -> None:
-        """In the child: let the next record open another file."""
+        """In the child: close the file, so that the next record opens another one."""
         stream, self.fields["stream"] = self.fields.get("stream"), None
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
                 stream.close()
 
 
-class SentRecords:
-    """A handler whose records go to the parent, with what changes about it in a child.
+class RecordForwarder:
+    """A handler whose records go to the parent, with the attributes that it has in a child.
 
     Args:
         handler: the handler.
-        number: what the parent knows it by.
+        number: identifies the handler in the parent.
         fd: descriptor of the file for records.
-        filtered: True to let the handler's filters look at records in the child, where the
-            context is the call's.
-        whoami: see there.
+        filtered: True to apply the handler's filters in the child, where the context is the
+            call's.
+        whoami: identifies the child and its call, see :data:`Whoami`.
 
     Attributes:
-        changes: to the handler.
+        fields: the handler's attributes.
+        changes: attributes to set on the handler in a child.
     """
 
     def __init__(
@@ -142,15 +154,15 @@ class SentRecords:
         self._filtered = filtered
         self._whoami = whoami
         self.fields = vars(handler)
-        # What the parent keeps in the handler's buffer must not be sent from the child.
+        # The child must not send the records that the parent has in the handler's buffer.
         self.changes: dict[str, Any] = {
             "handle": self.handle,
-            "flush": _nothing,
+            "flush": _do_nothing,
             "close": self.close,
         }
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """In place of the handler's own."""
+        """In the child: replaces the handler's ``handle``."""
         passed: Any = True
         if self._filtered:
             passed = self._handler.filter(record)
@@ -166,32 +178,34 @@ class SentRecords:
         return passed
 
     def close(self) -> None:
-        """In place of the handler's own."""
+        """In the child: replaces the handler's ``close``."""
         logging.Handler.close(self._handler)
 
 
-# Names that are known to be this process's own, or of one that this one was forked from.
-_settled: set[str] = set()
+# Names that belong to this process, or to one that it was forked from.
+_claimed_names: set[str] = set()
 
-#: Those whose file this call has opened.
+#: The handlers whose file the current call has opened.
 opened: list[LogFile] = []
 
 
 def end_call() -> None:
-    """In a child that takes several calls, between two of them: what is logged from now on
-    goes to the files of the next one. Where nothing was logged there is nothing to do."""
+    """In a child that runs several calls, between two of them: close the files of the last call.
+
+    The next call then logs to files of its own. There is nothing to do unless the call has logged.
+    """
     while opened:
         opened.pop().close()
 
 
 def file_of_call(path: str, pid: int, call: int, later: bool) -> str:
-    """Where a call logs.
+    """The path of a call's own log file.
 
     Args:
         path: of the main log.
-        pid: of its child.
+        pid: of the call's child.
         call: its index.
-        later: True when another call came before it in the same child.
+        later: True when another call ran before it in the same child.
     """
     return f"{path}:pid-{pid}.{call}" if later else f"{path}:pid-{pid}"
 
@@ -205,9 +219,9 @@ def _move_aside(name: str) -> None:
             return
 
 
-def _never(record: logging.LogRecord) -> bool:
+def _never_roll_over(record: logging.LogRecord) -> bool:
     return False
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass

@@ -1,16 +1,17 @@
-"""Which log handlers there are, and what each is to be in the children of a run.
+"""Finds the log handlers of this process and decides how the children of a run treat each.
 
 ======================  =============================================================
 a handler that          in a child
 ======================  =============================================================
-moves to a file of its  is left alone, and asked to bring that file home (of several
-own after a fork        those on the root logger are): it offers, as the task log of the
-                        pyATS framework does, ``consolidate_next_forked_logfile()``, a
-                        context manager to fork in
+switches to its own     is left unchanged, and consolidates that file itself. Such a
+file after a fork       handler offers ``consolidate_next_forked_logfile()``, as the
+                        task log of the pyATS framework does: a context manager to
+                        fork in. Of several such handlers, those on the root logger
+                        are used
 writes to a file        gets a file of its own
-writes to another       stays as it is, so that what it shows is shown at once
+writes to another       is left unchanged, so that its output appears at once
 descriptor (console)
-is anything else        passes its records on to the parent
+is of any other kind    forwards its records to the parent
 ======================  =============================================================
 """
 
@@ -29,44 +30,45 @@ __all__ = ["LogPlan", "plan_logs"]
 
 
 class LogPlan(NamedTuple):
-    """The handlers of this process, by what becomes of them.
+    """The handlers of this process, by their treatment in a child.
 
     Attributes:
-        asked: handlers that see to themselves when they are asked to.
-        files: handlers to be given a file of their own.
-        sent: handlers whose records come to this process.
+        consolidating: handlers that switch files by themselves and merge them on request.
+        files: handlers that get a file of their own.
+        forwarded: handlers whose records are sent to this process.
     """
 
-    asked: tuple[logging.Handler, ...]
+    consolidating: tuple[logging.Handler, ...]
     files: tuple[LogFile, ...]
-    sent: tuple[logging.Handler, ...]
+    forwarded: tuple[logging.Handler, ...]
 
 
 def plan_logs(whoami: Whoami) -> LogPlan | None:
-    """The plan for the handlers that there are now; None where there is nothing to do.
+    """Plan for the handlers that exist now; None where there is nothing to do.
 
     Args:
-        whoami: what tells children who they are.
+        whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
     """
-    asked: list[logging.Handler] = []
-    sent: list[logging.Handler] = []
+    consolidating: list[logging.Handler] = []
+    forwarded: list[logging.Handler] = []
     files: list[LogFile] = []
     for handler in _handlers():
         if isinstance(handler, logging.NullHandler):
             continue
         if callable(getattr(handler, "consolidate_next_forked_logfile", None)):
-            asked.append(handler)
-        elif isinstance(handler, logging.FileHandler) and (path := _own_file(handler)):
+            consolidating.append(handler)
+        elif isinstance(handler, logging.FileHandler) and (path := _regular_file(handler)):
             if handler.stream is not None or not _drops_all(handler):
                 files.append(LogFile(handler, path, whoami))
         elif not _has_descriptor(handler):
-            sent.append(handler)
-    # A framework may have more of the kind, for what it logs itself. To ask those, too, would
-    # put one section into another.
-    asked = [handler for handler in asked if handler in logging.getLogger().handlers] or asked
-    if not (asked or files or sent):
+            forwarded.append(handler)
+    # A framework may have more handlers of this kind for its own messages. Using those as well
+    # would nest one section in another.
+    on_root = [handler for handler in consolidating if handler in logging.getLogger().handlers]
+    consolidating = on_root or consolidating
+    if not (consolidating or files or forwarded):
         return None
-    return LogPlan(tuple(asked), tuple(files), tuple(sent))
+    return LogPlan(tuple(consolidating), tuple(files), tuple(forwarded))
 
 
 def _handlers() -> Iterator[logging.Handler]:
@@ -80,8 +82,8 @@ def _handlers() -> Iterator[logging.Handler]:
                 yield handler
 
 
-def _own_file(handler: logging.FileHandler) -> str | None:
-    """The path of the regular file that it writes to, as text; else None."""
+def _regular_file(handler: logging.FileHandler) -> str | None:
+    """The path of the regular file that the handler writes to as text; else None."""
     stream: Any = handler.stream
     try:
         if stream is None:
@@ -89,22 +91,22 @@ def _own_file(handler: logging.FileHandler) -> str | None:
         elif type(stream) is io.TextIOWrapper and type(stream.buffer) is io.BufferedWriter:
             mode = os.fstat(stream.fileno()).st_mode
         else:
-            # Who writes through something else (that compresses, perhaps) writes what
-            # can't be put together from pieces.
+            # The output of another kind of stream (one that compresses, for example) can't be
+            # put together from pieces.
             return None
     except FileNotFoundError:
-        mode = stat.S_IFREG  # not made yet
+        mode = stat.S_IFREG  # not created yet
     except (OSError, ValueError):
         return None
     if not stat.S_ISREG(mode):
         return None
     opener = getattr(vars(handler).get("_builtin_open"), "__self__", None)
-    # In a child that has not logged yet it is not known to the handler.
+    # In a child that has not logged yet, `baseFilename` is still the parent's.
     return opener.name() if isinstance(opener, LogFile) else handler.baseFilename
 
 
 def _drops_all(handler: logging.FileHandler) -> bool:
-    """True when it was closed and does not open its file again."""
+    """True when the handler has been closed and will not open its file again."""
     return handler.mode == "w" and getattr(handler, "_closed", False)
 
 
@@ -113,6 +115,6 @@ def _has_descriptor(handler: logging.Handler) -> bool:
         return False
     try:
         os.fstat(handler.stream.fileno())
-    except Exception:  # whatever a stream that is not one of the system may raise
+    except Exception:  # a stream that is no file of the system may raise anything
         return False
     return True

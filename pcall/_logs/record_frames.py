@@ -1,9 +1,9 @@
 """Log records as frames in one file that all children of a run append to.
 
 Each frame is written by one system call to a file opened for appending, so frames of several
-processes never mix, and what a process has written stays when it dies. One that was killed
-within that call leaves a part of a frame behind: the reader finds the next by its magic
-number, and by its checksum sees whether it is one.
+processes never mix, and the frames of a process survive its death. A process that is killed within
+that call leaves a partial frame behind. The reader then searches for the next magic number, and
+verifies by the checksum that a frame starts there.
 
 .. code-block:: text
 
@@ -29,7 +29,7 @@ __all__ = ["Frame", "FrameReader", "pack_record", "unpack_record", "write_frame"
 
 _MAGIC = b"\x93pLr"
 _HEADER = struct.Struct("=4sIHII")
-_LOOK = 1 << 16  # bytes that are searched at a time for the next frame
+_SEARCH_SIZE = 1 << 16  # bytes to search at a time for the next frame
 
 _PLAIN = {int, float, bool, str, bytes, type(None)}
 
@@ -38,14 +38,20 @@ def _checksum(call: int, handler: int, payload: bytes) -> int:
     return crc32(payload, crc32(_HEADER.pack(_MAGIC, call, handler, len(payload), 0)))
 
 
-# ------------------------------------------------------------------ in the child
+# ------------------------------------------------------------------ in the child: writing
 
 
 def write_frame(fd: int, call: int, handler: int, payload: bytes) -> None:
     """Append a record.
 
+    Args:
+        fd: descriptor of the file, opened for appending.
+        call: index of the call that logged the record.
+        handler: number of the handler to forward it to.
+        payload: of :func:`pack_record`.
+
     Raises:
-        OSError: it could not be written, or not all of it.
+        OSError: the frame could not be written, or only a part of it.
     """
     checksum = _checksum(call, handler, payload)
     data = _HEADER.pack(_MAGIC, call, handler, len(payload), checksum) + payload
@@ -54,10 +60,10 @@ def write_frame(fd: int, call: int, handler: int, payload: bytes) -> None:
 
 
 def pack_record(record: logging.LogRecord) -> bytes:
-    """The record with all its fields, as bytes that load again.
+    """Pickle a record with all its fields.
 
-    Where an argument can't be pickled, or would be shown differently afterwards, the message
-    is merged here, and travels as text.
+    If an argument can't be pickled, or would be formatted differently after unpickling, the
+    message is merged here and sent as text.
     """
     fields = dict(vars(record))
     error: bytes | None = None
@@ -95,7 +101,7 @@ def _make_portable(record: logging.LogRecord, fields: dict[str, Any]) -> None:
     try:
         text = record.getMessage()
     except Exception:
-        # Who formats it in the parent finds that out, too.
+        # Formatting it in the parent raises the same error.
         fields["msg"], fields["args"] = portable(message), _portable_args(args)
         return
     try:
@@ -104,7 +110,7 @@ def _make_portable(record: logging.LogRecord, fields: dict[str, Any]) -> None:
         if again.getMessage() == text:
             return
     except Exception:
-        pass  # it can't be pickled, or not be loaded
+        pass  # it can't be pickled or unpickled
     fields["msg"], fields["args"] = text, None
 
 
@@ -116,11 +122,11 @@ def _portable_args(args: Any) -> Any:
     return portable(args)
 
 
-# ------------------------------------------------------------------ in the parent
+# ------------------------------------------------------------------ in the parent: reading
 
 
 def unpack_record(payload: bytes) -> logging.LogRecord:
-    """The record that :func:`pack_record` was given."""
+    """Restore the record that :func:`pack_record` has pickled."""
     fields, error = pickle.loads(payload)
     record = logging.makeLogRecord(fields)
     if error is not None:
@@ -130,12 +136,12 @@ def unpack_record(payload: bytes) -> logging.LogRecord:
 
 
 class Frame(NamedTuple):
-    """Where a record is.
+    """The position of a record in the file.
 
     Attributes:
-        call: index of the call that it comes from.
-        handler: number of the handler that it is for.
-        offset: of its pickle in the file.
+        call: index of the call that logged it.
+        handler: number of the handler to forward it to.
+        offset: of its pickle in the file, in bytes.
         length: of its pickle, in bytes.
     """
 
@@ -146,7 +152,7 @@ class Frame(NamedTuple):
 
 
 class FrameReader:
-    """Reads frames while others are written.
+    """Reads frames while other processes append more.
 
     Args:
         fd: descriptor of the file.
@@ -157,11 +163,11 @@ class FrameReader:
         self._position = 0
 
     def new_frames(self, final: bool) -> Iterator[Frame]:
-        """The frames since last time.
+        """The frames that were appended since the last call.
 
         Args:
-            final: nobody writes any more. Until then what looks like part of a frame at the
-                end of the file may be one that is being written.
+            final: True once no process writes any more. Until then a partial frame at the end of
+                the file may be one that is being written.
         """
         while True:
             size = os.fstat(self._fd).st_size
@@ -184,14 +190,14 @@ class FrameReader:
 
     def _next_magic(self, start: int, size: int) -> int:
         while start < size:
-            data = os.pread(self._fd, _LOOK, start)
+            data = os.pread(self._fd, _SEARCH_SIZE, start)
             found = data.find(_MAGIC)
             if found >= 0:
                 return start + found
             if start + len(data) >= size:
                 break
             start += len(data) - len(_MAGIC) + 1
-        # The last bytes may be the first ones of a magic number.
+        # The last bytes may be the beginning of a magic number.
         return max(start, size - len(_MAGIC) + 1)
 
     def payload(self, frame: Frame) -> bytes:

@@ -1,4 +1,4 @@
-"""The logs of a run, as its parent sees them: what children are told, and what comes home."""
+"""The logs of a run in its parent: set up the children's handlers, collect what they log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.records import Outcome
-from pcall._logs.child_logs import ChildLogs, LogFile, SentRecords, file_of_call
+from pcall._logs.child_logs import ChildLogs, LogFile, RecordForwarder, Whoami, file_of_call
 from pcall._logs.handler_plan import LogPlan, plan_logs
 from pcall._logs.record_frames import Frame, FrameReader, unpack_record
 from pcall._logs.section_merge import Section, merge_section
@@ -20,134 +20,149 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 from pcall._wire.exception_codec import safe_str
-from pcall.engines.local.child.child_main import whoami
 
 __all__ = ["RunLogs", "make_run_logs"]
 
 _log = logging.getLogger("pcall")
 
 
-def make_run_logs(system: System, size: int, outcome: Callable[[int], Outcome]) -> RunLogs | None:
-    """What a run with so many calls needs for its logs; None where nothing logs."""
+def make_run_logs(
+    system: System, outcome: Callable[[int], Outcome], whoami: Whoami
+) -> RunLogs | None:
+    """Make the logs of a run; None if no handler needs any.
+
+    Args:
+        system: the operating system's services.
+        outcome: returns the outcome of a call that ended well.
+        whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
+    """
     plan = plan_logs(whoami)
-    return None if plan is None else RunLogs(plan, system, size, outcome)
+    return None if plan is None else RunLogs(plan, system, outcome, whoami)
 
 
-class _Over(NamedTuple):
-    """A call that is over and whose sections have not been merged."""
+class _EndedCall(NamedTuple):
+    """A call that has ended and whose sections have not been merged.
+
+    Attributes:
+        outcome: of the call's last attempt.
+        ending: how the child ended, if it did not exit by itself.
+        later: True when another call ran before it in the same child.
+    """
 
     outcome: Outcome
     ending: str | None
     later: bool
 
     def file(self, file: LogFile) -> str:
-        """Where it logged."""
+        """The path of its own log file."""
         assert self.outcome.pid is not None
         return file_of_call(file.path, self.outcome.pid, self.outcome.index, self.later)
 
     def title(self, file: LogFile) -> str:
-        """What its section is called."""
+        """The title of its section."""
         return f"{file.path}:pid-{self.outcome.pid}"
 
 
 class RunLogs:
-    """Sections of files, and records, of the calls of one run.
+    """Merges file sections and forwards records for the calls of one run.
+
+    The run may grow: calls that did not exist at its start are logged like any other.
 
     Args:
         plan: the handlers.
         system: the operating system's services.
-        size: how many calls the run has.
-        outcome: makes the outcome of a call that ended well.
+        outcome: returns the outcome of a call that ended well.
+        whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
 
     Attributes:
-        child: what children are told.
-        asks: True when each fork has to be made in :meth:`forking`, by itself.
+        child: the logging set-up for the children.
+        consolidates: True when handlers consolidate by themselves: then each fork needs a
+            :meth:`forking` block of its own.
     """
 
     def __init__(
-        self, plan: LogPlan, system: System, size: int, outcome: Callable[[int], Outcome]
+        self, plan: LogPlan, system: System, outcome: Callable[[int], Outcome], whoami: Whoami
     ) -> None:
         self._plan = plan
         self._outcome = outcome
-        self._size = size
         self._lock = threading.RLock()
         self._fd = -1
         self._reader: FrameReader | None = None
-        if plan.sent:
+        if plan.forwarded:
             with DeferSignals():
                 self._fd = system.make_answer_file()
-                register_private_fd(self._fd)  # children of other runs have no business with it
+                register_private_fd(self._fd)  # keep it out of the children of other runs
             os.ftruncate(self._fd, 0)
-            # What a child writes goes to the end at that moment, wherever that is then.
+            # Each write of a child then goes to the end that the file has at that moment.
             flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
             fcntl.fcntl(self._fd, fcntl.F_SETFL, flags | os.O_APPEND)
             self._reader = FrameReader(self._fd)
-        sent = [
-            SentRecords(handler, number, self._fd, _plainly_handled(handler), whoami)
-            for number, handler in enumerate(plan.sent)
+        forwarders = [
+            RecordForwarder(handler, number, self._fd, _has_default_handle(handler), whoami)
+            for number, handler in enumerate(plan.forwarded)
         ]
-        changed: list[LogFile | SentRecords] = [*plan.files, *sent]
+        changed: list[LogFile | RecordForwarder] = [*plan.files, *forwarders]
         self.child = ChildLogs(
             self._fd,
             tuple((each.fields.update, each.changes) for each in changed),
             plan.files,
             tuple(file.path for file in plan.files),
         )
-        self.asks = bool(plan.asked)
-        self._over: dict[tuple[int, int], _Over] = {}  # by call and attempt
+        self.consolidates = bool(plan.consolidating)
+        self._unmerged: dict[tuple[int, int], _EndedCall] = {}  # by call and attempt
         self._chunks: list[tuple[range, int, int]] = []
-        self._ended: set[int] = set()
-        self._next = 0  # the first call in order whose records have not all been handed on
+        self._ended: set[int] = set()  # calls from `_next` on that have ended
+        self._next = 0  # the first call in order whose records have not all been delivered
         self._waiting: dict[int, list[Frame]] = {}
         self._delivering = False
 
     @contextlib.contextmanager
     def forking(self) -> Iterator[None]:
-        """Fork in this block, so that handlers which see to themselves do."""
+        """Fork in this block, so that handlers which consolidate by themselves take part."""
         for file in self._plan.files:
             file.keep_stream()
         with contextlib.ExitStack() as stack:
-            for handler in self._plan.asked:
-                asked: Any = handler
+            for handler in self._plan.consolidating:
+                consolidating: Any = handler
                 try:
-                    block = asked.consolidate_next_forked_logfile()
+                    block = consolidating.consolidate_next_forked_logfile()
                     if hasattr(block, "__enter__"):
                         stack.enter_context(block)
                 except Exception as error:
-                    _log.warning("the log handler %r could not be asked: %r", asked, error)
+                    _log.warning("the log handler %r could not be asked: %r", handler, error)
             yield
 
     # ------------------------------------------------------------ while calls end
 
     def ended(self, outcome: Outcome, died: bool, later: bool, retried: bool = False) -> None:
-        """A call is over.
+        """Note that a call has ended.
 
         Args:
-            outcome: how it ended; its ``log`` is set.
-            died: True when its child died or its time was up.
-            later: True when its child had another call before it.
+            outcome: of the call. Its ``log`` is set here.
+            died: True when its child died or it ran out of time.
+            later: True when another call ran before it in the same child.
             retried: True when it will be tried again.
         """
         if not retried:
             self._ended.add(outcome.index)
         if outcome.pid is None or not self._plan.files:
             return
-        over = _Over(outcome, _ending(outcome, died), later)
-        # An attempt that was to be tried again, and is not after all, has been told of before.
-        over = self._over.setdefault((outcome.index, outcome.attempts), over)
+        call = _EndedCall(outcome, _ending(outcome, died), later)
+        # An attempt that was to be retried, and is not after all, has been noted before.
+        call = self._unmerged.setdefault((outcome.index, outcome.attempts), call)
         for file in self._plan.files:
-            path = over.file(file)
+            path = call.file(file)
             if os.access(path, os.F_OK):
                 _set_log(outcome, path)
                 break
 
     def ended_well(self, calls: range, pid: int, first: int) -> None:
-        """Consecutive calls are over that one child ran one after another.
+        """Note that consecutive calls have ended well, which one child ran one after another.
 
         Args:
-            calls: the calls.
-            pid: their child.
-            first: the call that this child had first.
+            calls: indices of the calls.
+            pid: process id of their child.
+            first: index of the first call of this child.
         """
         if self._reader is not None:
             self._ended.update(calls)
@@ -155,10 +170,12 @@ class RunLogs:
             self._chunks.append((calls, pid, first))
 
     def deliver(self, final: bool) -> None:
-        """Hand the records on, in call order, of calls that are over and follow no other.
+        """Pass records to the parent's handlers, in call order.
+
+        The records of a call are delivered once it and all calls before it have ended.
 
         Args:
-            final: the run is over, and so nothing is left to wait for.
+            final: True when the run is over: deliver the records of all calls.
         """
         reader = self._reader
         if reader is None or self._delivering:
@@ -172,13 +189,15 @@ class RunLogs:
             try:
                 for frame in reader.new_frames(final):
                     self._waiting.setdefault(frame.call, []).append(frame)
-                while self._next in self._ended or (final and self._next < self._size):
-                    self._hand_on(reader, self._next)
+                while self._next in self._ended:
+                    self._deliver_call(reader, self._next)
                     self._next += 1
-                for call in sorted(self._waiting):
-                    # Of calls handed on before: something that they left has logged.
-                    if final or call < self._next:
-                        self._hand_on(reader, call)
+                    self._ended.discard(self._next - 1)
+                # Calls delivered before may have left something running that has logged since.
+                late = sorted(call for call in self._waiting if call < self._next)
+                rest = sorted(call for call in self._waiting if call >= self._next and final)
+                for call in [*rest, *late]:
+                    self._deliver_call(reader, call)
             finally:
                 self._delivering = False
             if final:
@@ -187,42 +206,43 @@ class RunLogs:
                 unregister_private_fd(fd)
                 os.close(fd)
 
-    def _hand_on(self, reader: FrameReader, call: int) -> None:
+    def _deliver_call(self, reader: FrameReader, call: int) -> None:
         frames = self._waiting.get(call, [])
-        # From the end: what an interrupt leaves here is handed on later, and nothing twice.
+        # Pop each frame before it is delivered: after an interrupt the remaining ones are
+        # delivered later, and none twice.
         frames.reverse()
         while frames:
             frame = frames.pop()
             try:
                 record = unpack_record(reader.payload(frame))
-            except Exception as error:  # a class that only the child has, perhaps
+            except Exception as error:  # perhaps a class that exists only in the child
                 _log.warning("a log record of call %d could not be read: %r", call, error)
                 continue
             record.pcall_index = call
-            _show(self._plan.sent[frame.handler], record)
+            _handle(self._plan.forwarded[frame.handler], record)
         self._waiting.pop(call, None)
 
     # ------------------------------------------------------------ when the run is over
 
     def merge(self) -> None:
-        """Put what children wrote to files into the main logs, in call order.
+        """Merge the children's files into the main logs, in call order.
 
-        What can't be put there stays where it is, and is reported.
+        A file that can't be merged stays in its place, and is reported.
         """
         with self._lock:
             self._find_sections()
-            for key in sorted(self._over):
-                over = self._over[key]
-                # Of several handlers with the same file the first one has brought it home.
+            for key in sorted(self._unmerged):
+                call = self._unmerged[key]
+                # The first of several handlers with the same file has merged it.
                 files = {file.path: file for file in reversed(self._plan.files)}
-                kept = [path for file in files.values() if (path := self._merge(file, over))]
-                _set_log(over.outcome, kept[0] if kept else None)
-                del self._over[key]
+                kept = [path for file in files.values() if (path := self._merge(file, call))]
+                _set_log(call.outcome, kept[0] if kept else None)
+                del self._unmerged[key]
 
     def _find_sections(self) -> None:
-        """See which of the many calls that ended well have logged.
+        """Find out which of the many calls that ended well have logged.
 
-        By the names that there are, and not by a look for each call: most log nothing.
+        Listing the folders is cheaper than a look for each call's file: most calls log nothing.
         """
         chunks, self._chunks = self._chunks, []
         if not chunks:
@@ -234,29 +254,30 @@ class RunLogs:
                 found = os.listdir(folder or ".")
                 names.update(each for each in found if each.startswith(f"{name}:pid-"))
         firsts = {pid: first for _, pid, first in chunks}
-        known = {(over.outcome.pid, over.outcome.index) for over in self._over.values()}
+        known = {(call.outcome.pid, call.outcome.index) for call in self._unmerged.values()}
         for name in names:
-            pid, _, call = name.rpartition(":pid-")[2].partition(".")
-            if not pid.isdigit() or int(pid) not in firsts or not (call or "0").isdigit():
-                continue  # another run's
+            pid, _, number = name.rpartition(":pid-")[2].partition(".")
+            if not pid.isdigit() or int(pid) not in firsts or not (number or "0").isdigit():
+                continue  # of another run
             first = firsts[int(pid)]
-            index = int(call or first)
+            index = int(number or first)
             if (int(pid), index) not in known:
                 outcome = self._outcome(index)
-                self._over[index, outcome.attempts] = _Over(outcome, None, index != first)
+                ended = _EndedCall(outcome, None, later=index != first)
+                self._unmerged[index, outcome.attempts] = ended
 
-    def _merge(self, file: LogFile, over: _Over) -> str | None:
-        """Merge one file; where that fails, its path."""
-        path, ending = over.file(file), over.ending
-        if not os.access(path, os.F_OK) and (ending is None or not _reached(file.handler)):
+    def _merge(self, file: LogFile, call: _EndedCall) -> str | None:
+        """Merge one file; return its path if that fails, else None."""
+        path, ending = call.file(file), call.ending
+        if not os.access(path, os.F_OK) and (ending is None or not _gets_our_log(file.handler)):
             return None
         try:
-            merge_section(file.handler, Section(over.title(file), path, ending))
+            merge_section(file.handler, Section(call.title(file), path, ending))
         except Exception as error:
             if os.access(path, os.F_OK):
                 _log.error(
                     "the log of call %d stays in %s: it could not be put into %s: %s",
-                    over.outcome.index,
+                    call.outcome.index,
                     path,
                     file.path,
                     safe_str(error),
@@ -266,7 +287,7 @@ class RunLogs:
 
 
 def _ending(outcome: Outcome, died: bool) -> str | None:
-    """How a child ended, in words, when it did not end by itself."""
+    """A line about how a child ended; None if it exited by itself."""
     code, error = outcome.exitcode, outcome.error
     if not died and (code is None or code >= 0):
         return None
@@ -277,12 +298,12 @@ def _ending(outcome: Outcome, died: bool) -> str | None:
 
 
 def _set_log(outcome: Outcome, path: str | None) -> None:
-    # The one thing about an outcome that changes: the file comes and goes.
+    # The only field of an outcome that changes: the file is created, merged and removed.
     object.__setattr__(outcome, "log", path)
 
 
-def _reached(handler: logging.Handler) -> bool:
-    """True when what this library tells goes to this handler."""
+def _gets_our_log(handler: logging.Handler) -> bool:
+    """True when this library's own log messages go to this handler."""
     logger: logging.Logger | None = _log
     while logger is not None:
         if handler in logger.handlers:
@@ -291,16 +312,16 @@ def _reached(handler: logging.Handler) -> bool:
     return False
 
 
-def _plainly_handled(handler: logging.Handler) -> bool:
+def _has_default_handle(handler: logging.Handler) -> bool:
     """True when its ``handle()`` is that of logging: filter, then emit under the lock."""
     return getattr(handler.handle, "__func__", None) is logging.Handler.handle
 
 
-def _show(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """Give a record to a handler of this process."""
+def _handle(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """Pass a record to a handler of this process."""
     try:
-        if _plainly_handled(handler):
-            # Its filters have seen it, in the child.
+        if _has_default_handle(handler):
+            # The handler's filters have been applied in the child.
             handler.acquire()
             try:
                 handler.emit(record)

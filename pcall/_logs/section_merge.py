@@ -1,4 +1,4 @@
-"""Putting a child's log into the main log, as one section.
+"""Merges a child's log into the main log, as one section.
 
 .. code-block:: text
 
@@ -28,12 +28,12 @@ _BOMS = {
 
 
 class Section(NamedTuple):
-    """A part of the main log.
+    """A section of the main log.
 
     Attributes:
         title: the path in its first and last line.
-        file: path of the child's file; it may not exist.
-        ending: how the child ended, where it did not end by itself.
+        file: path of the child's file, which may not exist.
+        ending: a line about the child's end, or None if it exited by itself.
     """
 
     title: str
@@ -44,8 +44,12 @@ class Section(NamedTuple):
 def merge_section(handler: logging.FileHandler, section: Section) -> None:
     """Write a section, then remove the child's file.
 
+    Args:
+        handler: of the main log.
+        section: the section to write.
+
     Raises:
-        OSError: not all of it could be written; the file is still there.
+        OSError: the section could not be written completely. The child's file is kept.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -53,21 +57,21 @@ def merge_section(handler: logging.FileHandler, section: Section) -> None:
         except FileNotFoundError:
             source = None
         writer = stack.enter_context(_writer(handler))
-        _tell(writer, logging.INFO, ">>>> Begin child log %s", section.title)
-        # Else its own last line could be the first one of the next file.
+        _write_line(writer, logging.INFO, ">>>> Begin child log %s", section.title)
+        # Without this, the section's last line could be the first line of the next file.
         stack.enter_context(_replaced(writer, "shouldRollover", lambda record: False))
         if source is not None:
             _copy(source, writer)
         if section.ending is not None:
-            _tell(writer, logging.ERROR, "%s", section.ending)
-        _tell(writer, logging.INFO, "<<<< End child log %s", section.title)
+            _write_line(writer, logging.ERROR, "%s", section.ending)
+        _write_line(writer, logging.INFO, "<<<< End child log %s", section.title)
     if source is not None:
         os.unlink(section.file)
 
 
 @contextlib.contextmanager
 def _writer(handler: logging.FileHandler) -> Iterator[logging.FileHandler]:
-    """The handler, locked; or where it has been closed meanwhile, another like it."""
+    """The handler, locked; if it has been closed meanwhile, a new one like it."""
     if not getattr(handler, "_closed", False):
         handler.acquire()
         try:
@@ -88,7 +92,7 @@ def _writer(handler: logging.FileHandler) -> Iterator[logging.FileHandler]:
 
 @contextlib.contextmanager
 def _replaced(handler: logging.Handler, name: str, value: Any) -> Iterator[None]:
-    """Replace a method of this one handler; its lock is held."""
+    """Replace a method of this handler only. The caller holds its lock."""
     fields = vars(handler)
     missing = object()
     before = fields.get(name, missing)
@@ -102,13 +106,13 @@ def _replaced(handler: logging.Handler, name: str, value: Any) -> Iterator[None]
             fields[name] = before
 
 
-def _tell(handler: logging.FileHandler, level: int, message: str, *args: object) -> None:
-    """Write a line of ours, whatever the handler's level and filters let pass."""
+def _write_line(handler: logging.FileHandler, level: int, message: str, *args: object) -> None:
+    """Write a line of this library's own, bypassing the handler's level and filters."""
     record = logging.getLogRecordFactory()("pcall", level, __file__, 0, message, args, None)
     if (error := _emit(handler, record)) is None:
         return
     if not isinstance(error, OSError):
-        # The format asks for a field that a filter of the handler puts into records.
+        # The format needs a field that one of the handler's filters adds to records.
         with contextlib.suppress(Exception):
             handler.filter(record)
         if (error := _emit(handler, record)) is None:
@@ -132,7 +136,7 @@ def _emit(handler: logging.FileHandler, record: logging.LogRecord) -> BaseExcept
 
 
 def _copy(source: Any, handler: logging.FileHandler) -> None:
-    """Append the bytes, without a mark of their order, and with a newline at their end."""
+    """Append the file's bytes, without a byte order mark and with a newline at the end."""
     stream: Any = handler.stream
     marks = _BOMS.get(codecs.lookup(stream.encoding).name, ())
     newline = "\n".encode(stream.encoding)
@@ -148,8 +152,8 @@ def _copy(source: Any, handler: logging.FileHandler) -> None:
             first = False
         view = memoryview(data)
         while view:
-            # Not through the stream: it would keep what the disk has no room for, and write
-            # it later.
+            # Bypass the stream: on a full disk it would keep the bytes in its buffer, and write
+            # them later.
             view = view[os.write(fd, view) :]
         last = data[-len(newline) :] or last
     if last != newline:

@@ -1,8 +1,8 @@
-"""How many children this machine can hold at once.
+"""The number of children that this machine can hold at once.
 
-Each child costs descriptors in the parent, a place among the user's and the control
-group's processes, and page tables, which grow with the parent. Everything is read from the
-kernel; what can't be read sets no limit.
+Each child takes descriptors in the parent, a process of those that the user and the control group
+may have, and page tables, which grow with the parent. All figures are read from the kernel; one
+that can't be read sets no limit.
 """
 
 from __future__ import annotations
@@ -15,30 +15,35 @@ from pcall._os.cgroups import read, read_line, room_for_memory, room_for_process
 
 __all__ = ["RSS_UNIT", "capacity", "processes_exhausted", "resident_memory"]
 
-# What ru_maxrss counts in: bytes on macOS, kibibytes elsewhere.
+# The unit of ru_maxrss: bytes on macOS, kibibytes elsewhere.
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
-# What a small child takes beyond its page tables: kernel stack, private pages.
+# The memory of a small child beyond its page tables: kernel stack, private pages.
 _BYTES_PER_CHILD = 1 << 20
-# Processes that may have come and gone between a refused fork and the count of them.
+# Processes that may have started or ended between a refused fork and the count.
 _BURST = 32
-# The share of the memory that is free now which page tables may fill.
+# The share of the free memory that children may take.
 _SHARE_OF_MEMORY = 0.5
 
 
 def capacity(fds_per_child: int) -> int:
-    """The number of children that there is room for now, at least 1."""
+    """The number of children that there is room for now, at least 1.
+
+    Args:
+        fds_per_child: descriptors that the parent holds for each.
+    """
     return max(1, min(_by_descriptors(fds_per_child), _by_memory(), _by_cgroup_pids()))
 
 
 def processes_exhausted(children: int) -> bool:
-    """True when the user or the control group has all the processes that it may have.
+    """True if the user or the control group has as many processes as it may have.
+
+    Call it after a fork has failed with EAGAIN, which gives no reason. It is too slow to call
+    before each fork: the kernel doesn't report the number of a user's tasks, so this function
+    counts them.
 
     Args:
-        children: how many of this run were there; some may have ended since.
-
-    Asked when a fork was refused with EAGAIN, which says nothing of the reason. Too slow to
-    ask before: the kernel counts a user's tasks but does not tell, so they are counted here.
+        children: how many children this run had; some may have ended since.
     """
     if _by_cgroup_pids() <= children + _BURST:
         return True
@@ -58,10 +63,10 @@ def processes_exhausted(children: int) -> bool:
 
 
 def resident_memory() -> int:
-    """Bytes of resident memory that a child has from its start; the peak where that is unknown."""
+    """Bytes of resident memory that a child starts with; the peak if that is unknown."""
     fields = read_line("/proc/self/statm").split()
     if len(fields) > 2:
-        # Pages of files are not copied by a fork, but found again when they are needed.
+        # A fork does not map the pages of files; the child maps them again when it needs them.
         return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
@@ -70,7 +75,7 @@ def _by_descriptors(fds_per_child: int) -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return 1 << 30
-    # The parent and each child, which inherits the parent's, need some for themselves.
+    # The parent needs some for itself, and so does each child, which inherits the parent's.
     reserve = min(64, limit // 4)
     return (limit - _open_descriptors(limit) - reserve) // fds_per_child
 
@@ -108,7 +113,7 @@ def _by_cgroup_pids() -> int:
 
 
 def _field(path: str, name: str) -> int | None:
-    """A field of a file of "name: number kB" lines, in bytes."""
+    """A field of a file of "name: number kB" lines, in bytes; None if there is none."""
     for line in read(path).splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024

@@ -1,8 +1,8 @@
-"""The control groups that this process is in, of both versions, and how much room they leave.
+"""The control groups of this process, of both versions, and the room that they leave.
 
-Where they are mounted, and which part of their tree that is, the kernel tells: a machine
-may have a mount for each controller (version 1), one for all (version 2), or both, and a
-container sees the groups above its own or does not.
+The kernel reports where they are mounted, and which part of their tree is. A machine may have a
+mount for each controller (version 1), one for all (version 2), or both, and a container may or may
+not see the groups above its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["folders", "read", "read_line", "room_for_memory", "room_for_processe
 
 
 def room_for_processes() -> int | None:
-    """How many more processes these groups may have; None when no limit is known."""
+    """How many more processes these groups may have; None if no limit is known."""
     room = None
     for folder, _ in _own_folders("pids"):
         most, used = _number(f"{folder}/pids.max"), _number(f"{folder}/pids.current")
@@ -23,7 +23,7 @@ def room_for_processes() -> int | None:
 
 
 def room_for_memory() -> int | None:
-    """How many more bytes these groups may use; None when no limit is known."""
+    """How many more bytes these groups may use; None if no limit is known."""
     room = None
     for folder, version in _own_folders("memory"):
         if version == 2:
@@ -35,7 +35,7 @@ def room_for_memory() -> int | None:
         for line in read(f"{folder}/memory.stat").splitlines():
             name, _, value = line.partition(" ")
             if name == reclaimed and used is not None:
-                # Pages of files that nobody uses: taken back as soon as memory is short.
+                # Unused pages of files, which the kernel frees as soon as memory is short.
                 used = max(0, used - int(value))
         room = _least(room, most, used)
     return room
@@ -55,9 +55,9 @@ def folders(controller: str, groups: str, mounts: str) -> Iterator[tuple[str, in
     """The folders of a process's control groups, each before those above it.
 
     Args:
-        controller: ``pids``, ``memory``.
-        groups: what ``/proc/<pid>/cgroup`` says.
-        mounts: what ``/proc/<pid>/mountinfo`` says.
+        controller: ``pids`` or ``memory``.
+        groups: the content of ``/proc/<pid>/cgroup``.
+        mounts: the content of ``/proc/<pid>/mountinfo``.
 
     Yields:
         The folder, and the version of control groups, 1 or 2.
@@ -67,7 +67,8 @@ def folders(controller: str, groups: str, mounts: str) -> Iterator[tuple[str, in
         version = 1 if controllers else 2
         if version == 2 or controller in controllers.split(","):
             for root, point in _mounts(controller, version, mounts):
-                # What lies elsewhere, as a container sees it, is in what is mounted.
+                # In a container the group may appear to lie outside of the mounted tree; its
+                # limits are then at the mount point.
                 top = root.rstrip("/")
                 inside = f"{path}/".startswith(f"{top}/") and not path.startswith("/..")
                 rest = path.removeprefix(top) if inside else ""
@@ -79,7 +80,7 @@ def folders(controller: str, groups: str, mounts: str) -> Iterator[tuple[str, in
 
 
 def _mounts(controller: str, version: int, mounts: str) -> Iterator[tuple[str, str]]:
-    """For each mount of these groups which group it shows, and where."""
+    """For each mount of these groups, the group at its root, and the mount point."""
     for line in mounts.splitlines():
         place, _, kind = line.partition(" - ")
         name, _, options = kind.split(" ", 2)
@@ -93,13 +94,13 @@ def _mounts(controller: str, version: int, mounts: str) -> Iterator[tuple[str, s
 
 
 def _number(path: str) -> int | None:
-    """The number that a file holds; None where there is none, as in ``max``, which is no limit."""
+    """The number in a file; None if it has none: ``max``, for example, means no limit."""
     text = read(path).strip()
     return int(text) if text.isdigit() else None
 
 
 def read(path: str) -> str:
-    """The content of a file of the kernel's; nothing where it can't be read."""
+    """The content of a file of the kernel's; empty if it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -108,7 +109,7 @@ def read(path: str) -> str:
 
 
 def read_line(path: str) -> bytes:
-    """The same of a file of one short line, by a small part of what opening a text takes."""
+    """The content of a file of one short line, much faster than by opening a text file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,6 +1,6 @@
-"""The system in use. It is chosen when it is first needed, by trying.
+"""The system in use, chosen by trial when it is first needed.
 
-A kernel may be too old for the means of Linux, and a sandbox may refuse them.
+A kernel may be too old for the system calls of :class:`LinuxSystem`, and a sandbox may refuse them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,19 @@ from pcall._os.system import System
 
 __all__ = ["get_system", "use_system"]
 
-_system: System | None = None
+_chosen: list[System] = []  # empty, or the one in use
 
 
 def get_system() -> System:
-    """The system in use; chosen at the first call."""
-    global _system
-    if _system is None:
-        _system = _choose()
-    return _system
+    """The system in use; the first call chooses it."""
+    if not _chosen:
+        _chosen.append(_choose())
+    return _chosen[0]
 
 
 def use_system(system: System | None) -> None:
-    """Use this one from now on; None: choose again."""
-    global _system
-    _system = system
+    """Use this system from now on; None: choose again."""
+    _chosen[:] = [] if system is None else [system]
 
 
 def _choose() -> System:
@@ -38,9 +36,9 @@ def _choose() -> System:
             with DeferSignals():
                 return LinuxSystem()
         except OSError as error:
-            # "No room now" says nothing about what the system can do.
+            # "No room now" does not mean that the system lacks the call.
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise
         except (AttributeError, ImportError):
-            pass  # a build of Python, or a C library, without them
+            pass  # this build of Python, or the C library, lacks one of the functions
     return PortableSystem()

@@ -1,4 +1,4 @@
-"""Forking without Python's warning about threads, which this library takes care of."""
+"""Forks without Python's warning about threads, which this library takes care of."""
 
 from __future__ import annotations
 
@@ -8,45 +8,40 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 __all__ = ["fork_warns", "no_warning"]
 
 _WARNS_OF_THREADS = sys.version_info >= (3, 12)
 
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_lock: Any = threading.Lock()
+# Another thread may hold it at a fork.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)
 
 
 def fork_warns() -> bool:
-    """True where Python warns of a fork, since there are threads: 3.12 and later do."""
+    """True if Python would warn of a fork because of threads, as 3.12 and later do."""
     return _WARNS_OF_THREADS and (threading.active_count() > 1 or _has_foreign_threads())
 
 
 @contextlib.contextmanager
 def no_warning() -> Iterator[None]:
-    """Fork without the warning that Python 3.12 and later give when there are threads.
+    """Suppress, in this block, the warning that Python 3.12 and later give about threads.
 
-    Where warnings are errors, the number of the child may be lost in the exception. What
-    it warns of is taken care of in the child.
+    If warnings are errors, the exception would lose the process id of the child. The child takes
+    care of the problems that the warning is about.
     """
     if not fork_warns():
         yield
         return
-    # The filters are the whole process's, so one thread at a time.
+    # The filters belong to the whole process: one thread at a time.
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 def _has_foreign_threads() -> bool:
-    """True when there are threads that Python did not start; it counts them, too."""
+    """True if there are threads that Python did not start: its warning counts these, too."""
     try:
         return len(os.listdir("/proc/self/task")) > 1
     except OSError:

@@ -1,4 +1,4 @@
-"""The means of Linux: memfd, pidfd, epoll and the signal at the parent's death."""
+"""The system calls of Linux: memfd, pidfd, epoll and the signal at the parent's death."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Epoll:
         self._fds -= 1
 
     def poll(self, timeout: float | None) -> list[int]:
-        # No more than there can be: memory is taken for as many, whatever comes.
+        # Ask for no more events than there can be: epoll allocates memory for that many.
         return [fd for fd, _ in self._epoll.poll(timeout, min(self._fds + 1, 256))]
 
     def fileno(self) -> int | None:
@@ -48,20 +48,20 @@ class _Epoll:
 class LinuxSystem:
     """Linux 5.3 and later."""
 
-    look_every: float | None = None
+    exit_poll_interval: float | None = None
     fds_per_child = 2
 
     def __init__(self) -> None:
-        # Imported here and not above: it takes longer than the rest of the library, and
-        # the portable way does without. It is the optional dependency of this class.
+        # Imported here and not above: it takes longer to import than the rest of the library, and
+        # PortableSystem does not need it. It is an optional dependency of this class.
         import ctypes
 
         libc = ctypes.CDLL(None)
         self._prctl = libc.prctl
-        # Some C libraries have it under one name alone, for offsets of 64 bits.
+        # Some C libraries have only one of the names, for offsets of 64 bits.
         self._fallocate = getattr(libc, "fallocate64", None) or libc.fallocate
         self._fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-        # Tried out, since a sandbox may refuse what the kernel has.
+        # Try these calls, since a sandbox may refuse them although the kernel has them.
         os.close(os.memfd_create("pcall", os.MFD_CLOEXEC))
         os.close(os.pidfd_open(os.getpid()))
 
@@ -69,7 +69,7 @@ class LinuxSystem:
         return os.memfd_create("pcall", os.MFD_CLOEXEC)
 
     def free_range(self, fd: int, start: int, length: int) -> None:
-        # Where it is refused, memory is given back at the end of the run.
+        # If the call is refused, the memory is freed at the end of the run.
         self._fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, start, length)
 
     def make_poller(self) -> Poller:
@@ -82,10 +82,10 @@ class LinuxSystem:
         try:
             return os.pidfd_open(pid)
         except ProcessLookupError:
-            return None  # over, and reaped: by another wait, or where SIGCHLD is ignored
+            return None  # ended and reaped: by another wait, or because SIGCHLD is ignored
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                return None  # busy now: this child is looked at now and then
+                return None  # no room now: the supervisor polls this child
             raise
 
     def parent_sentinel(self) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ class LinuxSystem:
         def parent_died(signum: int, frame: object) -> None:
             if os.getppid() == parent:
                 return  # only the thread that forked this child has ended
-            # What the parent would have done: SIGTERM, and SIGKILL later.
+            # Act as the parent would have: SIGTERM now, SIGKILL later.
             kill_own_group_later(grace_period)
             signal.raise_signal(signal.SIGTERM)
 

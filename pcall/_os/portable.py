@@ -1,4 +1,4 @@
-"""Means that every POSIX has."""
+"""An implementation with the system calls that every POSIX system has."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class _Poll:
         self._fds.remove(fd)
 
     def poll(self, timeout: float | None) -> list[int]:
-        # One for each call: several threads can't use the same.
+        # One for each call: several threads can't share one.
         poller = select.poll()
         for fd in tuple(self._fds):
             poller.register(fd, select.POLLIN)
-        # Rounded up: rounded down, the last millisecond would be spent spinning.
+        # Round up: with a timeout rounded down, the last millisecond would be a busy loop.
         milliseconds = None if timeout is None else int(timeout * 1000 + 0.999)
         return [fd for fd, _ in poller.poll(milliseconds)]
 
@@ -43,20 +43,20 @@ class _Poll:
 class PortableSystem:
     """Any POSIX."""
 
-    look_every: float | None = 0.02
+    exit_poll_interval: float | None = 0.02
     fds_per_child = 3
 
     def make_answer_file(self) -> int:
-        # Imported here: it brings the random module, which has every fork seed itself anew.
+        # Imported here: it imports the random module, which reseeds itself at every fork.
         import tempfile
 
         with tempfile.TemporaryFile(prefix="pcall-") as file:
-            # Room for a short answer: on a full disk, too, a child can say what is wrong.
+            # Reserve room for a short answer, so that a child can report a full disk.
             os.posix_fallocate(file.fileno(), 0, ROOM)
             return os.dup(file.fileno())
 
     def free_range(self, fd: int, start: int, length: int) -> None:
-        pass  # it is on the disk, and there is no way that all systems have
+        pass  # the file is on the disk, and no call for this exists on all systems
 
     def make_poller(self) -> Poller:
         return _Poll()
@@ -73,7 +73,7 @@ class PortableSystem:
         return os.pipe()
 
     def parent_watch(self, parent: int, grace_period: float) -> Steps:
-        def look() -> None:
+        def wait_for_end() -> None:
             while os.getppid() == parent:
                 time.sleep(0.1)
             kill_own_group_later(grace_period)
@@ -81,9 +81,11 @@ class PortableSystem:
 
         def watch() -> None:
             try:
-                threading.Thread(target=look, name="pcall-parent-watch", daemon=True).start()
+                threading.Thread(
+                    target=wait_for_end, name="pcall-parent-watch", daemon=True
+                ).start()
             except RuntimeError:
-                pass  # no thread to be had: the guard of the run is left
+                pass  # no thread could be had: the run's orphan guard remains
 
         return ((watch,),)
 

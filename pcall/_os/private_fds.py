@@ -1,4 +1,4 @@
-"""Descriptors of this library, which a new child has no business with."""
+"""This library's own descriptors, which a new child closes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def _forget() -> None:
     _private_fds.clear()
 
 
-# Also for forks that are not ours: numbers of descriptors mean nothing to a process that
-# may have closed them all.
+# Also after forks by other code: the numbers mean nothing in a process that may have closed all of
+# these descriptors.
 os.register_at_fork(after_in_child=_forget)
 
 
@@ -24,10 +24,10 @@ def register_private_fd(fd: int) -> None:
 
 
 def unregister_private_fd(fd: int) -> None:
-    """Undo :func:`register_private_fd`; call it before the descriptor is closed."""
+    """Undo :func:`register_private_fd`. Call it before closing the descriptor."""
     _private_fds.discard(fd)
 
 
 def private_fds() -> set[int]:
-    """The registered descriptors, for a child to close. In the child itself there are none."""
+    """The registered descriptors, for a child to close. After the fork, the child has none."""
     return _private_fds

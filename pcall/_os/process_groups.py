@@ -1,4 +1,4 @@
-"""Process groups: signalling them, seeing whether they live, and killing them later."""
+"""Process groups: signal them, check whether they live, and kill them later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ __all__ = [
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Signal a process group; False when there is no such group, or none that we may."""
+    """Signal a process group.
+
+    Returns:
+        False if there is no such group, or this process may not signal it.
+    """
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -27,9 +31,13 @@ def signal_group(group: int, number: int) -> bool:
 
 
 def kill_own_group_later(grace_period: float) -> None:
-    """In a child whose parent has died: SIGKILL to its group when the grace period is over.
+    """In a child whose parent has died: send SIGKILL to its group after the grace period.
 
-    By a process of its own, since this one may be gone by then and what it started not.
+    A separate process does that: this one may have ended by then, while processes that it started
+    still run.
+
+    Args:
+        grace_period: seconds until then.
     """
     group = os.getpgrp()
     with no_warning():
@@ -44,17 +52,17 @@ def kill_own_group_later(grace_period: float) -> None:
 
 
 def kill_groups_later(groups: set[int], grace: float) -> None:
-    """SIGKILL to what is left of these groups after so many seconds, if anything is."""
+    """Send SIGKILL to the groups that still live after ``grace`` seconds."""
     end = time.monotonic() + grace
-    while (groups := _living(groups)) and time.monotonic() < end:
+    while (groups := _living_groups(groups)) and time.monotonic() < end:
         time.sleep(0.05)
     for group in groups:
         signal_group(group, signal.SIGKILL)
 
 
-def _living(groups: set[int]) -> set[int]:
-    # A number whose whole group has gone can be another's by now; of this session are
-    # only ours.
+def _living_groups(groups: set[int]) -> set[int]:
+    # The number of a group that has ended may belong to another one by now. Groups of this session
+    # are this library's.
     session = os.getsid(0)
     found = _processes()
     if found is None:
@@ -63,8 +71,11 @@ def _living(groups: set[int]) -> set[int]:
 
 
 def close_all_but(kept: int | None) -> None:
-    # Who reads from the parent's pipes must see their end when the parent and its
-    # children have gone.
+    """Close all descriptors but one, if one is given.
+
+    The readers of the parent's pipes must get an end of file once the parent and its children have
+    ended.
+    """
     limit = os.sysconf("SC_OPEN_MAX")
     os.closerange(0, limit if kept is None else kept)
     if kept is not None:
@@ -72,7 +83,7 @@ def close_all_but(kept: int | None) -> None:
 
 
 def group_lives(group: int) -> bool:
-    """True while something of a process group is running, and is no zombie."""
+    """True while a process of this group is running, and is no zombie."""
     found = _processes()
     if found is None:
         return signal_group(group, 0)
@@ -80,7 +91,7 @@ def group_lives(group: int) -> bool:
 
 
 def _processes() -> list[tuple[int, int, int]] | None:
-    """Number, group and session of each living process; None where that can't be seen."""
+    """Process id, group and session of each living process; None if /proc has none."""
     found = []
     try:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -89,10 +100,10 @@ def _processes() -> list[tuple[int, int, int]] | None:
     for pid in pids:
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
-                # After the name, which may hold anything but ends at the last ")".
+                # Skip the name, which may contain anything but ends at the last ")".
                 state, _, group, session, *_ = file.read().rpartition(b")")[2].split()
         except (OSError, ValueError):
-            continue  # it has ended since
+            continue  # the process has ended since
         if state not in (b"Z", b"X"):
             found.append((pid, int(group), int(session)))
-    return found or None  # nothing at all: no /proc
+    return found or None  # not even this process: no /proc

@@ -1,17 +1,17 @@
-"""The seam to the operating system: what Linux does best, and a way for every POSIX.
+"""The interface to the operating system, with one implementation for Linux, one for any POSIX.
 
-=====================  ==============================  ================================
-what is needed         Linux                           elsewhere
-=====================  ==============================  ================================
-a place for an answer  ``memfd_create``                an unlinked temporary file
-to see a child's end   ``pidfd_open``                  a pipe that the child holds, and
-                                                       a look every few milliseconds
-to wait for many       ``epoll``                       ``poll``
-to end with the        ``prctl(PR_SET_PDEATHSIG)``     a thread in the child that looks
-parent                                                 for it now and then
-=====================  ==============================  ================================
+======================  ==============================  ================================
+purpose                 Linux                           elsewhere
+======================  ==============================  ================================
+store an answer         ``memfd_create``                an unlinked temporary file
+notice a child's end    ``pidfd_open``                  a pipe that the child holds, and
+                                                        polling every few milliseconds
+wait for many           ``epoll``                       ``poll``
+exit with the parent    ``prctl(PR_SET_PDEATHSIG)``     a thread in the child that polls
+                                                        the parent
+======================  ==============================  ================================
 
-:func:`pcall._os.current.get_system` gives the one in use.
+:func:`pcall._os.current.get_system` returns the one in use.
 """
 
 from __future__ import annotations
@@ -20,28 +20,34 @@ from typing import Any, Protocol
 
 __all__ = ["ROOM", "Poller", "Steps", "System"]
 
-#: Functions, each with its arguments: to be called one after the other.
+#: Functions, each with its arguments, to call one after another.
 Steps = tuple[tuple[Any, ...], ...]
 
-# Bytes of a file for an answer that it may be given at once.
+# Bytes that a file for an answer may reserve when it is made.
 ROOM = 4096
 
 
 class Poller(Protocol):
-    """Tells which of many descriptors are readable."""
+    """Waits until any of many descriptors is readable."""
 
     def register(self, fd: int) -> None: ...
     def unregister(self, fd: int) -> None: ...
-    def poll(self, timeout: float | None) -> list[int]: ...
-    def fileno(self) -> int | None: ...
+
+    def poll(self, timeout: float | None) -> list[int]:
+        """The readable descriptors, after waiting up to ``timeout`` seconds; None: no limit."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that is readable when one of them is, or None."""
+
     def close(self) -> None: ...
 
 
 class System(Protocol):
-    """What the supervisor and the child need of an operating system."""
+    """The services of an operating system that the supervisor and the child use."""
 
-    #: Seconds between two looks at children whose end no descriptor tells; None: no need.
-    look_every: float | None
+    #: Seconds between two polls of the children, whose end no descriptor reports in time; None if
+    #: their sentinels suffice.
+    exit_poll_interval: float | None
     #: Descriptors that the parent holds for each living child.
     fds_per_child: int
 
@@ -49,30 +55,39 @@ class System(Protocol):
         """Descriptor of an empty file without a name, closed by exec."""
 
     def free_range(self, fd: int, start: int, length: int) -> None:
-        """Give back what a part of such a file takes: it reads as zeros from now on."""
+        """Free the memory of a part of such a file, which reads as zeros from then on."""
 
     def make_poller(self) -> Poller: ...
 
     def before_fork(self) -> tuple[int, int] | None:
-        """A pair of descriptors for the parent and the child, where one is needed.
+        """A pair of descriptors for the parent and the child, or None if none is needed.
 
-        Each closes the other's, and the child keeps its own as long as it lives.
+        Each process closes the other's, and the child keeps its own as long as it lives.
         """
 
     def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
-        """In the parent: a descriptor that becomes readable at the child's end."""
+        """In the parent: a descriptor that becomes readable at the child's end, or None.
+
+        Args:
+            pid: process id of the child.
+            pair: of :meth:`before_fork`.
+        """
 
     def parent_sentinel(self) -> tuple[int, ...]:
-        """In the parent: a descriptor that tells its children of its own end.
+        """In the parent: a descriptor that becomes readable, in its children, at its own end.
 
-        What else there is in the tuple must be open in the parent, and nowhere else.
+        The other descriptors of the tuple, if any, must be open only in the parent.
         """
 
     def parent_watch(self, parent: int, grace_period: float) -> Steps:
-        """In the parent: what a child does in order to end when the parent does.
+        """In the parent: the steps by which a child exits when the parent does.
 
-        A child whose parent has died before that has to see so by itself.
+        The child itself has to check whether the parent has died before these steps.
+
+        Args:
+            parent: process id of the parent.
+            grace_period: seconds from SIGTERM to SIGKILL.
         """
 
     def exit_code(self, sentinel: int | None) -> int | None:
-        """How a child ended whose status somebody else took, if the kernel still says."""
+        """The exit code of a child that was reaped elsewhere, if the kernel still has it."""

@@ -1,4 +1,4 @@
-"""The answer of a child: a file that it writes and that the parent reads or maps.
+"""The answer of a child in its own file: its layout, and reading it in the parent.
 
 Layout, in the byte order of the machine, which both sides share:
 
@@ -6,15 +6,15 @@ Layout, in the byte order of the machine, which both sides share:
 
     header | name of the value's type | pickle | buffers, each aligned | their places
 
-The header counts for nothing unless the file is as long as it says. An answer of a page is
-written at one stroke, a longer one makes the file longer as it is written, and of the longest
-the header is written last. So a child that dies while it writes has not answered.
+The header is valid only if the file is as long as it says. A short answer is written by one
+system call. A longer one makes the file longer as it is written, and the header of the longest
+is written last. So a child that dies while it writes has not answered.
 
-A plain value (a number, a text, None) has no header: it is a pair with the time of its end, as
-:mod:`marshal` writes it, which has an end that can be seen, too.
+A plain value (a number, a short text, None) has no header: it is a pair with the time of its
+end, as :mod:`marshal` writes it. Marshal's format shows where a value ends, too.
 
-Buffers that the pickle refers to (protocol 5: numpy arrays, and what is built on them) are
-written from where they lie and mapped by the parent, with no copy between. The mapping is
+Buffers that the pickle refers to (protocol 5: numpy arrays, and objects built on them) are
+written from where they lie, and the parent maps them, with no copy between. The mapping is
 private: views are writable, and a child that inherits one can't change the parent's.
 """
 
@@ -28,27 +28,26 @@ from typing import Any, NamedTuple
 
 from pcall._errors import ResultError
 from pcall._os.signals import is_interrupt
+from pcall._tuning import FIRST_READ, SMALL_FILE
 from pcall._wire.exception_codec import load_exception, safe_str
 from pcall._wire.mapping import map_private
 
 __all__ = ["ERROR", "HEADER", "MAGIC", "VALUE", "Answer", "decode", "is_error", "read_answer"]
 
 MAGIC = b"pcall/1\0"
-# magic, kind, length of the type's name, buffers, length of the pickle, length of the
-# file, monotonic time of the end.
+# Magic, kind, length of the type's name, number of buffers, length of the pickle, length of the
+# file, end of the call on the monotonic clock.
 HEADER = struct.Struct("8sB x H I Q Q d")
 VALUE, ERROR = 0, 1
-_FIRST = 400  # bytes that most answers are shorter than: no memory from malloc to read them
-_SMALL = 64 << 10  # bytes of a file that is read; a larger one is mapped
 
 
 class Answer(NamedTuple):
-    """What a child answered.
+    """The answer of a call.
 
     Attributes:
-        value: what the call returned.
-        error: what it raised, or None.
-        finished: when it had the answer, on the monotonic clock.
+        value: the value that the call returned; None when it raised.
+        error: the exception that it raised, or that reading the value raised; or None.
+        finished: when the call ended, on the monotonic clock.
     """
 
     value: Any
@@ -57,10 +56,10 @@ class Answer(NamedTuple):
 
 
 def read_answer(fd: int) -> Answer | None:
-    """What the child answered; None when it has not, or not to the end."""
-    head = os.pread(fd, _FIRST, 0)
-    if len(head) == _FIRST:
-        head = os.pread(fd, _SMALL, 0)
+    """Read an answer from its file; None when there is none, or when it is incomplete."""
+    head = os.pread(fd, FIRST_READ, 0)
+    if len(head) == FIRST_READ:
+        head = os.pread(fd, SMALL_FILE, 0)
     if not head.startswith(MAGIC):
         return _read_plain(fd, head)
     if len(head) < HEADER.size:
@@ -74,21 +73,21 @@ def read_answer(fd: int) -> Answer | None:
 
 
 def _read_plain(fd: int, head: bytes) -> Answer | None:
-    content = head if len(head) < _SMALL else map_private(fd, os.fstat(fd).st_size)
+    content = head if len(head) < SMALL_FILE else map_private(fd, os.fstat(fd).st_size)
     try:
         finished, value = marshal.loads(content)
     except (EOFError, TypeError, ValueError):
-        return None  # nothing, or not to the end
+        return None  # empty or incomplete
     return Answer(value, None, finished)
 
 
 def is_error(head: bytes | memoryview) -> bool:
-    """True when the answer that begins so tells what a call raised."""
+    """True when the answer with this beginning is an exception that a call raised."""
     return bool(HEADER.unpack_from(head)[1] == ERROR)
 
 
 def decode(view: memoryview) -> Answer:
-    """The answer that these bytes begin with."""
+    """Decode the answer that these bytes begin with."""
     _, kind, name_length, count, length, total, finished = HEADER.unpack_from(view)
     start = HEADER.size + name_length
     stop = start + length
@@ -100,7 +99,7 @@ def decode(view: memoryview) -> Answer:
     error: BaseException | None = None
     try:
         if kind == ERROR:
-            # Its frames will lead here, and keep alive what is found here.
+            # The exception's frames will refer to this frame, and keep its variables alive.
             loaded = pickle.loads(view[start:stop])
             view = memoryview(b"")
             error = load_exception(loaded)
@@ -109,7 +108,7 @@ def decode(view: memoryview) -> Answer:
             value = pickle.loads(view[start:stop], buffers=buffers)
     except BaseException as problem:
         if is_interrupt(problem):
-            raise  # what the stream itself raises was seen in the child
+            raise  # an error of the pickle itself was seen in the child
         name = bytes(view[HEADER.size : start]).decode()
         error = ResultError(
             f"the result, of type {name}, could not be unpickled: "

@@ -1,28 +1,26 @@
 """Exceptions to bytes and back: with their frames, causes, contexts, notes and members.
 
-A plain pickle of an exception loses its traceback, its cause and its context, calls
-``__init__`` again with arguments that are often not the ones it takes, and fails as a
+A plain pickle of an exception loses its traceback, its cause and its context. It calls
+``__init__`` again with arguments that are often not the ones it takes, and it fails as a
 whole for one attribute that can't be pickled. So each exception of a chain or group
-travels as a *node*: what to rebuild it from, its frames, and the numbers of the nodes
-that it refers to. The pickles are loaded once in the child, so that what arrives can be
-rebuilt; what can't is sent as a :class:`~pcall.exceptions.RemoteError`.
+travels as a *node*: the pickle to rebuild it from (its *recipe*), its frames, and the numbers
+of the nodes that it refers to. The child loads each recipe once, so the parent can rebuild
+whatever arrives; an exception that can't be rebuilt arrives as a
+:class:`~pcall.exceptions.RemoteError`.
 """
 
 from __future__ import annotations
 
 import copyreg
-import os
 import pickle
 import traceback
-from collections.abc import Generator
 from dataclasses import dataclass
-from types import GetSetDescriptorType, MemberDescriptorType, SimpleNamespace, TracebackType
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
-
-import tblib
 
 from pcall._errors import RemoteError, TaskCancelled
 from pcall._os.signals import is_interrupt
+from pcall._wire.traceback_codec import dump_traceback, load_traceback
 
 __all__ = [
     "Unpicklable",
@@ -31,18 +29,17 @@ __all__ = [
     "portable",
     "safe_str",
     "type_name",
-    "users_part",
 ]
-
-_OWN_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
-
-# One frame: file name, function, line, and the globals that tblib keeps.
-_Frame = tuple[str, str, int, dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Unpicklable:
-    """Stands where a value was that could not be pickled; shows what that one showed."""
+    """Stands in for a value that could not be pickled, and has the same ``repr()``.
+
+    Attributes:
+        type_name: of the value's type.
+        text: the value's ``repr()``.
+    """
 
     type_name: str
     text: str
@@ -52,14 +49,14 @@ class Unpicklable:
 
 
 def type_name(cls: type) -> str:
-    """The name by which a reader knows the class: without ``builtins.``."""
+    """The class's qualified name, without ``builtins.``."""
     module = getattr(cls, "__module__", None)
     name = getattr(cls, "__qualname__", cls.__name__)
     return str(name) if module in ("builtins", None) else f"{module}.{name}"
 
 
 def safe_str(error: BaseException) -> str:
-    """``str(error)``, also where that itself fails."""
+    """``str(error)``, or a text that says so where that raises."""
     try:
         return str(error)
     except Exception as failure:
@@ -67,7 +64,7 @@ def safe_str(error: BaseException) -> str:
 
 
 def portable(value: Any) -> Any:
-    """The value itself where it pickles and loads again, else something that shows it."""
+    """The value itself where it pickles and loads again, else an :class:`Unpicklable`."""
     try:
         pickle.loads(pickle.dumps(value, protocol=5))
     except TaskCancelled:
@@ -85,7 +82,7 @@ def portable(value: Any) -> Any:
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """The exception, and all that it refers to, as bytes."""
+    """The exception, and all exceptions that it refers to, as bytes."""
     nodes: list[dict[str, Any]] = []
     found = [error]
     number = {id(error): 0}
@@ -98,7 +95,7 @@ def dump_exception(error: BaseException) -> bytes:
             found.append(other)
         return number[id(other)]
 
-    # A worklist and not recursion: chains can be longer than the stack is deep.
+    # A worklist instead of recursion: chains can be longer than the stack is deep.
     while len(nodes) < len(found):
         this = found[len(nodes)]
         group = this if isinstance(this, BaseExceptionGroup) else None
@@ -107,7 +104,7 @@ def dump_exception(error: BaseException) -> bytes:
                 "type_name": type_name(type(this)),
                 "text": safe_str(this),
                 "recipe": _recipe(this),
-                "frames": _frames(this.__traceback__),
+                "frames": dump_traceback(this.__traceback__),
                 "cause": refer(this.__cause__),
                 "context": refer(this.__context__),
                 "suppress": this.__suppress_context__,
@@ -118,32 +115,13 @@ def dump_exception(error: BaseException) -> bytes:
     return pickle.dumps(nodes, protocol=5)
 
 
-def users_part(tb: TracebackType | None) -> TracebackType | None:
-    """The traceback from the target on: the library's frames above it tell nothing."""
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        tb = tb.tb_next
-    return tb
-
-
-def _frames(tb: TracebackType | None) -> list[_Frame]:
-    frames: list[_Frame] = []
-    tb = users_part(tb)
-    while tb is not None:
-        frame = tb.tb_frame
-        code = frame.f_code
-        names = {k: v for k, v in frame.f_globals.items() if k in ("__name__", "__file__")}
-        frames.append((code.co_filename, code.co_name, tb.tb_lineno, names))
-        tb = tb.tb_next
-    return frames
-
-
 def _recipe(error: BaseException) -> bytes | None:
-    """The pickle to rebuild it from, tried out here; None when there is none."""
+    """The pickle to rebuild the exception from, tried out here; None when there is none."""
     cls = type(error)
     members = error.exceptions if isinstance(error, BaseExceptionGroup) else None
-    ways = [_by_parts, _by_reduce] if members is None else [_by_parts]
+    ways = [_by_fields, _by_reduce] if members is None else [_by_fields]
     if members is None and _reduces_itself(cls):
-        ways.reverse()  # the class knows best
+        ways.reverse()  # the class says how to pickle it
     for way in ways:
         try:
             recipe = way(error)
@@ -169,8 +147,8 @@ def _by_reduce(error: BaseException) -> bytes:
     return pickle.dumps(("reduce", error), protocol=5)
 
 
-def _by_parts(error: BaseException) -> bytes:
-    """Class, ``args``, ``__dict__`` and slots: what is needed to do without ``__init__``."""
+def _by_fields(error: BaseException) -> bytes:
+    """Class, ``args``, ``__dict__`` and slots: enough to rebuild it without its ``__init__``."""
     cls = type(error)
     args: Any = error.args
     if isinstance(error, BaseExceptionGroup):
@@ -178,8 +156,7 @@ def _by_parts(error: BaseException) -> bytes:
     fields = {}
     for name in _fields(cls):
         value = getattr(error, name, None)
-        # The object that lacked an attribute (AttributeError.obj) can be anything,
-        # of any size, and a plain pickle drops it too.
+        # AttributeError.obj can be any object of any size, and a plain pickle drops it too.
         if value is not None and name != "obj":
             fields[name] = value
     parts = (args, dict(vars(error)), fields)
@@ -201,7 +178,7 @@ def _by_parts(error: BaseException) -> bytes:
         reference: Any = pickle.dumps(cls, protocol=5)
     except Exception:
         reference = (id(cls), cls.__module__, cls.__qualname__)
-    return pickle.dumps(("parts", reference, content), protocol=5)
+    return pickle.dumps(("fields", reference, content), protocol=5)
 
 
 def _fields(cls: type) -> list[str]:
@@ -220,7 +197,7 @@ def _fields(cls: type) -> list[str]:
 
 
 def load_exception(data: bytes | memoryview) -> BaseException:
-    """The exception that :func:`dump_exception` was given, as well as it can be rebuilt."""
+    """Rebuild the exception that :func:`dump_exception` was given, as far as possible."""
     nodes: list[dict[str, Any]] = pickle.loads(data)
     made: dict[int, BaseException] = {}
     todo = list(range(len(nodes)))
@@ -235,7 +212,7 @@ def load_exception(data: bytes | memoryview) -> BaseException:
         if index not in made:
             parts = None if members is None else [made[member] for member in members]
             made[index] = _make(nodes[index], parts)
-    # Through the descriptors of BaseException: a frozen dataclass refuses setattr().
+    # Set through the descriptors of BaseException: a frozen dataclass refuses setattr().
     slots = vars(BaseException)
     for index, node in enumerate(nodes):
         error = made[index]
@@ -248,7 +225,7 @@ def load_exception(data: bytes | memoryview) -> BaseException:
 
 
 def _make(node: dict[str, Any], members: list[BaseException] | None) -> BaseException:
-    tb = _traceback(node["frames"])
+    tb = load_traceback(node["frames"])
     error: BaseException | None = None
     if node["recipe"] is not None:
         try:
@@ -256,7 +233,7 @@ def _make(node: dict[str, Any], members: list[BaseException] | None) -> BaseExce
         except Exception as problem:
             if is_interrupt(problem):
                 raise
-            # Otherwise for instance a class of a module that only the child has.
+            # Otherwise its class is in a module that only the child has, for instance.
     if error is None and members is not None:
         # A group of a class that can't be rebuilt is still a group.
         error = BaseExceptionGroup(node["message"], members)
@@ -268,7 +245,7 @@ def _make(node: dict[str, Any], members: list[BaseException] | None) -> BaseExce
     try:
         return BaseException.with_traceback(error, tb)
     finally:
-        del error, tb, members  # the frames of the traceback lead here: no circle
+        del error, tb, members  # the traceback's frames refer to these: no reference cycle
 
 
 def _rebuild(recipe: bytes, members: Any) -> BaseException:
@@ -282,32 +259,35 @@ def _rebuild(recipe: bytes, members: Any) -> BaseException:
     args, state, fields = pickle.loads(content)
     if members is not None:
         args = (args[0], list(members), *args[2:])
-    # The constructor of the nearest built-in class: it sets `args` and the fields that
-    # live in C, and runs no code of the class, whose __init__ may take anything.
+    # The constructor of the nearest built-in class sets `args` and the fields that live in C. It
+    # runs no code of the class itself, whose __init__ may take any arguments.
     builtin: Any = cls
     while builtin.__module__ != "builtins":
-        builtin = builtin.__base__  # of several bases the one that the layout is from
+        builtin = builtin.__base__  # the one of several bases that determines the layout
     error: BaseException = builtin.__new__(cls, *args)
     try:
         builtin.__init__(error, *args)
     except TypeError:
-        pass  # the class never passed these on (UnicodeDecodeError wants its five)
+        pass  # the class passed other arguments on (UnicodeDecodeError requires five)
     for base in cls.__mro__:
         for name, value in fields.items():
             if name in vars(base):
                 try:
                     vars(base)[name].__set__(error, value)
                 except (AttributeError, TypeError):
-                    pass  # read only, and set by the constructor
+                    pass  # read-only, and set by the constructor
     vars(error).update(state)
     return error
 
 
 def _local_class(address: int, module: str, name: str) -> type[BaseException]:
-    """A class that no import finds but that was there before the fork.
+    """A class that no import finds but that existed before the fork.
 
-    Looked up among the living subclasses, never by trusting the address alone: a class
-    that came up in the child has no counterpart here.
+    It is looked up among the living subclasses; the address alone is never trusted, since a
+    class that the child defined has no counterpart here.
+
+    Raises:
+        LookupError: the class exists in the child alone.
     """
     todo: list[type[BaseException]] = [BaseException]
     seen: set[type] = set()
@@ -320,25 +300,3 @@ def _local_class(address: int, module: str, name: str) -> type[BaseException]:
             return cls
         todo.extend(type.__subclasses__(cls))
     raise LookupError(f"{module}.{name} exists in the child alone")
-
-
-def _traceback(frames: list[_Frame]) -> TracebackType | None:
-    following: SimpleNamespace | None = None
-    # tblib's own dictionaries are built and read by recursion, which a RecursionError's
-    # thousand frames overflow; its Traceback is not.
-    for filename, function, line, names in reversed(frames):
-        code = SimpleNamespace(co_filename=filename, co_name=function)
-        frame = SimpleNamespace(f_globals=names, f_code=code, f_lineno=line)
-        following = SimpleNamespace(tb_frame=frame, tb_lineno=line, tb_next=following)
-    if following is None:
-        return None
-    whole = [tblib.Traceback(following)]
-    # Each frame keeps those below it alive, with all that they have: the caller's too, and so
-    # the run itself, which would then never be dropped, and its children not be ended. Below
-    # the frame of a generator that waits there is none; and what it is to make keeps it waiting.
-    whole[0].apart = apart = _apart(whole)
-    return next(apart)
-
-
-def _apart(whole: list[Any]) -> Generator[TracebackType | None, None, None]:
-    yield whole.pop().as_traceback()

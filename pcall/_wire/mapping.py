@@ -1,4 +1,4 @@
-"""A file mapped into memory: privately, writable, and without a descriptor that stays open."""
+"""Mapping a file into memory: privately, writable, and without keeping a descriptor open."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ __all__ = ["map_private"]
 
 
 def map_private(fd: int, size: int) -> memoryview:
-    """The file's content. It is unmapped when the last view of it has gone.
+    """Map a file's content. It is unmapped when the last view of it has gone.
 
-    Python's own mapping keeps a duplicate of the descriptor, so that a thousand results
-    would need a thousand of them; from 3.13 on it can be told not to.
+    Python's own mapping keeps a duplicate of the descriptor, so a thousand results would need a
+    thousand descriptors. Python 3.13 added an option against that.
+
+    Args:
+        fd: the file; it may be closed afterwards.
+        size: bytes to map.
     """
     if sys.version_info >= (3, 13):
         return memoryview(mmap.mmap(fd, size, mmap.MAP_PRIVATE, trackfd=False))

@@ -1,76 +1,123 @@
-"""``max_workers=0``: calls run one after another in this process, so that a debugger works."""
+"""The inline engine: calls run one after another in this process, so that a debugger works."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from pcall._core.calls import Calls
-from pcall._core.options import Options
 from pcall._core.records import Outcome
-from pcall._core.run_state import RunState
+from pcall._core.run_state import RunState, not_started
 from pcall.engines.invoke import invoke, log_failure
 from pcall.engines.local.parent.child_process import ChildProcess
 
-__all__ = ["InlineRun"]
+__all__ = ["InlineCalls", "InlineEngine", "InlineWorkload"]
 
 
-class InlineRun(RunState):
-    """Has the face of a :class:`~pcall.engines.local.parent.supervisor.Supervisor`, and no child.
+class InlineWorkload(Protocol):
+    """Executes calls in this process, and keeps the values that other calls need."""
 
-    All calls are over when :meth:`start` returns. Timeouts need a process to end, so there
-    are none.
+    def execute(self, index: int) -> Any:
+        """Call the target, and return its value."""
+
+    def reopen(self, index: int) -> None:
+        """A call that had returned is executed again."""
+
+    def drop_unneeded(self) -> None:
+        """Drop the values that nothing needs any more."""
+
+
+class InlineCalls:
+    """Independent calls.
+
+    Args:
+        calls: of the run.
     """
 
-    living: tuple[ChildProcess, ...] = ()
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
-    def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
-        super().__init__(calls, options, timeout=None, max_workers=1)
-
-    def _make_call(self, index: int) -> Any:
+    def execute(self, index: int) -> Any:
+        """Call the target, and return its value."""
         return invoke(self._calls[index])
 
-    @property
-    def over(self) -> bool:
-        """True once no call waits to run."""
-        return self.done
+    def reopen(self, index: int) -> None:
+        """No call is executed again but for a retry."""
+
+    def drop_unneeded(self) -> None:
+        """Nothing to do: the caller gets all values."""
+
+
+class InlineEngine:
+    """Runs calls in the thread that opened it. There is no child, so no timeout either.
+
+    Args:
+        state: of the run; its scheduler is made for one call at once.
+        workload: executes the calls.
+    """
+
+    synchronous = True
+    capacity: int | None = 1
+    busy = False
+    living: tuple[ChildProcess, ...] = ()
+
+    def __init__(self, state: RunState, workload: InlineWorkload) -> None:
+        self._state = state
+        self._workload = workload
+        self.is_open = False
+        self._thread = 0
+        self._next: list[int] = []  # the call to execute
+        self._running = -1
+        self._interrupt: BaseException | None = None  # broke into the running call
+        self._ended: list[Outcome] = []
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
-        """Children that are never started."""
-        return tuple(ChildProcess(call.name, call) for call in self._calls)
+        """Processes that are never started."""
+        return tuple(ChildProcess(call.name, call) for call in self._state.calls)
+
+    def open(self) -> None:
+        """Calls run in this thread."""
+        self.is_open = True
+        self._thread = threading.get_ident()
 
     def start(self) -> None:
-        """Run the calls."""
+        """Choose the call that :meth:`poll` executes."""
+        for index in self._state.reopen():
+            self._workload.drop_unneeded()
+            self._workload.reopen(index)
+        if self._running < 0 and not self._next:
+            now = time.monotonic()
+            for index in self._state.scheduler.next_starts(1, now):
+                for again in self._state.reopen():
+                    self._workload.drop_unneeded()
+                    self._workload.reopen(again)
+                self._state.started(index, now)
+                self._next.append(index)
+
+    def poll(self, timeout: float) -> list[int]:
+        """Execute the chosen call; without one, wait."""
+        if threading.get_ident() != self._thread or not self._next:
+            time.sleep(timeout)
+            return []
+        self._running = index = self._next.pop()
         try:
-            self._events.begin()
-            while not self._scheduler.over:
-                self._events.turn()
-                if starts := self._scheduler.next_starts(1, time.monotonic()):
-                    self._run(starts[0])
-                else:
-                    due = self._scheduler.next_retry or 0.0
-                    time.sleep(max(0.0, min(due - time.monotonic(), self._events.pause())))
+            self._ended.append(self._execute(index))
         except BaseException as error:  # it is this process that was interrupted
-            self._interrupted(error)
+            self._interrupt = error
             raise
-        finally:
-            self._events.end()
+        return [index]
 
-    def _run(self, index: int) -> None:
-        now = time.monotonic()
-        self._scheduler.started(index, now)
-        self._events.started(index, now)
-        self._conclude(self._call(index))
-
-    def _call(self, index: int) -> Outcome:
-        call, attempt = self._calls[index], self._scheduler.attempt(index)
+    def _execute(self, index: int) -> Outcome:
+        call, attempt = self._state.calls[index], self._state.scheduler.attempt(index)
         started, begin, cpu = time.time(), time.monotonic(), time.process_time()
         value: Any = None
         error: BaseException | None = None
         try:
-            value = self._make_call(index)
+            value = self._workload.execute(index)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
@@ -89,39 +136,57 @@ class InlineRun(RunState):
             cpu_time=time.process_time() - cpu,
         )
 
-    def _interrupted(self, error: BaseException) -> None:
-        self.terminate()
-        for index, outcome in enumerate(self.outcomes):
-            if outcome is None:  # the one that was running
-                call, attempt = self._calls[index], self._scheduler.attempt(index)
-                self.ended_by_us.add(index)
-                self._scheduler.ended(index, error)
-                self.outcomes.record(
-                    Outcome(index=index, call=call, ok=False, error=error, attempts=attempt)
-                )
+    def collect(self, ready: Iterable[int]) -> None:
+        """Report the call that has ended."""
+        while self._ended:
+            outcome = self._ended[0]
+            self._state.conclude(outcome)
+            # Only now: what interrupts the line above has it done again.
+            if self._ended and self._ended[0] is outcome:
+                self._ended.pop(0)
+            self._running = -1
+            self._workload.drop_unneeded()
 
-    def turn(self, wait: float | None) -> None:
-        """All is over."""
+    def refresh(self) -> None:
+        """Nothing runs beside the caller."""
 
-    def terminate(self) -> None:
-        """Start none of those that have not started."""
-        self._stopped_by_us = True
-        self._stop("the run was ended before its turn came")
+    def pid(self, index: int) -> int | None:
+        """None: a call of this process can't be ended for its timeout."""
+        return None
 
-    def kill(self) -> None:
-        """The same."""
-        self.terminate()
+    def cancel(self, index: int) -> None:
+        """Not possible."""
 
-    def abandon_if_owner(self) -> None:
-        """All is over."""
+    def cancel_all(self) -> None:
+        """Not possible."""
 
-    def finish(self) -> None:
-        """All is over."""
+    def stop(self, signal: int) -> None:
+        """Drop the call that was chosen, and report one that was interrupted. Others go on."""
+        self.collect(())
+        chosen, self._next = self._next, []
+        for index in chosen:
+            call = self._state.calls[index]
+            self._give_up(not_started(call, "the run was ended before its turn came"))
+        error, self._interrupt = self._interrupt, None
+        index, state = self._running, self._state
+        if error is not None and index >= 0:
+            attempt = state.scheduler.attempt(index)
+            call = state.calls[index]
+            self._give_up(Outcome(index, call, ok=False, error=error, attempts=attempt))
+            self._running = -1
+
+    def _give_up(self, outcome: Outcome) -> None:
+        self._state.ended_by_us.add(outcome.index)
+        self._state.interrupted(outcome)
+
+    def pause(self) -> float:
+        """Zero while a call is to be executed; else nothing happens by itself."""
+        return 0.0 if self._next or self._ended else float("inf")
 
     def fileno(self) -> int | None:
         """None."""
         return None
 
-    def pause(self, wait: float | None = None) -> float:
-        """Zero: nothing is waited for."""
-        return 0.0
+    def close(self) -> None:
+        """Nothing is held."""
+        self.is_open = False

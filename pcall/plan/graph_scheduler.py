@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pcall._core.retry import Retry
-from pcall._core.scheduler import Ended, Scheduler
+from pcall._core.scheduler import Ended, Scheduler, Settled
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
-from pcall.plan.chunking import Chunking
+from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
@@ -31,13 +31,12 @@ class GraphScheduler(Scheduler):
         plan: the plan; it must not change any more.
         output: the calls whose values are wanted; None: all calls are made, for no value.
         keep: True when the value of each call is wanted, until :meth:`release`.
+        chunk_policy: the predictions about calls; None: each chunk has one call.
         max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
 
     Attributes:
         state: of each call.
         uses: what needs each value; it tells which are to be dropped.
-        chunks: where chunks end.
-        found: calls that were found to be needed; for the caller to clear.
     """
 
     def __init__(
@@ -46,6 +45,7 @@ class GraphScheduler(Scheduler):
         output: Iterable[int] | None = None,
         *,
         keep: bool = False,
+        chunk_policy: ChunkPolicy | None = None,
         max_workers: int | None = None,
         max_errors: int | None = 0,
         timeout: float | None = None,
@@ -55,18 +55,20 @@ class GraphScheduler(Scheduler):
             0, max_workers=max_workers, max_errors=max_errors, timeout=timeout, retry=retry
         )
         count = len(plan.calls)
-        self._plan = plan
+        self._plan, self._graph = plan, plan.graph
         self.state = bytearray(count)
         # By call, and by gather: vertices that it still waits for.
-        self._pending = list(map(len, plan.needs))
-        self._gather_pending = list(map(len, plan.gather_needs))
-        self._gathers_found = bytearray(len(plan.gather_needs))
-        self.uses = RefCounts(plan, self.state)
-        self.chunks = Chunking(plan, self.state, self._pending, self._gather_pending)
+        self._pending = list(map(len, self._graph.needs))
+        self._gather_pending = list(map(len, self._graph.gather_needs))
+        self._gathers_found = bytearray(len(self._graph.gather_needs))
+        self.uses = RefCounts(self._graph, self.state)
+        self._chunking = Chunking(
+            plan, self.state, self._pending, self._gather_pending, chunk_policy or SingleCalls()
+        )
         self._keep = keep
         self._blames: dict[int, int] = {}
         self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
-        self.found: list[int] = []
+        self._found_settled: list[int] = []
         # What is to be looked at, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
@@ -83,10 +85,6 @@ class GraphScheduler(Scheduler):
         return self.uses.complete
 
     @property
-    def over(self) -> bool:
-        return super().over and self.complete
-
-    @property
     def ready(self) -> int:
         """How many calls are ready, at most."""
         return len(self._heap) + len(self._due)
@@ -97,7 +95,7 @@ class GraphScheduler(Scheduler):
         """Look at more of the plan; False when all that is needed has been seen."""
         if self.complete:
             return False
-        stack, state, plan = self._stack, self.state, self._plan
+        stack, state, graph = self._stack, self.state, self._graph
         while most > 0:
             if not stack:
                 index = next(self._rest, None)
@@ -109,12 +107,12 @@ class GraphScheduler(Scheduler):
             vertex = stack.pop()
             if vertex >= 0:
                 if state[vertex] == UNKNOWN:
-                    needs = plan.needs[vertex]
+                    needs = graph.needs[vertex]
                     most -= len(needs)
                     self._found_call(vertex, needs)
             elif not self._gathers_found[~vertex]:
                 self._gathers_found[~vertex] = True
-                needs = plan.gather_needs[~vertex]
+                needs = graph.gather_needs[~vertex]
                 most -= len(needs)
                 self.uses.add(needs)
                 stack += reversed(needs)
@@ -124,13 +122,17 @@ class GraphScheduler(Scheduler):
         """Look at all of it."""
         self.look_further(math.inf)
 
+    def planned(self) -> Iterable[int]:
+        self.look_at_all()
+        return [index for index, state in enumerate(self.state) if state]
+
     def _found_call(self, index: int, needs: tuple[int, ...]) -> None:
-        self.found.append(index)
         settled = self._plan.calls[index].settled
         if self._keep:
             self.uses.want(index)
         if settled is not None:
-            self.state[index] = HANDED  # until the run has taken note of it
+            self.state[index] = HANDED  # until settle() has taken note of it
+            self._found_settled.append(index)
             return
         self.queued += 1
         self.uses.add(needs)
@@ -156,7 +158,7 @@ class GraphScheduler(Scheduler):
             first = self._first_ready()
         if first is None:
             return range(0)
-        return self.chunks.beginning_at(first, most)
+        return self._chunking.beginning_at(first, most)
 
     def could_start(self, calls: range) -> bool:
         """True when some of these, which were handed out, wait for nothing any more."""
@@ -233,14 +235,24 @@ class GraphScheduler(Scheduler):
         skipped = self._failed(index)
         return replace(ended, skipped=tuple(sorted({*skipped, *ended.skipped})))
 
-    def settled(self, index: int, error: BaseException | None) -> Ended:
-        """A call was settled from outside."""
+    def settle(self) -> Iterator[Settled]:
+        calls = self._plan.calls
+        if all(call.settled is None for call in calls):
+            return
+        self.look_at_all()
+        for index in sorted(self._found_settled):
+            settled = calls[index].settled
+            assert settled is not None
+            value, error = settled
+            yield Settled(index, value, error, self._settle(index, error).skipped)
+
+    def _settle(self, index: int, error: BaseException | None) -> Ended:
         self._running[index] = index + 1
         if error is None:
             self._move_on(index, index + 1, 0.0)
             self._succeeded(index)
             return Ended()
-        retry, self._retry = self._retry, None  # there is nothing that could be tried
+        retry, self._retry = self._retry, None  # there is no attempt that could be made
         try:
             return self.ended(index, error)
         finally:
@@ -248,7 +260,7 @@ class GraphScheduler(Scheduler):
 
     def _succeeded(self, index: int) -> None:
         self._over(index, DONE)
-        stack: list[int] = [*self._plan.users[index]]
+        stack: list[int] = [*self._graph.users[index]]
         pending, gather_pending = self._pending, self._gather_pending
         while stack:
             vertex = stack.pop()
@@ -259,14 +271,14 @@ class GraphScheduler(Scheduler):
             else:
                 gather_pending[~vertex] -= 1
                 if not gather_pending[~vertex]:
-                    stack += self._plan.gather_users[~vertex]
+                    stack += self._graph.gather_users[~vertex]
         self.uses.drop_unused(index)
 
     def _failed(self, index: int) -> list[int]:
         """A call has failed: those that wait for it, directly or not, never start."""
         self.look_at_all()
         self._over(index, FAILED)
-        return self._skip(self._plan.users[index])
+        return self._skip(self._graph.users[index])
 
     def _skip(self, vertices: Iterable[int]) -> list[int]:
         """Those of these that wait never start, and neither does what waits for them.
@@ -281,12 +293,12 @@ class GraphScheduler(Scheduler):
             if vertex < 0:
                 if vertex not in gathers:
                     gathers.add(vertex)
-                    stack += self._plan.gather_users[~vertex]
+                    stack += self._graph.gather_users[~vertex]
             elif self.state[vertex] == BLOCKED:
                 self.queued -= 1
                 self._over(vertex, SKIPPED)
                 skipped.append(vertex)
-                stack += self._plan.users[vertex]
+                stack += self._graph.users[vertex]
         return skipped
 
     def stop(self) -> tuple[int, ...]:
@@ -299,7 +311,7 @@ class GraphScheduler(Scheduler):
 
     def reason(self, index: int) -> str | None:
         """Why a call was skipped, when that is for a call that it needs."""
-        for vertex in self._plan.needs[index]:
+        for vertex in self._graph.needs[index]:
             blamed = self._blamed(vertex) if vertex < 0 else vertex
             if blamed is not None and self.state[blamed] in (FAILED, SKIPPED):
                 how = "failed" if self.state[blamed] == FAILED else "was not started, either"
@@ -309,11 +321,11 @@ class GraphScheduler(Scheduler):
     def _blamed(self, gather: int) -> int | None:
         """A call of a gather that failed or was skipped."""
         if gather not in self._blames:
-            stack, found = [*self._plan.gather_needs[~gather]], None
+            stack, found = [*self._graph.gather_needs[~gather]], None
             while stack and found is None:
                 vertex = stack.pop()
                 if vertex < 0:
-                    stack += self._plan.gather_needs[~vertex]
+                    stack += self._graph.gather_needs[~vertex]
                 elif self.state[vertex] in (FAILED, SKIPPED):
                     found = vertex
             if found is None:
@@ -325,4 +337,4 @@ class GraphScheduler(Scheduler):
         """A call is over: what it needs is needed by one less."""
         self.state[index] = state
         if self._plan.calls[index].settled is None:
-            self.uses.remove(self._plan.needs[index])
+            self.uses.remove(self._graph.needs[index])

@@ -1,8 +1,8 @@
-"""The child's side of a chain: a large value that goes to the next call as it is.
+"""Handing a large value off to the next call of a chain without writing it.
 
-It is pickled as any other, so that what can't be pickled fails here as it does elsewhere, and
-so that the next call gets objects of its own. Only its large buffers are not copied, and that
-where nothing refers to them any more: else a call could change what another one still sees.
+The value is pickled as any other, so a value that can't be pickled fails here as it does
+elsewhere, and the next call gets objects of its own. Only its large buffers are not copied, and
+only where nothing refers to them any more: otherwise a call could change what another one sees.
 """
 
 from __future__ import annotations
@@ -15,50 +15,48 @@ from pickle import loads
 from sys import getrefcount
 from typing import Any
 
-from pcall._wire.encode import Parts
+from pcall._tuning import DEEPEST_BUFFER
+from pcall._wire.value_parts import ValueParts
 
 __all__ = ["HandedOff", "is_unshared"]
 
-# References of what one thing alone refers to, when they are counted: that, and the counting.
+# The reference count of an object with a single reference: getrefcount() has another one.
 _ONE = 2
-# How many owners a buffer may have, one behind the other: an array that is changed in place by
-# call after call gets three more each time, and they are freed in a recursion.
-_DEEPEST = 600
 
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """A value that stays in the child.
+    """A value that stays in its worker.
 
     Attributes:
         index: the call that returned it.
-        value: itself, where it can't be changed.
-        parts: or what it is loaded from.
+        value: the value itself, where it is immutable.
+        parts: otherwise its parts, to load it from.
     """
 
     index: int
     value: bytes | str | None
-    parts: Parts | None
+    parts: ValueParts | None
 
     def load(self) -> Any:
-        """The value, as an object of its own. To be used once."""
+        """The value as an object of its own. Call it once: the buffers are not copied."""
         if self.parts is None:
             return self.value
         return loads(self.parts.stream, buffers=self.parts.buffers)
 
 
 def is_unshared(view: memoryview, mappings: Mapping[int, Any]) -> bool:
-    """True when nothing but this view leads to the memory that it shows.
+    """True when nothing but this view refers to the memory that it shows.
 
     Args:
-        view: shows the memory of an array of numpy's; of anything else it is not known.
-        mappings: private mappings of this child's own, by identity.
+        view: of the memory of a numpy array; for any other object the answer is False.
+        mappings: private mappings of this process's own, by identity.
     """
     numpy = sys.modules.get("numpy")
     if numpy is None or getrefcount(view.obj) > _ONE:
         return False
     owner: Any = view.obj
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST_BUFFER):
         if type(owner) is memoryview:
             if getrefcount(owner.obj) > _ONE:
                 return False

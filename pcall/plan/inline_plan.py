@@ -1,98 +1,87 @@
-"""``max_workers=0``: the calls of a plan run one after another in this process."""
+"""The calls of a plan as a workload of the inline engine."""
 
 from __future__ import annotations
 
 from pickle import dumps, loads
 from typing import Any
 
-from pcall._core.options import Options
 from pcall._os.signals import is_interrupt
-from pcall.engines.inline import InlineRun
 from pcall.engines.invoke import run_if_coroutine
+from pcall.plan.plan import Plan
 from pcall.plan.plan_calls import PlanCalls
-from pcall.plan.plan_outcomes import InlinePlanOutcomes
-from pcall.plan.rerun_scheduler import RerunningScheduler
-from pcall.plan.settling import settle
+from pcall.plan.rerun_scheduler import RerunScheduler
 
-__all__ = ["InlinePlanRun"]
+__all__ = ["InlinePlan", "InlineValues"]
 
 _UNCHANGEABLE = {bool, bytes, complex, float, int, str, type(None)}
 
 
-class InlinePlanRun(InlineRun):
-    """Has the face of a :class:`~pcall.plan.plan_engine.PlanEngine`, and no child.
+class InlineValues:
+    """The values that calls of this process have returned. A ``ValueSource``.
 
-    Args: see there.
+    Args:
+        plan: the plan.
     """
 
-    _scheduler: RerunningScheduler
-    outcomes: InlinePlanOutcomes
+    def __init__(self, plan: Plan) -> None:
+        self._nodes = plan.calls
+        self._kept: dict[int, Any] = {}
 
-    def __init__(
-        self,
-        calls: PlanCalls,
-        options: Options,
-        timeout: float | None,
-        output: list[int] | None,
-        keep: bool,
-    ) -> None:
-        self.plan, self._output, self._keep = calls.plan, output, keep
-        super().__init__(calls, options, timeout)
-        self._values: dict[int, Any] = {}
-        self.outcomes = InlinePlanOutcomes(calls, self.value)
-        self.scheduler = self._scheduler
-        calls.value_of = self.value
-        calls.is_needed = self._scheduler.state.__getitem__
-        if self._events:
-            self._scheduler.look_at_all()
-
-    def _make_scheduler(self, **policy: Any) -> RerunningScheduler:
-        return RerunningScheduler(self.plan, self._output, keep=self._keep, **policy)
-
-    def value(self, index: int) -> Any:
-        """The value of a call that is done; None when it was dropped."""
-        settled = self.plan.calls[index].settled
+    def value_of(self, index: int) -> Any:
+        """The value of a call that has returned; None when it was dropped."""
+        settled = self._nodes[index].settled
         if settled:
-            return settled[0]
-        kept = self._values.get(index)
+            return settled.value
+        kept = self._kept.get(index)
         return kept.load() if type(kept) is _Pickled else kept
 
-    def start(self) -> None:
-        for outcome, skipped in settle(self.plan, self._scheduler):
-            self.outcomes.record(outcome)
-            self._why = f"call {outcome.index} was marked as failed"
-            self._skip(skipped)
-        super().start()
+    def begin_call(self) -> None:
+        """Nothing is given up for a call."""
 
-    def _reopen(self) -> None:
-        self.drop_unneeded()
-        reopened, self._scheduler.reopened = self._scheduler.reopened, []
-        for index in reopened:
-            self.outcomes.reopen(index)
-        self._events.planned(reopened)
+    def is_used_up(self, index: int) -> bool:
+        """False: each call gets a copy."""
+        return False
 
-    def _make_call(self, index: int) -> Any:
+    def keep(self, index: int, value: Any) -> None:
+        """Keep the value of a call for those that need it."""
+        self._kept[index] = _kept(value)
+
+    def drop(self, index: int) -> None:
+        """Nothing needs this value any more."""
+        self._kept.pop(index, None)
+
+    def close(self) -> None:
+        """Drop all values."""
+        self._kept.clear()
+
+
+class InlinePlan:
+    """Executes the calls of a plan in this process.
+
+    Args:
+        calls: of the plan.
+        scheduler: of the run.
+        values: of the run.
+    """
+
+    def __init__(self, calls: PlanCalls, scheduler: RerunScheduler, values: InlineValues) -> None:
+        self._calls = calls.bound_to(values)
+        self._scheduler = scheduler
+        self._values = values
+
+    def execute(self, index: int) -> Any:
+        """Call the function with the values of the calls that it needs."""
         value = run_if_coroutine(next(self._calls.results(index, index + 1)))
-        self._values[index] = _kept(value)
+        self._values.keep(index, value)
         return value
 
-    def _run(self, index: int) -> None:
-        self._reopen()
-        super()._run(index)
-        self.drop_unneeded()
-
-    def _reason(self, index: int) -> str:
-        return self._scheduler.reason(index) or self._why
+    def reopen(self, index: int) -> None:
+        """The next value takes the place of the old one."""
 
     def drop_unneeded(self) -> None:
         """Drop the values that nothing needs any more."""
-        uses = self._scheduler.uses
-        dropped, uses.dropped = uses.dropped, []
-        for index in dropped:
-            self._values.pop(index, None)
-
-    def close(self) -> None:
-        """Nothing is held."""
+        for index in self._scheduler.uses.take_dropped():
+            self._values.drop(index)
 
 
 class _Pickled:

@@ -1,20 +1,22 @@
-"""One child of a plan's run as its parent sees it: its values stay where they are."""
+"""A plan's worker as its parent sees it: its values stay where they are."""
 
 from __future__ import annotations
 
 import os
-import sys
-from _socket import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
-from errno import EAGAIN, ETOOMANYREFS
+from _socket import MSG_DONTWAIT
 from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
 from pcall._errors import ResultError
+from pcall._os.fd_passing import send_with_fd
 from pcall._os.signals import is_interrupt
-from pcall._wire.decode import decode, is_error, read_answer
-from pcall._wire.result_table import ENCODED, FILE, HANDED_OFF, IN_FILE, TOKEN, ResultTable
+from pcall._tuning import FD_RETRY_INTERVAL, FILE_DELIVERY_TIMEOUT
+from pcall._wire.decode import is_error, read_answer
+from pcall._wire.result_table import ENCODED, HANDED_OFF, IN_FILE, ResultTable
+from pcall._wire.row_reader import decode_error, unreadable
 from pcall.engines.local.parent.worker_handle import WorkerHandle
+from pcall.engines.local.worker_control import FILE, TOKEN, WorkerControl
 from pcall.plan.chain_links import ChainLinks
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_worker import PlanWorker
@@ -22,37 +24,41 @@ from pcall.plan.value_store import Values
 
 __all__ = ["PlanWorkerHandle"]
 
-# Seconds after which a child that takes nothing is given up.
-_PATIENCE = 5.0
-
 
 class PlanWorkerHandle(WorkerHandle):
-    """A child that takes call after call of a plan.
+    """A worker that makes call after call of a plan.
+
+    Its parent reads the errors of calls. Values go from worker to worker.
 
     Args:
-        number: of its slot, and of its store.
+        number: of its control block, and of its store.
         calls: of the plan.
         table: where it answers.
-        values: where they are kept.
-        links: which values may stay in it for the next call.
+        values: where the values of calls lie.
+        links: tells which values may stay in the worker for the next call.
 
     Attributes:
         came: calls whose large values have come since this was last cleared.
-        handed_off: calls whose values it has handed on itself, likewise.
+        handed_off: calls whose values it has handed off to the next call, likewise.
     """
 
     def __init__(
         self, number: int, calls: PlanCalls, table: ResultTable, values: Values, links: ChainLinks
     ) -> None:
         make = partial(PlanWorker, calls, values, links, number)
-        super().__init__(number, calls, table, 1, make, tuple(values.stores))
+        store = partial(values.stores.__getitem__, number)
+        written = WorkerControl(table.extra, number).counts[WorkerControl.WRITTEN]
+        super().__init__(number, calls, table, 1, make, tuple(values.stores), store)
+        # The store outlives the worker: a new one goes on behind what the last one has written.
+        counts = self.control.counts
+        counts[WorkerControl.WRITTEN] = max(written, counts[WorkerControl.WRITTEN])
         self._values = values
         self.came: list[int] = []
         self.handed_off: list[int] = []
 
     @property
     def running(self) -> bool:
-        """True when it has begun with the call at :attr:`at`; or has what that alone is to get."""
+        """True when it has begun the call at :attr:`at`, or alone has the value that this needs."""
         return super().running or self._has_handed_off()
 
     def _has_handed_off(self) -> bool:
@@ -61,73 +67,66 @@ class PlanWorkerHandle(WorkerHandle):
         return self._table.kinds[self.at - 1] == HANDED_OFF
 
     def send_file(self, index: int, single: bool) -> bool:
-        """Hand it a large value, for the chunk that it is given next.
+        """Send it a large value, for the chunk that it is given next.
 
-        It waits for something to do, so it takes what it is sent, unless it has died.
+        The worker waits for work, so it takes the file at once unless it has died.
 
         Args:
             index: the call whose value it is.
-            single: True when one call of the chunk alone needs it, and will be tried once: it
-                may be given up then.
+            single: True when one call of the chunk alone needs the value, and is tried once: the
+                worker may free it then.
 
         Returns:
-            False when it does not.
+            False when the worker does not take it.
         """
-        end = monotonic() + _PATIENCE
+        end = monotonic() + FILE_DELIVERY_TIMEOUT
+        message = TOKEN.pack(FILE, index, 0, single)
         with self._values.file(index) as fd:
-            files = [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
             while monotonic() < end and self.process.is_alive():
-                try:
-                    # This end of its own is open here as well: to wait would be for ever.
-                    self.socket.sendmsg([TOKEN.pack(FILE, index, 0, single)], files, MSG_DONTWAIT)
+                # Never waits in the system call: the worker's end is open in this process, too,
+                # so the wait would not end when the worker dies.
+                if send_with_fd(self.socket, message, fd, MSG_DONTWAIT):
                     return True
-                except OSError as error:
-                    if error.errno not in (EAGAIN, ETOOMANYREFS):
-                        raise
-                sleep(0.0005)  # until it has taken some of what is under way
+                sleep(FD_RETRY_INTERVAL)  # until the worker has taken some of what is under way
         return False
 
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
-        """The errors of calls; of the others nothing is read, and the values are None."""
+        """Read the errors of the calls from :attr:`at` to this one, and take files that came.
+
+        Returns:
+            None for each call, since no value is read; and the errors by call.
+        """
         start, table = self.at, self._table
         kinds = bytes(table.kinds[start:stop])
         errors: dict[int, BaseException] = {}
         if max(kinds, default=0) >= ENCODED:
             for index, kind in enumerate(kinds, start):
+                error = None
                 if kind == ENCODED:
-                    view = self._view(table.values[index])
-                    if is_error(view):
-                        errors[index] = _error(decode(view).error)
+                    error = decode_error(self._received.short_answer(index))
                 elif kind == HANDED_OFF:
                     self.handed_off.append(index)
                 elif kind == IN_FILE and index not in self._values.files:
-                    problem = self._take_file(index)
-                    if problem is not None:
-                        errors[index] = problem
+                    error = self._take_file(index)
+                if error is not None:
+                    errors[index] = error
         return [None] * (stop - start), errors
 
     def _take_file(self, index: int) -> BaseException | None:
+        """Take the file with the answer of a call; return the error when it has one."""
         try:
-            number = self._file_of(index)
-            fd = self._files[number]
+            fd = self._received.file_of(index)
             if is_error(os.pread(fd, 64, 0)):
                 answer = read_answer(fd)
-                self._drop(number)
-                return _error(None if answer is None else answer.error)
+                self._received.close_file(index)
+                if answer is None:
+                    return ResultError("the answer could not be read: it did not come to its end")
+                return answer.error
         except Exception as problem:
             if is_interrupt(problem):
                 raise
-            failure = ResultError(f"the answer could not be read: {problem}")
-            failure.__cause__ = problem
-            return failure
-        # From here on it is held by its call.
-        self._values.keep_file(index, self._files.pop(number))
+            return unreadable(problem, str(problem))
+        # The call holds the file from here on.
+        self._values.keep_file(index, self._received.take_file(index))
         self.came.append(index)
         return None
-
-    def _file(self) -> int:
-        return self._values.stores[self.number]
-
-
-def _error(error: BaseException | None) -> BaseException:
-    return error or ResultError("the answer could not be read: it did not come to its end")

@@ -13,28 +13,38 @@ from pcall._core.scheduler import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.nodes import PlanCall
-from pcall.plan.plan import Plan
+from pcall.plan.plan import Plan, PlanCall
 
-__all__ = ["RERUNS", "RerunningScheduler"]
+__all__ = ["RERUNS", "RerunScheduler"]
 
 # How often a call may have its dependencies made again.
 RERUNS = 3
 
 
-class RerunningScheduler(GraphScheduler):
+def _never(index: int) -> bool:
+    return False
+
+
+class RerunScheduler(GraphScheduler):
     """A scheduler that knows ``DependenciesFailed``.
 
-    Attributes:
-        reopened: calls that are made again; for the caller to clear, before any starts.
+    Args:
+        plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
         is_used_up: True for a value that the only call that needs it has taken away.
     """
 
-    def __init__(self, plan: Plan, output: Iterable[int] | None = None, **policy: Any) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        output: Iterable[int] | None = None,
+        *,
+        is_used_up: Callable[[int], bool] = _never,
+        **policy: Any,
+    ) -> None:
         self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
         self._counts: dict[int, int] = {}  # by call, how often it wanted that
-        self.reopened: list[int] = []
-        self.is_used_up: Callable[[int], bool] = _never
+        self._reopened: list[int] = []
+        self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
 
     def ended(
@@ -52,6 +62,10 @@ class RerunningScheduler(GraphScheduler):
                 self.queued += 1
                 return Ended(retried=True)
         return super().ended(index, error, now, chance)
+
+    def take_reopened(self) -> list[int]:
+        reopened, self._reopened = self._reopened, []
+        return reopened
 
     def next_chunk(self, most: int, now: float = float("inf")) -> range:
         if self._requests and not self._stopped:
@@ -75,7 +89,10 @@ class RerunningScheduler(GraphScheduler):
         if not wanted <= above:
             return set()
         # And what has been made of their values since, for this call.
-        found, stack = set(wanted), [vertex for call in wanted for vertex in self._plan.users[call]]
+        found, stack = (
+            set(wanted),
+            [vertex for call in wanted for vertex in self._graph.users[call]],
+        )
         while stack:
             vertex = stack.pop()
             if vertex in above and vertex not in found:
@@ -86,7 +103,7 @@ class RerunningScheduler(GraphScheduler):
     def _above(self, indices: Iterable[int]) -> set[int]:
         """The calls and gathers that these need, directly or not."""
         found: set[int] = set()
-        stack = [vertex for index in indices for vertex in self._plan.needs[index]]
+        stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:
             vertex = stack.pop()
             if vertex not in found:
@@ -95,10 +112,10 @@ class RerunningScheduler(GraphScheduler):
         return found
 
     def _needs_of(self, vertex: int) -> Iterable[int]:
-        return self._plan.needs[vertex] if vertex >= 0 else self._plan.gather_needs[~vertex]
+        return self._graph.needs[vertex] if vertex >= 0 else self._graph.gather_needs[~vertex]
 
     def _users_of(self, vertex: int) -> Iterable[int]:
-        return self._plan.users[vertex] if vertex >= 0 else self._plan.gather_users[~vertex]
+        return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
 
     # ------------------------------------------------------------ making them again
 
@@ -114,7 +131,7 @@ class RerunningScheduler(GraphScheduler):
         while stack:
             user = stack.pop()
             for index in self._calls_below(user):
-                gone = self.uses.gone[index] or (user in requests and self.is_used_up(index))
+                gone = self.uses.gone[index] or (user in requests and self._is_used_up(index))
                 if gone and index not in again and self.state[index] == DONE:
                     again.add(index)
                     stack.append(index)
@@ -127,21 +144,21 @@ class RerunningScheduler(GraphScheduler):
         for index in (*again, *requests):
             if not self._pending[index]:
                 self._make_ready(index)
-        self.reopened += sorted(again)
+        self._reopened += sorted(again)
 
     def _calls_below(self, index: int) -> Iterable[int]:
-        stack, seen = [*self._plan.needs[index]], set()
+        stack, seen = [*self._graph.needs[index]], set()
         while stack:
             vertex = stack.pop()
             if vertex >= 0:
                 yield vertex
             elif vertex not in seen:
                 seen.add(vertex)
-                stack += self._plan.gather_needs[~vertex]
+                stack += self._graph.gather_needs[~vertex]
 
     def _wait_again(self, index: int) -> None:
         """What needs this call, and has not started, waits for it once more."""
-        stack = [*self._plan.users[index]]
+        stack = [*self._graph.users[index]]
         while stack:
             vertex = stack.pop()
             if vertex >= 0:
@@ -151,7 +168,7 @@ class RerunningScheduler(GraphScheduler):
             else:
                 self._gather_pending[~vertex] += 1
                 if self._gather_pending[~vertex] == 1:
-                    stack += self._plan.gather_users[~vertex]
+                    stack += self._graph.gather_users[~vertex]
 
     def _hold_back_attempts(self) -> None:
         """Calls that wait for another attempt, and now for another call as well."""
@@ -162,7 +179,3 @@ class RerunningScheduler(GraphScheduler):
         kept = [each for each in self._due if self.state[each.start] == HANDED]
         self._due.clear()
         self._due.extend(kept)
-
-
-def _never(index: int) -> bool:
-    return False

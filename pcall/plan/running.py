@@ -10,18 +10,15 @@ from pcall._core.options import Options
 from pcall._core.records import Observer, Outcome, show
 from pcall._core.retry import Retry
 from pcall._core.seconds import limit_of
-from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.gathering import Gatherer
-from pcall.plan.inline_plan import InlinePlanRun
 from pcall.plan.nodes import Node, resolve
 from pcall.plan.plan import Plan
 from pcall.plan.plan_calls import PlanCalls
-from pcall.plan.plan_engine import PlanEngine
 from pcall.plan.plan_report import call_error
+from pcall.plan.plan_run import PlanRun
 
 __all__ = ["run", "run_iter"]
 
-_Run = PlanEngine | InlinePlanRun
 _Retry = int | Retry | Callable[[Any], Any] | None
 _Progress = bool | Observer | Iterable[Observer] | None
 
@@ -72,28 +69,29 @@ def run(
         CallError: a call failed.
         OSError: a child could not be forked.
     """
-    made, structure = _prepare(
+    planned, structure = _prepare(
         plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
         order_results, False,
     )  # fmt: skip
+    run = planned.run
     try:
         try:
-            made.start()
-            while not made.over:
-                made.turn(None)
-            made.finish()
+            run.start()
+            while not run.over:
+                run.turn(None)
+            run.finish()
         except BaseException:
-            made.abandon_if_owner()
+            run.abandon_if_owner()
             raise
         finally:
-            _note(plan, made)
-        if made.outcomes.failed:  # else no outcome is made
-            error = call_error(plan, [outcome for outcome in made.outcomes if outcome is not None])
+            planned.note()
+        if planned.outcomes.failed:  # else no outcome is made
+            error = call_error(plan, [each for each in planned.outcomes if each is not None])
             if error is not None:
                 raise error
-        return resolve(structure, made.value)
+        return resolve(structure, planned.value)
     finally:
-        made.close()
+        planned.close()
 
 
 def run_iter(
@@ -124,52 +122,41 @@ def run_iter(
     Raises:
         TypeError, ValueError: at once, as in :func:`run`.
     """
-    made, _ = _prepare(
+    planned, _ = _prepare(
         plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
         order_results, True,
     )  # fmt: skip
-    return _iterate(plan, made, order_results)
+    return _iterate(planned, order_results)
 
 
-def _iterate(plan: Plan, made: _Run, ordered: bool) -> Iterator[Outcome]:
+def _iterate(planned: PlanRun, ordered: bool) -> Iterator[Outcome]:
+    run = planned.run
     try:
         try:
-            made.start()
-            for index in _in_order(made) if ordered else _as_they_come(made):
-                outcome = made.outcomes[index]
-                made.scheduler.uses.release(index)
-                made.drop_unneeded()
+            run.start()
+            for index in _in_order(planned) if ordered else run.as_completed():
+                outcome = planned.outcomes[index]
+                planned.release(index)
                 yield outcome
-            made.finish()
+            while not run.over:
+                run.turn(None)
+            run.finish()
         except BaseException:
-            made.abandon_if_owner()
+            run.abandon_if_owner()
             raise
         finally:
-            _note(plan, made)
+            planned.note()
     finally:
-        made.close()
+        planned.close()
 
 
-def _as_they_come(made: _Run) -> Iterator[int]:
-    position = 0
-    while True:
-        while position < len(made.outcomes.completed):
-            yield from made.outcomes.completed[position]
-            position += 1
-        if made.over:
-            return
-        made.turn(None)
-
-
-def _in_order(made: _Run) -> Iterator[int]:
-    made.scheduler.look_at_all()
-    for index, state in enumerate(bytes(made.scheduler.state)):
+def _in_order(planned: PlanRun) -> Iterator[int]:
+    planned.scheduler.look_at_all()
+    for index, state in enumerate(bytes(planned.scheduler.state)):
         if state:
-            while not made.outcomes.has(index):
-                made.turn(None)
+            while not planned.outcomes.has(index):
+                planned.run.turn(None)
             yield index
-    while not made.over:
-        made.turn(None)
 
 
 def _prepare(
@@ -184,7 +171,7 @@ def _prepare(
     engine: Any,
     order_results: bool,
     keep: bool,
-) -> tuple[_Run, Any]:
+) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
     for name, value in (("profile", profile), ("engine", engine)):
@@ -203,33 +190,8 @@ def _prepare(
     wanted, structure = None, None
     if output is not None:
         structure = Gatherer(plan, few=math.inf).convert(output)
-        wanted = _calls_in(plan, structure)
+        vertices = structure.vertices if isinstance(structure, Node) else ()
+        wanted = plan.graph.calls_among(vertices)
     plan.check_cycles()
-    kind: type[_Run] = InlinePlanRun if max_workers == 0 else PlanEngine
-    return kind(PlanCalls(plan, options.decorator), options, limit, wanted, keep), structure
-
-
-def _calls_in(plan: Plan, structure: Any) -> list[int]:
-    """The calls that a structure has in it, through gathers."""
-    found: dict[int, None] = {}
-    stack = list(structure.vertices) if isinstance(structure, Node) else []
-    while stack:
-        vertex = stack.pop()
-        if vertex not in found:
-            found[vertex] = None
-            if vertex < 0:
-                stack += plan.gather_needs[~vertex]
-    return [vertex for vertex in found if vertex >= 0]
-
-
-def _note(plan: Plan, made: _Run) -> None:
-    """What the calls, and a picture of them, tell after the run."""
-    plan.states = bytes(made.scheduler.state)
-    for call, state in zip(plan.calls, plan.states, strict=True):
-        settled = call.settled is not None
-        call.done = settled or state in (DONE, FAILED)
-        call.started = not settled and state in (DONE, FAILED, HANDED)
-        if state == SKIPPED:
-            # It was to be tried again, perhaps, when the run was stopped.
-            outcome = made.outcomes[call.index]
-            call.started = call.done = outcome is not None and outcome.attempts > 0
+    calls = PlanCalls(plan, options.decorator)
+    return PlanRun(calls, options, limit, wanted, keep), structure

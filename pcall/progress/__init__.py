@@ -1,4 +1,4 @@
-"""Seeing a run happen: displays of its progress, and how to write one.
+"""Displays of a run's progress, and the types for writing one.
 
 .. code-block:: python
 

@@ -1,7 +1,7 @@
-"""Which displays a run has that was not given any: by the environment, and by where it runs.
+"""Chooses the displays of a run by the environment, and by where the run takes place.
 
-There is one of each in a process. So runs that overlap are shown together, and what a child runs
-while its parent's runs are shown is left out: it would be drawn across them.
+A process has one display of each kind. So overlapping runs are shown together. Runs in a child are
+not shown while those of its parent are: they would be drawn over them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["automatic", "named"]
 
 
 def automatic() -> Observer:
-    """What ``progress=True`` stands for: a notebook's output, a terminal, or plain lines."""
-    # A child of a notebook's process has no cell to show anything in.
+    """The display for ``progress=True``: a notebook's output, a terminal, or plain lines."""
+    # A child of a notebook's process has no cell for output.
     if multiprocessing.parent_process() is None and _in_notebook():
         return _notebook()
     return _console()
@@ -35,10 +35,13 @@ _page = functools.cache(HtmlProgress)
 
 
 def named(names: str) -> tuple[Observer, ...]:
-    """What the environment variable ``PCALL_PROGRESS`` stands for.
+    """The displays for the environment variable ``PCALL_PROGRESS``.
+
+    Args:
+        names: the value of the variable.
 
     Raises:
-        ValueError: it has something else than it can, or a path that no page can be written to.
+        ValueError: the value is invalid, or no page can be written to a path in it.
     """
     words = [word.strip() for word in names.split(",")]
     return tuple(_named(word) for word in words if word not in ("", "0"))
@@ -61,7 +64,7 @@ def _named(word: str) -> Observer:
 
 
 def _in_notebook() -> bool:
-    # Where it was not imported nobody runs in it.
+    # If IPython has not been imported, this process does not run in it.
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     shell = get_ipython() if get_ipython else None
     return getattr(shell, "kernel", None) is not None

@@ -1,4 +1,4 @@
-"""Progress on a terminal, redrawn as it goes; as plain lines on anything else."""
+"""Progress on a terminal, redrawn continuously; plain lines on any other stream."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ _WIDTH = 100  # of plain lines
 class ConsoleProgress(Display):
     """Progress on the console.
 
-    On a terminal the figures are redrawn several times a second, below what is printed meanwhile.
-    Elsewhere (a file, a pipe, ``TERM=dumb``, and in a child) there is a line now and then, and
-    no control character. Each group of equal exceptions is printed once, with its traceback; a
-    summary comes at the end. ``NO_COLOR`` turns colours off.
+    On a terminal the figures are redrawn several times a second, below any other output. Elsewhere
+    (a file, a pipe, ``TERM=dumb``, and in a child) a plain line is printed from time to time,
+    without control characters. Each group of equal exceptions is printed once, with its traceback,
+    and a summary at the end. ``NO_COLOR`` turns colours off.
 
     Args:
-        stream: where to; default: ``sys.stderr`` as it is when the run starts.
-        interval: seconds between two plain lines; default 10. A failure does not wait for it.
-        rich: whether to draw with the package ``rich`` (extra ``[rich]``); default None: where
-            it is installed.
+        stream: the text stream to write to; default: the value of ``sys.stderr`` when the run
+            starts.
+        interval: seconds between two plain lines; default 10. A failure is printed earlier.
+        rich: True to draw with the package ``rich`` (extra ``[rich]``); default None: if it is
+            installed.
 
     Raises:
-        TypeError, ValueError: the interval is not a number, or not above zero; or the stream
-            can't be written to.
-        ImportError: ``rich`` was asked for, and is not installed.
+        TypeError: the interval is not a number, or the stream has no method ``write``.
+        ValueError: the interval is not above zero.
+        ImportError: ``rich=True``, and the package is not installed.
     """
 
     def __init__(
@@ -56,16 +57,16 @@ class ConsoleProgress(Display):
             rich = importlib.util.find_spec("rich") is not None
         elif rich and importlib.util.find_spec("rich") is None:
             raise ImportError("rich=True needs the package rich: pip install 'pcall[rich]'")
-        self._given = stream
+        self._chosen_stream = stream
         self._line_interval = interval
         self._rich = rich
 
     def _open(self) -> None:
-        stream = sys.stderr if self._given is None else self._given
+        stream = sys.stderr if self._chosen_stream is None else self._chosen_stream
         self._stream: TextIO | None = stream  # None in a process without one
         self._terminal: Terminal | None = None
         self._printed = 0  # groups
-        # What pytest, notebooks and others put in the place of stderr may lack any of these.
+        # The replacements of stderr by pytest, notebooks and others may lack any of these.
         encoding = getattr(stream, "encoding", None) or "ascii"
         isatty = getattr(stream, "isatty", None)
         self._interval = self._line_interval
@@ -80,30 +81,30 @@ class ConsoleProgress(Display):
         self._style = Style(colour, encoding)
 
     def _draw(self, now: float) -> None:
-        news = self._new_groups()
+        new_groups = self._new_groups()
         if self._terminal is None:
             line = clean(one_line(self._state, now), self._style.encoding)
-            self._print("\n".join([*news, line]))
+            self._print("\n".join([*new_groups, line]))
             return
         columns, rows = self._terminal.size()
-        # Less than the whole, since the cursor's line is above, and since a terminal that is
-        # made smaller between here and there would show the lines broken.
+        # Leave some room: for the line of the cursor above the frame, and because a terminal that
+        # shrinks before the frame is written would wrap the lines.
         width, height = max(1, columns - 1), max(1, rows - 2)
         draw = rich_frame if self._rich and width >= LEAST_WIDTH else frame
         lines = draw(self._state, now, width, height, self._style)
-        self._terminal.draw(lines, above="\n".join(news))
+        self._terminal.draw(lines, above="\n".join(new_groups))
 
     def _close(self, now: float) -> None:
-        news = self._new_groups()
+        new_groups = self._new_groups()
         width = _WIDTH if self._terminal is None else max(1, self._terminal.size()[0] - 1)
-        lines = [*news, *summary(self._state, now, width, self._style)]
+        lines = [*new_groups, *summary(self._state, now, width, self._style)]
         if self._terminal is not None:
             self._terminal.close("\n".join(lines))
         else:
             self._print("\n".join(lines))
 
     def _new_groups(self) -> list[str]:
-        """What came up since the last time, each in full."""
+        """The groups that are new since the last call, each in full."""
         groups = self._state.failures.groups[self._printed :]
         self._printed += len(groups)
         return [clean(in_full(group), self._style.encoding) for group in groups]

@@ -1,4 +1,4 @@
-"""What the displays have in common: when to draw, and several runs shown as one."""
+"""The base class of displays: decides when to draw, and shows several runs as one."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pcall.progress.progress_state import State
 
 __all__ = ["Display"]
 
-# A display may take one part in so many of the time of the thread that waits for the run.
+# A display may take 1 / _SHARE of the time of the thread that waits for the run.
 _SHARE = 20
-# But a failure is to be seen within a second: it waits so many seconds for the next drawing, or
-# where drawing takes long so many.
+# But a failure must appear within a second: it waits _SOON seconds for the next drawing, or up to
+# _LONGEST seconds if drawing takes long.
 _SOON = 0.5
 _LONGEST = 0.8
 
 
 class Display:
-    """An observer that draws the state of a run, now and then.
+    """An observer that draws the state of a run from time to time.
 
-    One display can serve several runs. Those that overlap, in threads for example, are shown
-    together; after that it starts anew.
+    One display can serve several runs. Runs that overlap, in threads for example, are shown
+    together; a run that starts after these is shown by itself.
     """
 
-    # Seconds between two drawings. A failure does not wait for it.
+    # Seconds between two drawings. A failure is drawn earlier.
     _interval = 0.25
-    # How many failures to keep singly.
+    # The number of failures to keep individually.
     _keep = 0
 
     def __init__(self) -> None:
@@ -41,9 +41,9 @@ class Display:
         self._counted = 0
 
     def begin(self) -> None:
-        """The run starts."""
+        """Note that the run starts."""
         if self._runs and self._owner != os.getpid():
-            return  # inherited by a child that makes calls of its own: its parent draws
+            return  # in a child that has inherited this object and runs calls: the parent draws
         if not self._runs:
             self._owner = os.getpid()
             self._lock = threading.RLock()
@@ -56,7 +56,7 @@ class Display:
             self._runs += 1
 
     def observe(self, events: Sequence[Event]) -> None:
-        """These events happened."""
+        """Take in events, and draw if it is time to."""
         if not self._runs or self._owner != os.getpid():
             return
         with self._lock:
@@ -72,7 +72,7 @@ class Display:
                 self._pause = min((self._drawn - now) * _SHARE, _LONGEST)
 
     def end(self) -> None:
-        """The run is over."""
+        """Note that the run is over."""
         if not self._runs or self._owner != os.getpid():
             return
         with self._lock:
@@ -83,11 +83,15 @@ class Display:
                 self._close(now)
 
     def _open(self) -> None:
-        """The first run starts. What sets ``_drawn`` to now does without a first drawing."""
+        """Start the display: the first run starts.
+
+        An override that sets ``_drawn`` to the current time skips the first drawing.
+        """
 
     def _draw(self, now: float) -> None:
+        """Draw the state at this time."""
         raise NotImplementedError
 
     def _close(self, now: float) -> None:
-        """The last run is over; the state has been ended."""
+        """Finish the display: the last run is over, and the state has been ended."""
         raise NotImplementedError

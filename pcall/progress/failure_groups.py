@@ -1,7 +1,7 @@
-"""Failures grouped by equal traceback, in memory that is bounded whatever fails. Pure.
+"""Groups failures by equal traceback, in bounded memory. Pure.
 
-Two failures are equal when exceptions of the same types were raised in the same lines. Their
-texts often differ, by the name of a host or a file, so a group counts those, too.
+Two failures are equal if exceptions of the same types were raised in the same lines. Their texts
+often differ, by the name of a host or a file, so a group counts its texts, too.
 """
 
 from __future__ import annotations
@@ -14,33 +14,34 @@ from typing import Any
 from pcall._core.call_failures import ChildDied
 from pcall._core.records import Event, Outcome
 from pcall._errors import RemoteError
-from pcall._wire.exception_codec import safe_str, type_name, users_part
+from pcall._wire.exception_codec import safe_str, type_name
+from pcall._wire.traceback_codec import users_part
 
-__all__ = ["Failure", "Failures", "Group"]
+__all__ = ["FailedAttempt", "FailureGroup", "GroupedFailures"]
 
-_GROUPS = 100  # kept; failures of further ones are counted
-_TEXTS = 20  # kept of one group
-_TEXT = 2_000  # characters of one text
-_TRACEBACK = 20_000  # characters of one traceback
-_ROOM = 4_000_000  # characters of all failures that are kept singly
-_LINKS = 20  # exceptions of one chain, and
-_FRAMES = 200  # frames of each, that are compared
+_MAX_GROUPS = 100  # failures of further groups are only counted
+_MAX_TEXTS = 20  # different texts of a group
+_TEXT_LENGTH = 2_000  # characters of a text
+_TRACEBACK_LENGTH = 20_000  # characters of a traceback
+_TOTAL_LENGTH = 4_000_000  # characters of all failures that are kept individually
+_MAX_LINKS = 20  # exceptions of a chain to compare
+_MAX_FRAMES = 200  # frames of each exception to compare
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedAttempt:
     """One attempt that failed, as text.
 
     Attributes:
-        call: the call as one would write it, shortened.
-        index: its place in call order.
+        call: the call as source text, shortened.
+        index: of the call.
         attempt: the number of the attempt, from 1.
-        retried: True when the call was to be started again.
+        retried: True if the call is started again.
         text: of the exception.
-        traceback: in full, as Python prints it.
-        pid: of the child, or None.
-        duration: seconds that it ran, or None.
-        log: path of its log, or None.
+        traceback: as Python prints it, shortened if very long.
+        pid: process id of the child, or None.
+        duration: seconds that the attempt ran, or None.
+        log: path of the call's log, or None.
     """
 
     call: str
@@ -55,19 +56,19 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Group:
+class FailureGroup:
     """Failures with equal tracebacks.
 
     Attributes:
-        number: its place in the order in which the groups came up, from 0.
-        scope: of the first.
-        elsewhere: whether calls of other scopes failed so, too.
+        number: of the group, from 0, in the order of the groups' first failures.
+        scope: of the first failure.
+        elsewhere: True if calls of other scopes failed in the same way.
         type_name: of the exceptions.
-        failed: how many calls failed so for good.
-        retried: how many attempts did, and were retried.
-        texts: how often each text came, for the first few different ones.
-        other_texts: how many failures had yet other texts.
-        kept: those that are kept singly; the first always is.
+        failed: the number of calls that failed for good.
+        retried: the number of attempts that failed and were retried.
+        texts: the count of each text, for the first few different ones.
+        other_texts: the number of failures with any other text.
+        kept: the failures that are kept individually, always including the first.
     """
 
     number: int
@@ -78,47 +79,51 @@ class Group:
     retried: int = 0
     texts: dict[str, int] = field(default_factory=dict)
     other_texts: int = 0
-    kept: list[Failure] = field(default_factory=list)
+    kept: list[FailedAttempt] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        """How many attempts failed so."""
+        """The number of attempts in this group."""
         return self.failed + self.retried
 
     @property
     def title(self) -> str:
-        """The exception in one line, with the text that came most often."""
+        """The exception in one line, with its most frequent text."""
         text = max(self.texts, key=self.texts.__getitem__).strip().partition("\n")[0]
         more = len(self.texts) > 1 or self.other_texts
         title = f"{self.type_name}: {text}" if text else self.type_name
         return f"{title} (or another text)" if more else title
 
 
-class Failures:
+class GroupedFailures:
     """All failures of a run.
 
     Args:
-        keep: how many to keep singly, beside the first of each group.
+        keep: the number of failures to keep individually, besides the first of each group.
 
     Attributes:
-        groups: in the order in which they came up.
-        ungrouped: how many failures came when there were too many groups.
+        groups: in the order of their first failures.
+        ungrouped: the number of failures that came after the last possible group.
     """
 
     def __init__(self, keep: int = 0) -> None:
-        self.groups: list[Group] = []
+        self.groups: list[FailureGroup] = []
         self.ungrouped = 0
-        self._by_identity: dict[Any, Group] = {}
+        self._by_identity: dict[Any, FailureGroup] = {}
         self._keep = keep
-        self._room = _ROOM
+        self._length_left = _TOTAL_LENGTH
 
     @property
     def count(self) -> int:
-        """How many attempts failed."""
+        """The number of attempts that failed."""
         return sum(group.count for group in self.groups) + self.ungrouped
 
     def add(self, event: Event) -> None:
-        """An attempt failed: an event of kind ``"failed"`` or ``"retried"``."""
+        """Add a failed attempt.
+
+        Args:
+            event: an event of kind ``"failed"`` or ``"retried"``.
+        """
         outcome = event.outcome
         if outcome is None or outcome.error is None:
             return
@@ -126,10 +131,10 @@ class Failures:
         identity = _identity(error)
         group = self._by_identity.get(identity)
         if group is None:
-            if len(self.groups) >= _GROUPS:
+            if len(self.groups) >= _MAX_GROUPS:
                 self.ungrouped += 1
                 return
-            group = Group(len(self.groups), event.scope, _name(error))
+            group = FailureGroup(len(self.groups), event.scope, _name(error))
             self._by_identity[identity] = group
             self.groups.append(group)
         group.elsewhere |= event.scope != group.scope
@@ -137,26 +142,26 @@ class Failures:
             group.retried += 1
         else:
             group.failed += 1
-        text = _shorten(safe_str(error), _TEXT)
-        if text in group.texts or len(group.texts) < _TEXTS:
+        text = _shorten(safe_str(error), _TEXT_LENGTH)
+        if text in group.texts or len(group.texts) < _MAX_TEXTS:
             group.texts[text] = group.texts.get(text, 0) + 1
         else:
             group.other_texts += 1
-        if not group.kept or (self._keep > 0 and self._room > 0):
+        if not group.kept or (self._keep > 0 and self._length_left > 0):
             failure = _as_text(outcome, error, text, event.kind == "retried")
             self._keep -= bool(group.kept)
-            self._room -= len(failure.traceback) + len(failure.text) + len(failure.call)
+            self._length_left -= len(failure.traceback) + len(failure.text) + len(failure.call)
             group.kept.append(failure)
 
 
-def _as_text(outcome: Outcome, error: BaseException, text: str, retried: bool) -> Failure:
-    return Failure(
+def _as_text(outcome: Outcome, error: BaseException, text: str, retried: bool) -> FailedAttempt:
+    return FailedAttempt(
         call=str(outcome.call),
         index=outcome.index,
         attempt=max(1, outcome.attempts),
         retried=retried,
         text=text,
-        traceback=_shorten(_format(error), _TRACEBACK),
+        traceback=_shorten(_format(error), _TRACEBACK_LENGTH),
         pid=outcome.pid,
         duration=outcome.duration,
         log=outcome.log,
@@ -167,7 +172,7 @@ def _format(error: BaseException) -> str:
     try:
         lines = traceback.format_exception(type(error), error, users_part(error.__traceback__))
         return "".join(lines).rstrip("\n")
-    except Exception:  # a class of the user's may do anything when it is looked at
+    except Exception:  # a user's class may raise anything when it is formatted
         return f"{_name(error)}: {safe_str(error)}"
 
 
@@ -184,25 +189,25 @@ def _name(error: BaseException) -> str:
 
 
 def _identity(error: BaseException) -> tuple[Any, ...]:
-    """Equal for exceptions of the same types that were raised in the same lines."""
+    """A key that is equal for exceptions of the same types raised in the same lines."""
     parts: list[Any] = []
     for link in _chain(error):
         parts.append(_name(link))
         if isinstance(link, ChildDied):
-            parts.append(link.exitcode)  # it has no lines that would tell one from another
+            parts.append(link.exitcode)  # it has no traceback to distinguish it by
         last = None
         for frame in _frames(link):
-            if frame != last:  # a recursion is the same one however deep it went
+            if frame != last:  # the depth of a recursion makes no difference
                 parts.append(frame)
             last = frame
     return tuple(parts)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and those that a printed traceback would show with it."""
+    """The exception, and those that a printed traceback would show with it."""
     todo: list[BaseException | None] = [error]
     seen: set[int] = set()
-    while todo and len(seen) < _LINKS:
+    while todo and len(seen) < _MAX_LINKS:
         link = todo.pop()
         if link is None or id(link) in seen:
             continue
@@ -217,7 +222,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _frames(error: BaseException) -> Iterator[tuple[str, str, int]]:
     tb = users_part(error.__traceback__)
-    for _ in range(_FRAMES):
+    for _ in range(_MAX_FRAMES):
         if tb is None:
             return
         code = tb.tb_frame.f_code

@@ -1,4 +1,4 @@
-"""Progress as a page in a file: self-contained, for any browser, with no network and no server."""
+"""Progress as a self-contained HTML page in a file: for any browser, without network or server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pcall.progress.wording import duration, plural
 
 __all__ = ["HtmlProgress"]
 
-# The reader's open groups outlive a reload. It waits while text is selected, waits longer where the
-# page takes long to load, and says so when there has been no news for a while.
+# The groups that the reader has opened stay open after a reload. The script waits while text is
+# selected, waits longer if the page takes long to load, and says if the page has not been updated
+# for a while.
 _SCRIPT = """
 (function () {
   var body = document.body.dataset, key = "pcall " + body.run, open = {};
@@ -40,17 +41,16 @@ _SCRIPT = """
 class HtmlProgress(Display):
     """Progress as an HTML page.
 
-    The file is replaced as a whole, so whoever reads it finds a page that is complete. The page
-    refreshes itself while the run lasts. Each group of equal exceptions can be opened, and in it
-    each exception, up to 1000 in all.
+    The file is replaced as a whole, so that readers always get a complete page. The page refreshes
+    itself while the run lasts. Each group of equal exceptions can be opened, and in it each
+    exception, up to 1000 in all.
 
     Args:
-        path: of the file; its folder must be there.
+        path: of the file. Its folder must exist.
 
     Raises:
-        TypeError: the path is not one.
-        ValueError: it is empty, names something that is not a regular file, or its folder is not
-            there.
+        TypeError: the path is neither a string nor path-like.
+        ValueError: the path is empty or not that of a regular file, or its folder does not exist.
     """
 
     _interval = 0.4
@@ -63,7 +63,7 @@ class HtmlProgress(Display):
         name = os.fspath(path)
         if not name:
             raise ValueError("path must be that of a file, not empty")
-        # As it is now: the run may change the folder that it is in.
+        # Resolved now: the run may change the working directory.
         self._path = os.path.realpath(name)
         folder = os.path.dirname(self._path)
         if not os.path.isdir(folder):
@@ -71,7 +71,7 @@ class HtmlProgress(Display):
         self._check_path()
 
     def _check_path(self) -> None:
-        # A device or a folder would be replaced by the page, or be in its way.
+        # The page would replace a device, and can't replace a folder.
         if os.path.exists(self._path) and not os.path.isfile(self._path):
             raise ValueError(f"path must be that of a file; {self._path!r} is something else")
 
@@ -79,7 +79,7 @@ class HtmlProgress(Display):
         self._check_path()
         self._failures = FailuresMarkup()
         self._run = f"{os.getpid()} {time.time()}"
-        self._write(time.monotonic())  # here, so that what is wrong with the path is told at once
+        self._write(time.monotonic())  # now, so that a problem with the path is reported at once
         self._drawn = time.monotonic()
 
     def _draw(self, now: float) -> None:
@@ -98,7 +98,7 @@ class HtmlProgress(Display):
             try:
                 os.unlink(other)
             except OSError:
-                pass  # it was not made, or has been moved
+                pass  # it was not created, or has been renamed
             raise
 
     def _page(self, now: float) -> str:
@@ -107,7 +107,7 @@ class HtmlProgress(Display):
         total = state.total(now)
         share = 100 * total.over // max(1, total.total)
         failures = self._failures.make(state.failures)
-        # Scripts run by their nonce alone: nothing that came from a call can.
+        # A script runs only with the nonce, so text from a call can't run as one.
         nonce = os.urandom(16).hex()
         policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'"
         reload = '<noscript><meta http-equiv="refresh" content="1"></noscript>' if live else ""

@@ -1,4 +1,4 @@
-"""Progress as records of a logger."""
+"""Progress as log records."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ __all__ = ["LogProgress"]
 class LogProgress(Display):
     """Progress as lines through the logger ``pcall.progress``, at level INFO.
 
-    There is a line now and then, one with the traceback for each group of equal exceptions, and a
-    summary at the end. Logging is left as it was set up: where INFO is not let through there
-    is nothing to be seen.
+    It logs a line from time to time, one with the traceback for each group of equal exceptions, and
+    a summary at the end. It does not configure logging: where the level INFO is disabled, nothing
+    appears.
 
     Args:
-        interval: seconds between two lines; default 10. A failure does not wait for it.
+        interval: seconds between two lines; default 10. A failure is logged earlier.
 
     Raises:
-        TypeError, ValueError: the interval is not a number, or not above zero.
+        TypeError: the interval is not a number.
+        ValueError: the interval is not above zero.
     """
 
     def __init__(self, *, interval: float = 10.0) -> None:
@@ -34,20 +35,20 @@ class LogProgress(Display):
 
     def _open(self) -> None:
         self._logger = logging.getLogger("pcall.progress")
-        self._told = 0  # groups
+        self._reported = 0  # groups
         self._drawn = time.monotonic()
 
     def _draw(self, now: float) -> None:
-        self._tell_groups()
+        self._report_groups()
         self._logger.info("%s", clean(one_line(self._state, now)))
 
     def _close(self, now: float) -> None:
-        self._tell_groups()
+        self._report_groups()
         for line in summary(self._state, now, 100, Style(encoding="utf-8")):
             self._logger.info("%s", clean(line))
 
-    def _tell_groups(self) -> None:
+    def _report_groups(self) -> None:
         groups = self._state.failures.groups
-        for group in groups[self._told :]:
+        for group in groups[self._reported :]:
             self._logger.info("%s", clean(in_full(group)))
-        self._told = len(groups)
+        self._reported = len(groups)

@@ -1,20 +1,20 @@
-"""The state of a run as HTML: what the page and the notebook show. Pure.
+"""Makes HTML of a run's state, for the page and the notebook. Pure.
 
-Whatever comes from the calls (names, arguments, texts of exceptions) goes through :func:`escaped`.
+All text that comes from calls (names, arguments, texts of exceptions) goes through :func:`escaped`.
 """
 
 from __future__ import annotations
 
 from html import escape
 
-from pcall.progress.failure_groups import Failure, Failures, Group
+from pcall.progress.failure_groups import FailedAttempt, FailureGroup, GroupedFailures
 from pcall.progress.plain import name_of, sorted_scopes
 from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, duration, plural, rate
 
 __all__ = ["STYLE", "FailuresMarkup", "escaped", "figures_markup"]
 
-_SCOPES = 200  # rows of the table
+_MAX_SCOPES = 200  # rows of the table
 
 STYLE = """
 .pcall { font: 14px/1.45 system-ui, sans-serif; color: #1c2024; color-scheme: light dark; }
@@ -42,21 +42,21 @@ STYLE = """
 
 
 def escaped(text: str) -> str:
-    """The text as it is, for a place between tags or in quotes."""
+    """Escape a text for a place between tags or in a quoted attribute."""
     return escape(clean(text))
 
 
 def figures_markup(state: State, now: float) -> str:
     """The figures of each scope as a table with bars."""
     scopes = sorted_scopes(state, now)
-    shown = scopes[:_SCOPES]
+    shown = scopes[:_MAX_SCOPES]
     if len(scopes) != 1:
         shown.insert(0, state.total(now))
     rows = "\n".join(_row(figures, state.ended is not None) for figures in shown)
     heads = "".join(f"<th>{name}</th>" for name in _HEADS)
     table = f'<table><tr><th class="name"></th><th></th>{heads}</tr>\n{rows}\n</table>'
-    if len(scopes) > _SCOPES:
-        left = plural(len(scopes) - _SCOPES, "more scope")
+    if len(scopes) > _MAX_SCOPES:
+        left = plural(len(scopes) - _MAX_SCOPES, "more scope")
         table += f'<p class="note">and {left}; those that run are shown first</p>'
     return table
 
@@ -116,29 +116,29 @@ def _bar(figures: Figures) -> str:
 
 
 class FailuresMarkup:
-    """The groups of failures, each to be opened, and each failure in them.
+    """Makes the groups of failures, each of which can be opened, and the failures in them.
 
-    What was made is kept: a failure does not change, and the page is made often.
+    The markup of a failure is kept: a failure does not change, and the page is made often.
     """
 
     def __init__(self) -> None:
-        self._made: list[list[str]] = []
+        self._by_group: list[list[str]] = []
 
-    def make(self, failures: Failures) -> str:
-        """All of them, those groups first that have the most."""
-        while len(self._made) < len(failures.groups):
-            self._made.append([])
+    def make(self, failures: GroupedFailures) -> str:
+        """The markup of all groups, those with the most failures first."""
+        while len(self._by_group) < len(failures.groups):
+            self._by_group.append([])
         groups = sorted(failures.groups, key=lambda group: -group.count)
-        parts = [self._group(group) for group in groups]
+        parts = [self._group_details(group) for group in groups]
         if failures.ungrouped:
             left = plural(failures.ungrouped, "more failure")
             parts.append(f'<p class="note">{left} of other kinds</p>')
         return "\n".join(parts)
 
-    def _group(self, group: Group) -> str:
-        made = self._made[group.number]
+    def _group_details(self, group: FailureGroup) -> str:
+        made = self._by_group[group.number]
         for failure in group.kept[len(made) :]:
-            made.append(_one(failure, f"{group.number}-{len(made)}"))
+            made.append(_failure_details(failure, f"{group.number}-{len(made)}"))
         counts = [f"{group.failed} failed"] if group.failed else []
         counts += [f"{group.retried} retried"] if group.retried else []
         texts = ""
@@ -158,7 +158,7 @@ class FailuresMarkup:
         )
 
 
-def _one(failure: Failure, number: str) -> str:
+def _failure_details(failure: FailedAttempt, number: str) -> str:
     facts = [f"attempt {failure.attempt}{', retried' if failure.retried else ''}"]
     if failure.pid is not None:
         facts.append(f"process {failure.pid}")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from pcall.progress.display import Display
 from pcall.progress.markup import STYLE, FailuresMarkup, figures_markup
 from pcall.progress.plain import one_line
 from pcall.progress.wording import clean, duration, plural
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["NotebookProgress"]
 
@@ -20,8 +18,8 @@ class NotebookProgress(Display):
     """Progress in a notebook (extra ``[notebook]``).
 
     The cell that waits for the run shows its figures, and below them the groups of equal
-    exceptions, each to be opened, and in it each exception, up to 200 in all. An update
-    closes what is open, so the groups are drawn anew only when there are new failures.
+    exceptions. Each group can be opened, and in it each exception, up to 200 in all. An update
+    closes open groups, so they are redrawn only after new failures.
 
     Raises:
         ImportError: IPython is not installed.
@@ -65,7 +63,16 @@ class NotebookProgress(Display):
 def _show(
     update: Callable[[dict[str, str]], None] | None, html: str, text: str
 ) -> Callable[[dict[str, str]], None]:
-    """Show this in the place of what ``update`` showed, or in a new one; how to update it."""
+    """Show an output in place of an earlier one, or as a new one.
+
+    Args:
+        update: replaces the earlier output; None: there is none.
+        html: the output as HTML.
+        text: the output as plain text.
+
+    Returns:
+        A function that replaces the output.
+    """
     from IPython.display import display
 
     data = {
@@ -77,7 +84,7 @@ def _show(
         return update
     handle: Any = display(data, raw=True, display_id=True)
 
-    def again(data: dict[str, str]) -> None:
+    def replace(data: dict[str, str]) -> None:
         handle.update(data, raw=True)
 
-    return again
+    return replace

@@ -1,10 +1,10 @@
-"""The state of a run as lines of text, in any width; with colours where these are wanted. Pure."""
+"""Makes lines of text of a run's state, in any width, optionally with colours. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pcall.progress.failure_groups import Group
+from pcall.progress.failure_groups import FailureGroup
 from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, cut, duration, plural, rate, width_of
 
@@ -24,21 +24,26 @@ __all__ = [
 
 _GREEN, _RED, _YELLOW, _CYAN, _DIM, _BOLD = "32", "31", "33", "36", "2", "1"
 
-# In a summary. A terminal that is yet narrower breaks its lines.
-_SCOPES = 50
-_GROUPS = 20
+# Limits of a summary. A terminal that is narrower than _LEAST_WIDTH wraps its lines.
+_MAX_SCOPES = 50
+_MAX_GROUPS = 20
 _LEAST_WIDTH = 40
 
-# A piece of a line, and the colour that it has where there are any.
+# A piece of a line, and its colour, if colours are used.
 Piece = tuple[str, str]
 
 
 class Style:
-    """What the reader's terminal can show.
+    """The capabilities of the reader's terminal.
 
     Args:
-        colour: whether to use colours.
-        encoding: what can be written; where that has no blocks, bars are of ``#`` and ``-``.
+        colour: True to use colours.
+        encoding: of the terminal. If it has no block characters, bars consist of ``#`` and ``-``.
+
+    Attributes:
+        encoding: of the terminal.
+        colour: True to use colours.
+        blocks: True if the encoding has block characters.
     """
 
     def __init__(self, colour: bool = False, encoding: str = "ascii") -> None:
@@ -56,7 +61,7 @@ class Style:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colour and colour and text else text
 
     def bar(self, figures: Figures, width: int) -> str:
-        """How much of a scope is over, in so many columns."""
+        """A bar of this width, in columns, for the calls of a scope by state."""
         parts = [
             (figures.done, self._full, _GREEN),
             (figures.failed, self._full, _RED),
@@ -80,7 +85,7 @@ def name_of(scope: tuple[str, ...]) -> str:
 
 
 def count_pieces(figures: Figures, ended: bool) -> Iterator[Piece]:
-    """How many calls are where."""
+    """The numbers of calls by state."""
     yield f"{figures.done} of {figures.total} done", ""
     if figures.failed:
         yield f"{figures.failed} failed", _RED
@@ -99,7 +104,7 @@ def count_pieces(figures: Figures, ended: bool) -> Iterator[Piece]:
 
 
 def call_pieces(figures: Figures) -> Iterator[Piece]:
-    """What the calls took."""
+    """The time and memory that the calls took."""
     if figures.running or figures.attempts:
         yield f"elapsed {duration(figures.elapsed)}", ""
     if figures.attempts:
@@ -110,13 +115,13 @@ def call_pieces(figures: Figures) -> Iterator[Piece]:
         yield f"peak {amount(figures.max_rss)}", _DIM
 
 
-def most_frequent(groups: Iterable[Group], most: int) -> list[Group]:
-    """Those groups that have the most failures."""
+def most_frequent(groups: Iterable[FailureGroup], most: int) -> list[FailureGroup]:
+    """The groups with the most failures, ``most`` of them at most."""
     return sorted(groups, key=lambda group: -group.count)[:most]
 
 
 def sorted_scopes(state: State, now: float) -> list[Figures]:
-    """The figures of all scopes, those first of which something runs, last those that are over."""
+    """The figures of all scopes: first those with running calls, last those that are over."""
 
     def place(figures: Figures) -> int:
         return 0 if figures.running else 1 if figures.waiting else 2
@@ -125,7 +130,7 @@ def sorted_scopes(state: State, now: float) -> list[Figures]:
 
 
 def frame(state: State, now: float, width: int, height: int, style: Style) -> list[str]:
-    """The lines that a terminal of this size shows while the run goes on."""
+    """The lines for a terminal of this size while the run goes on."""
     scopes = sorted_scopes(state, now)
     if not scopes:
         return [cut("no call yet", width)]
@@ -139,13 +144,13 @@ def frame(state: State, now: float, width: int, height: int, style: Style) -> li
         lines += blocks
     else:
         lines = lines if len(lines) + min(len(scopes), 3) <= room else []
-        compact = [_one_scope(each, width, style) for each in scopes]
+        compact = [_scope_line(each, width, style) for each in scopes]
         if len(lines) + len(compact) > room:
             left = len(compact) - (room - len(lines) - 1)
             compact = compact[:-left] if left < len(compact) else []
             compact.append(cut(f"and {plural(left, 'more scope')}", width))
         lines += compact
-    return (lines + [_group(group, width, style) for group in groups])[:height]
+    return (lines + [_group_line(group, width, style) for group in groups])[:height]
 
 
 def _block(figures: Figures, width: int, style: Style, ended: bool) -> list[str]:
@@ -166,7 +171,7 @@ def _with_bar(figures: Figures, width: int, style: Style) -> str:
     return f"{style.paint(name, _BOLD)} {bar}{share}"
 
 
-def _one_scope(figures: Figures, width: int, style: Style) -> str:
+def _scope_line(figures: Figures, width: int, style: Style) -> str:
     numbers = f" {figures.over}/{figures.total}"
     failed = f", {figures.failed} failed" if figures.failed else ""
     name = clean(name_of(figures.scope), style.encoding)
@@ -176,13 +181,13 @@ def _one_scope(figures: Figures, width: int, style: Style) -> str:
     return cut(name, room) + numbers + style.paint(failed, _RED)
 
 
-def _group(group: Group, width: int, style: Style) -> str:
+def _group_line(group: FailureGroup, width: int, style: Style) -> str:
     text = clean(f"{group.count} x {group.title}", style.encoding).replace("\n", " ")
     return style.paint(cut(text, width), _RED)
 
 
 def flow(pieces: Iterable[Piece], width: int, style: Style) -> list[str]:
-    """The pieces with commas between, on as many lines as they take."""
+    """Join the pieces with commas, on as many lines as they need."""
     lines: list[str] = []
     line, taken = "", 0
     for text, colour in pieces:
@@ -198,10 +203,10 @@ def flow(pieces: Iterable[Piece], width: int, style: Style) -> list[str]:
 
 def one_line(state: State, now: float) -> str:
     """The state of the whole run in one line of any length."""
-    return ", ".join(text for text, _ in _whole(state, now))
+    return ", ".join(text for text, _ in _whole_run(state, now))
 
 
-def _whole(state: State, now: float) -> list[Piece]:
+def _whole_run(state: State, now: float) -> list[Piece]:
     figures = state.total(now)
     if state.scope_count == 1:
         (figures,) = state.scopes(now)
@@ -210,26 +215,26 @@ def _whole(state: State, now: float) -> list[Piece]:
 
 
 def _named(figures: Figures, pieces: Iterable[Piece]) -> list[Piece]:
-    """The pieces, the scope's name before the first."""
+    """Put the scope's name before the first piece."""
     (text, colour), *others = pieces
     return [(f"{name_of(figures.scope)}: {text}", colour), *others]
 
 
 def summary(state: State, now: float, width: int, style: Style) -> list[str]:
-    """How the run ended: the figures of each scope, and each group of failures in a line."""
+    """The end of a run: the figures of each scope, and one line for each group of failures."""
     width = max(width, _LEAST_WIDTH)
-    lines = flow(_whole(state, now), width, style)
+    lines = flow(_whole_run(state, now), width, style)
     scopes = state.scopes(now)
-    for figures in scopes[:_SCOPES]:
+    for figures in scopes[:_MAX_SCOPES]:
         pieces = list(call_pieces(figures))
         if len(scopes) > 1:
             pieces = _named(figures, [*count_pieces(figures, ended=True), *pieces])
         lines += flow(pieces, width, style)
-    if len(scopes) > _SCOPES:
-        lines.append(cut(f"and {plural(len(scopes) - _SCOPES, 'more scope')}", width))
+    if len(scopes) > _MAX_SCOPES:
+        lines.append(cut(f"and {plural(len(scopes) - _MAX_SCOPES, 'more scope')}", width))
     failures = state.failures
-    groups = most_frequent(failures.groups, _GROUPS)
-    lines += [_group(group, width, style) for group in groups]
+    groups = most_frequent(failures.groups, _MAX_GROUPS)
+    lines += [_group_line(group, width, style) for group in groups]
     left = failures.count - sum(group.count for group in groups)
     if left:
         text = cut(f"{plural(left, 'more failure')} of other kinds", width)
@@ -237,7 +242,7 @@ def summary(state: State, now: float, width: int, style: Style) -> list[str]:
     return lines
 
 
-def in_full(group: Group) -> str:
+def in_full(group: FailureGroup) -> str:
     """The first failure of a group, with its traceback."""
     first = group.kept[0]
     process = f", process {first.pid}" if first.pid else ""

@@ -1,7 +1,7 @@
-"""The same lines as :mod:`pcall.progress.plain`, drawn by the package ``rich`` (extra ``[rich]``).
+"""Draws the lines of :mod:`pcall.progress.plain` with the package ``rich`` (extra ``[rich]``).
 
-Only its drawing is used. Its live display would put itself in the place of ``sys.stdout``, and has
-a thread, which a process that forks is better without.
+Only its drawing is used. Its live display replaces ``sys.stdout`` and starts a thread, which a
+process that forks should avoid.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pcall.progress.plain import Style, call_pieces, flow, most_frequent, name_o
 from pcall.progress.progress_state import Figures, State
 from pcall.progress.wording import amount, clean, duration, rate
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the package is optional, and imported when it is first used
     from rich.table import Table
     from rich.text import Text
 
 __all__ = ["LEAST_WIDTH", "rich_frame"]
 
-# Columns that a table of figures needs; the plain drawing does with less.
+# Columns that a table of figures needs; the plain drawing needs fewer.
 LEAST_WIDTH = 60
 
 
 def rich_frame(state: State, now: float, width: int, height: int, style: Style) -> list[str]:
-    """The lines that a terminal of this size shows while the run goes on."""
+    """The lines for a terminal of this size while the run goes on."""
     from rich.console import Console, Group
     from rich.text import Text
 
@@ -32,7 +32,7 @@ def rich_frame(state: State, now: float, width: int, height: int, style: Style) 
     scopes = sorted_scopes(state, now)
     if len(scopes) != 1:
         scopes.insert(0, state.total(now))
-    # What does not fit into a table with many columns has lines of its own.
+    # The figures that the table of a single scope leaves out get lines of their own.
     lines = flow(call_pieces(scopes[0]), width, style) if len(scopes) == 1 else []
     room = max(1, height - len(groups) - len(lines) - 2)
     parts: list[Table | Text] = [_table(scopes[:room], width, style)]
@@ -87,7 +87,7 @@ _COLOURS = {"failed": "red", "retried": "yellow", "skipped": "yellow", "running"
 
 
 def _columns(scopes: list[Figures], width: int) -> list[tuple[str, list[str]]]:
-    """Name and cells of those columns that fit, the most important first."""
+    """Name and cells of the columns that fit, the most important first."""
     columns = [
         ("done", [f"{each.done}/{each.total}" for each in scopes]),
         ("failed", [str(each.failed or "") for each in scopes]),
@@ -103,7 +103,7 @@ def _columns(scopes: list[Figures], width: int) -> list[tuple[str, list[str]]]:
     ]
     if len(scopes) == 1:
         columns = columns[:-4]
-    # A column in which there is nothing is not worth its place, but for the first two.
+    # Leave out empty columns, except the first two.
     columns = [c for c in columns if any(c[1]) or c[0] in ("done", "failed")]
     left = width - max(8, width // 4) - 12
     chosen = []

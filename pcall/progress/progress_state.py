@@ -1,8 +1,8 @@
-"""What all progress displays show: events and a clock in, figures out. Pure.
+"""Computes the figures of all displays from events and a clock. Pure.
 
-Elapsed time is attributed to scopes: at any moment it is shared evenly among the calls that run
-then. With ``R`` calls running a moment ``dt`` gives each ``dt / R``, so one integral of that over
-time serves all scopes, and an event costs the same however many there are.
+Elapsed time is attributed to scopes: at any moment it is shared evenly among the running calls.
+While ``R`` calls run, a moment ``dt`` adds ``dt / R`` to each. So one integral of that over time
+serves all scopes, and an event costs the same however many scopes there are.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcall._core.records import Event
-from pcall.progress.failure_groups import Failures
+from pcall.progress.failure_groups import GroupedFailures
 
 __all__ = ["Figures", "State"]
 
-# The rate is an average whose memory fades: what happened this many seconds ago weighs 1/e.
-# It grows by a share of the time that has passed, so that long calls don't make it jump.
+# The rate is an exponentially weighted average: an event this many seconds ago weighs 1/e. The
+# number grows by a share of the time that has passed, so that long calls don't make the rate jump.
 _MEMORY = 10.0
 _MEMORY_GROWS = 0.25
-# Seconds from the first start in which a rate would say nothing.
+# Seconds from the first start in which a rate would be meaningless.
 _SETTLING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How far one scope has come, or all together.
+    """The progress of one scope, or of all scopes together.
 
     Attributes:
-        scope: its names; empty for all together.
+        scope: its names; empty for all scopes together.
         total: calls that are part of the run.
         done: calls that returned.
         failed: calls that failed for good.
         skipped: calls that will never start.
-        running: calls that run now.
+        running: calls that are running.
         waiting: calls that wait to start, for the first time or again.
         retried: attempts that failed and were, or will be, followed by another.
-        elapsed: seconds of the run attributed to it.
-        attempts: how many attempts have ended; those that the next three tell of.
-        wall: seconds that these ran, summed.
-        cpu: seconds of user and system time that they took, summed.
-        max_rss: peak resident memory in bytes, the highest among them.
-        rate: calls that end in a second, lately; over all once the run has ended. None
-            before, and right after, the first has started.
-        remaining: seconds until all have ended at that rate; None when that can't be told.
+        elapsed: the share of the run's wall time attributed to this scope, in seconds.
+        attempts: the number of attempts that have ended, which the next three fields cover.
+        wall: seconds that these attempts ran, summed.
+        cpu: seconds of user and system time that they used, summed.
+        max_rss: the highest of their peaks of resident memory, in bytes.
+        rate: calls that ended per second recently; over the whole run once it has ended. None
+            before, and right after, the first start.
+        remaining: seconds until all have ended at that rate; None if that is unknown.
     """
 
     scope: tuple[str, ...]
@@ -65,7 +65,7 @@ class Figures:
 
     @property
     def over(self) -> int:
-        """Calls of which nothing more will come."""
+        """The number of calls that have ended or been skipped."""
         return self.done + self.failed + self.skipped
 
 
@@ -99,16 +99,16 @@ class _Tally:
         self.done = self.failed = self.skipped = self.retried = self.attempts = 0
         self.wall = self.cpu = self.elapsed = 0.0
         self.max_rss = 0
-        self.seen = 0.0  # the integral up to which `elapsed` has its part
+        self.seen = 0.0  # the value of the integral that `elapsed` includes
         self.first_start: float | None = None
-        # Both fade with time: the seconds since the first start, and the ends since then. An end
-        # stands for the time since the one before, and weighs what that does on average.
+        # Both are weighted: the seconds since the first start, and the ends since then. An end
+        # stands for the time since the previous one, and has the average weight of that time.
         self.span = self.ends = 0.0
         self.updated = 0.0
         self.weight = 1.0
 
     def faded(self, now: float) -> tuple[float, float, float]:
-        """``span``, ``ends`` and ``weight`` as they are at this time."""
+        """``span``, ``ends`` and ``weight`` at this time."""
         passed = now - self.updated
         if self.first_start is None or passed <= 0:
             return self.span, self.ends, self.weight
@@ -118,7 +118,7 @@ class _Tally:
         return self.span * left + gained, self.ends * left, gained / passed
 
     def count(self, event: Event, now: float) -> None:
-        """Take in one event, at this time."""
+        """Count an event at this time."""
         number = event.count
         if event.kind == "planned":
             self.planned += number
@@ -150,19 +150,19 @@ class State:
     """The figures of a run.
 
     Args:
-        begun: when it began; all times are seconds of one clock that never goes back.
-        keep: how many failures to keep singly, beside the first of each group.
+        begun: time of the start. All times are in seconds of one monotonic clock.
+        keep: the number of failures to keep individually, besides the first of each group.
 
     Attributes:
-        failures: those of the run, grouped.
-        begun: when it began.
-        ended: when it ended, or None.
+        failures: of the run, grouped.
+        begun: time of the start.
+        ended: time of the end, or None.
     """
 
     def __init__(self, begun: float, keep: int = 0) -> None:
         self.begun = begun
         self.ended: float | None = None
-        self.failures = Failures(keep)
+        self.failures = GroupedFailures(keep)
         self._now = begun
         self._integral = 0.0
         self._all = _Tally(())
@@ -170,11 +170,11 @@ class State:
 
     @property
     def scope_count(self) -> int:
-        """How many scopes there are."""
+        """The number of scopes."""
         return len(self._scopes)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Take in what happened."""
+        """Add events in the order in which they happened."""
         for event in events:
             now = max(self._now, event.time)
             self._integral = self._integral_at(now)
@@ -190,15 +190,15 @@ class State:
                 self.failures.add(event)
 
     def end(self, now: float) -> None:
-        """The run is over: time stands still from now on."""
+        """End the run: time stops here for all figures."""
         self.ended = max(self._now, now)
 
     def elapsed(self, now: float) -> float:
-        """Seconds since the run began, or that it took."""
+        """Seconds since the start, or from the start to the end."""
         return self._clock(now) - self.begun
 
     def scopes(self, now: float) -> list[Figures]:
-        """The figures of each scope, in the order in which they came up."""
+        """The figures of each scope, in the order of their first events."""
         return [self._figures(tally, now) for tally in self._scopes.values()]
 
     def total(self, now: float) -> Figures:

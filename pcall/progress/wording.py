@@ -1,4 +1,4 @@
-"""Figures as people read them, and texts made fit for a terminal. Pure functions."""
+"""Formats figures for people, and makes texts safe for a terminal. Pure functions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def amount(size: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Calls in a second, or in a minute or an hour where that would be less than one."""
+    """Calls per second; or per minute or hour if there is less than one per second."""
     for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
         if per_second * seconds >= 0.95 or unit == "h":
             number = per_second * seconds
@@ -49,10 +49,11 @@ def plural(count: int, noun: str) -> str:
 
 
 def clean(text: str, encoding: str = "utf-8") -> str:
-    """The text with an escape for whatever a terminal would obey or can't show.
+    """Escape the characters that a terminal would execute or can't display.
 
-    That is control characters but the end of a line, such as turn the direction of writing, and
-    such as are none. What is left is as wide as :func:`width_of` says.
+    These are control characters other than the newline, characters that change the direction of
+    writing, and code points without a character. The remaining text has the width that
+    :func:`width_of` returns.
     """
     text = text.replace("\r\n", "\n").expandtabs(8)
     if not text.isprintable():
@@ -75,12 +76,12 @@ def _columns(character: str) -> int:
 
 
 def width_of(text: str) -> int:
-    """Columns that a terminal takes for it."""
+    """The number of columns that the text takes on a terminal."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
 def cut(text: str, width: int) -> str:
-    """The text in so many columns: cut, with ``..`` where it was."""
+    """Limit a text to this many columns: a longer one is cut and ends with ``..``."""
     if width_of(text) <= width:
         return text
     end, taken = 0, 2

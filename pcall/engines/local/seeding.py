@@ -1,7 +1,7 @@
-"""Random numbers in children: each child's own, the same again for a parent seeded the same.
+"""Random numbers in children: different in each child, reproducible by seeding the parent.
 
-The parent's generators are read and never advanced, so two runs that start from the same
-state draw the same numbers.
+The parent's generators are read and never advanced, so two runs that start from the same state
+draw the same numbers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _MASK = (1 << 64) - 1
 
 
 class Seeds(NamedTuple):
-    """What the children of a run are seeded from; None for a generator that is not in use.
+    """The seeds for the children of a run; None for a generator that is not in use.
 
     Attributes:
-        random: for the module of that name.
-        reseed: seeds it; at hand, so that children need not look it up.
+        random: for the ``random`` module.
+        reseed: seeds that module; stored here so that children need not look it up.
         numpy: for ``numpy.random``.
     """
 
@@ -33,13 +33,13 @@ class Seeds(NamedTuple):
 
 
 def read_seeds() -> Seeds | None:
-    """In the parent: digest the state of the generators that have been imported, if any."""
+    """In the parent: hash the states of the imported generators; None if there are none."""
     of_random = reseed = of_numpy = None
     random = modules.get("random")
-    # A module can be half imported, by another thread, when we look.
+    # Another thread may be importing the module right now.
     if random is not None and hasattr(random, "getstate"):
         version, numbers, gauss = random.getstate()
-        # Hashes of numbers are the same in every process; those of None and bytes are not.
+        # Hashes of numbers are equal in all processes; those of None and bytes are not.
         of_random = hash((version, numbers, gauss or 0.0)) & _MASK
         reseed = random.seed
     numpy = modules.get("numpy.random")
@@ -52,12 +52,18 @@ def read_seeds() -> Seeds | None:
 
 
 def chance() -> float:
-    """A random number from 0 to 1, of no generator that is the user's."""
+    """A random number from 0 to 1, without use of the user's generators."""
     return int.from_bytes(os.urandom(4)) / 0xFFFFFFFF
 
 
 def seed(seeds: Seeds, index: int, attempt: int = 1) -> None:
-    """In the child: seed the generators for this attempt of this call."""
+    """In the child: seed the generators for an attempt of a call.
+
+    Args:
+        seeds: of :func:`read_seeds`.
+        index: of the call.
+        attempt: the number of the attempt, from 1.
+    """
     of_random, reseed, of_numpy = seeds
     place = index + (attempt - 1 << 48)
     if of_random is not None and reseed is not None:
@@ -68,5 +74,5 @@ def seed(seeds: Seeds, index: int, attempt: int = 1) -> None:
         words = [of_numpy >> 32, of_numpy & half, place >> 32, place & half]
         try:
             numpy.seed(words)
-        except TypeError:  # not the generator that numpy starts with
+        except TypeError:  # not numpy's default generator
             numpy.set_bit_generator(type(numpy.get_bit_generator())(words))

@@ -1,4 +1,4 @@
-"""Text streams around a fork: nothing written twice, nothing lost, no lock for ever held."""
+"""Text streams around a fork: write nothing twice, lose nothing, leave no lock held for ever."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ __all__ = ["flush_std_streams", "renew_streams"]
 
 
 def flush_std_streams() -> None:
-    """Write out what is in the buffers of stdout and stderr.
+    """Flush the buffers of stdout and stderr.
 
-    In the parent before a fork, since the child would write it, too; in the child at its end.
-    What can't be written (a closed pipe, a full disk) is for the next one who writes to
-    find out.
+    The parent calls it before a fork, since the child would write the same text again; the child
+    calls it at its end. An error (a closed pipe, a full disk) is ignored here: the next write
+    raises it.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (AttributeError, ValueError, OSError):
-            pass  # there is none, or it is closed
+            pass  # there is no such stream, or it is closed
 
 
-# Streams that were replaced. To free one is to flush it, and that is what may block.
+# Streams that were replaced. Freeing a stream would flush it, which may block.
 _old_streams: list[Any] = []
 
 
 def renew_streams() -> None:
-    """In a child: make stdout, stderr and the streams of log handlers anew, with free locks.
+    """In a child: replace stdout, stderr and the streams of log handlers, with free locks.
 
-    Another thread of the parent may have been writing at the fork; it does not exist
-    here and will never release the buffer's lock. The parent has flushed its streams, and
-    handlers flush theirs with each record, so what the old buffers still hold is that
-    thread's, and the parent writes it.
+    Another thread of the parent may have been writing at the fork. It does not exist here, and
+    will never release the buffer's lock. The parent has flushed its streams, and handlers flush
+    theirs after each record. So any text in the old buffers is that thread's, and the parent writes
+    it.
     """
     renewed: dict[int, io.TextIOWrapper] = {}
     for name in ("stdout", "stderr"):
@@ -47,7 +47,7 @@ def renew_streams() -> None:
                 setattr(sys, f"__{name}__", new)
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]
         handler = reference()
-        old = getattr(handler, "__dict__", {}).get("stream")  # where it is no property
+        old = getattr(handler, "__dict__", {}).get("stream")  # unless it is a property
         new = renewed.get(id(old)) or _renewed(old)
         if new is not None:
             renewed[id(old)] = new
@@ -55,7 +55,7 @@ def renew_streams() -> None:
 
 
 def _renewed(old: Any) -> io.TextIOWrapper | None:
-    """Another stream of the same descriptor; None for a stream of some other kind."""
+    """A new stream of the same descriptor; None for a stream of any other kind."""
     if type(old) is not io.TextIOWrapper or type(old.buffer) is not io.BufferedWriter:
         return None
     if type(old.buffer.raw) is not io.FileIO or old.closed:

@@ -1,169 +1,150 @@
-"""The life of a reused child between its start and its end: call after call.
+"""A reused worker between its start and its end: the loop that makes call after call.
 
-What is done for every call is kept to what a call of a microsecond can bear. The rest is done
-when a millisecond has passed since it was last done: figures from the kernel, a look at what
-the parent wants, word that there are answers.
+A call may take a microsecond, so the loop does very little for each. Once a millisecond it does
+the rest: it measures, looks at its control block, and notifies the parent of answers.
 """
 
 from __future__ import annotations
 
 import sys
-from _socket import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
+from _socket import MSG_DONTWAIT
 from _socket import socket as Socket
-from array import array
 from collections.abc import Callable
 from contextvars import Context
-from errno import ETOOMANYREFS
 from math import inf
-from os import _exit, close, pwrite
-from resource import RUSAGE_SELF, getrusage
+from os import _exit
 from signal import SIG_DFL, SIG_SETMASK, raise_signal, signal
-from time import monotonic, sleep
+from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple
 
 from pcall._core.calls import Calls
 from pcall._errors import TaskCancelled
 from pcall._logs.child_logs import end_call, opened
-from pcall._os.capacity import RSS_UNIT
 from pcall._os.signals import SIGTERM, set_handler, set_mask
 from pcall._os.system import System
-from pcall._wire.encode import (
-    ShortPickler,
-    encode_error,
-    encode_little,
-    encode_value,
-    unsendable,
-    with_header,
-)
-from pcall._wire.result_table import (
-    ANSWERED,
-    ENCODED,
-    EVERY_CALL,
-    FALSE,
-    FLOAT,
-    HANDED_OFF,
-    IN_FILE,
-    INT,
-    LEAVE,
-    LOOK_EVERY,
-    NONE,
-    NOTICE,
-    PICKLED,
-    RESUME,
-    TOKEN,
-    TRUE,
-    ResultTable,
-    WorkerControl,
-    pack_place,
-)
-from pcall.engines.invoke import log_failure, run_if_coroutine
+from pcall._tuning import LONGEST_CHUNK, LONGEST_SILENCE, WORKER_LOOK_INTERVAL
+from pcall._wire.result_table import FALSE, FLOAT, HANDED_OFF, INT, NONE, TRUE, ResultTable
+from pcall.engines.invoke import log_failure
+from pcall.engines.local.child.answer_writer import AnswerWriter
+from pcall.engines.local.child.usage_meter import UsageMeter
 from pcall.engines.local.seeding import Seeds, seed
 from pcall.engines.local.std_streams import flush_std_streams
+from pcall.engines.local.worker_control import (
+    ANSWERED,
+    EVERY_CALL,
+    LEAVE,
+    NOTICE,
+    RESUME,
+    TOKEN,
+    WorkerControl,
+)
 
-__all__ = ["AnswerFile", "Worker", "WorkerSpec", "copies"]
+__all__ = ["Worker", "WorkerSpec", "copies"]
 
-# Not empty in what a call of a reused child has forked.
+# Not empty in a process that a call of a worker has forked.
 copies: list[int] = []
 
-# What a SIGTERM does depends on it: end the process, cancel the call, wait for the answer.
+# What SIGTERM does depends on the worker's state. Idle: the process ends. Calling: the call is
+# cancelled. Answering with an error: the worker exits once it has answered.
 _IDLE, _CALLING, _ANSWERING = range(3)
-# Seconds after which what is left of a chunk is given back: it was made for less.
-_LONGEST_CHUNK = 0.02
-# Seconds that answers may wait for word of them.
-_LONGEST_SILENCE = 0.005
 
 
 class WorkerSpec(NamedTuple):
-    """What a reused child is told.
+    """What a worker is forked with.
 
     Attributes:
-        calls: of the whole run.
-        table: where answers go.
-        slot: its own part of it.
-        socket: its end.
+        calls: all calls of the run.
+        table: where the worker answers.
+        control: its control block.
+        socket: its end of the socket pair.
         block: calls that are run in one piece, with random generators seeded at the first.
-        make: makes the worker, in the child; with the arguments of :class:`Worker`.
+        make: makes the :class:`Worker`, in the child; takes the arguments of that class but the
+            last.
     """
 
     calls: Calls
     table: ResultTable
-    slot: WorkerControl
+    control: WorkerControl
     socket: Socket
     block: int
     make: Callable[..., Any]
 
 
 class Worker:
-    """Takes chunks of calls until it is told to leave.
+    """Receives chunks of calls and makes them, until it is asked to leave.
 
     Args:
-        lane: see there.
-        answers: descriptor of its file for answers.
-        system: makes further ones.
-        seeds: what to seed random generators from.
-        handler: of SIGTERM; it asks :meth:`on_sigterm`.
+        spec: what it was forked with.
+        common_file: descriptor of the file for its short answers.
+        system: makes further files.
+        seeds: what to seed random generators from; None: no generator is in use.
+        handler: the handler of SIGTERM, which calls :meth:`on_sigterm`.
+        writer: writes its answers; None: a plain one.
 
     Attributes:
-        first: the call that it began with.
+        first: the first call that it ran; -1 before.
     """
 
     def __init__(
         self,
-        lane: WorkerSpec,
-        answers: int,
+        spec: WorkerSpec,
+        common_file: int,
         system: System,
         seeds: Seeds | None,
         handler: Callable[[int, FrameType | None], None],
+        writer: AnswerWriter | None = None,
     ) -> None:
-        self._calls, self._table, self._slot, self._socket, self._block, _ = lane
-        self._answers = answers
-        self._system = system
+        self._calls, self._table, self._control = spec.calls, spec.table, spec.control
+        self._socket, self._block = spec.socket, spec.block
+        self._writer = writer or AnswerWriter(
+            spec.table, spec.control, spec.socket, common_file, system
+        )
+        self._meter = UsageMeter(spec.table)
         self._seeds = seeds
         self._handler = handler
         self._start = self._stop = 0
         self.first = -1
-        self._failing = -1
-        self._held = False  # after a failure, until the parent says what follows
-        self._full = False
-        self._files = 0  # that were sent
+        self._failing = -1  # the call whose error is being logged
+        self._held = False  # after a failure, until the parent sends RESUME
         self._state = _IDLE
         self._cancelled = False
-        self._usage = self._look()
-        self._unmeasured = 0  # the first call since the last look
-        self._told = monotonic()
-        self._pickler = ShortPickler()
+        self._notified = monotonic()
 
     @property
     def current(self) -> int:
-        """The call that is being made."""
+        """The call that runs."""
         if self._failing >= 0:
             return self._failing
         return self._table.unanswered(self._start, self._stop)
 
     def serve(self, context: Context, mask: tuple[int, ...]) -> bool:
-        """Take calls until it is told to leave, or cancelled.
+        """Receive and make calls until the parent wants no more, or a SIGTERM ends it.
+
+        Args:
+            context: the caller's context variables.
+            mask: the signals to block.
 
         Returns:
             True when a SIGTERM has ended it.
         """
         set_mask(SIG_SETMASK, mask)
-        counts = self._slot.counts
+        counts = self._control.counts
         while True:
             try:
                 message = self._receive()
                 if len(message) < TOKEN.size:
-                    return False  # the parent has gone
+                    return False  # the parent has died
                 start, stop, attempt, strict = TOKEN.unpack(message)
                 if start == LEAVE:
                     return False
                 if start == RESUME:
                     self._held = False
                     continue
-                self._slot.began[counts[WorkerControl.TAKEN] % 4] = monotonic()
+                self._control.began[counts[WorkerControl.TAKEN] % 4] = monotonic()
                 self._start, self._stop = start, stop
                 self._state = _CALLING
-                counts[WorkerControl.RUNNING] = -1  # that of the last chunk may be in this one
+                counts[WorkerControl.RUNNING] = -1  # the old number may be in this chunk, too
                 counts[WorkerControl.TAKEN] += 1
                 set_handler(SIGTERM, self._handler)  # a call may have left its own
                 if not self._held:
@@ -171,23 +152,24 @@ class Worker:
                 self._state = _IDLE
             except TaskCancelled:  # between two calls
                 counts[WorkerControl.RUNNING] = self.current - 1
-                self._measure(max(self._unmeasured, self.current))
+                self._meter.measure(max(self._meter.unmeasured, self.current))
                 return True
             flush_std_streams()
             counts[WorkerControl.FINISHED] += 1
-            if self._cancelled or self._full or counts[WorkerControl.ENDS] == WorkerControl.CHILD:
+            ending = counts[WorkerControl.PREEMPT] == WorkerControl.WORKER
+            if self._cancelled or self._writer.full or ending:
                 return self._cancelled
-            self._tell()
+            self._notify()
 
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
-        """Run a chunk, or the beginning of it."""
-        counts = self._slot.counts
+        """Run a chunk, or the first calls of it."""
+        counts = self._control.counts
         index = block_end = start
-        end = monotonic() + _LONGEST_CHUNK
-        # In a block calls draw numbers one after another: nothing else begins within one.
+        end = monotonic() + LONGEST_CHUNK
+        # The calls of a block draw random numbers one after another: no chunk ends within one.
         whole = self._seeds is not None
         while 0 <= index < stop:
-            # In the order that _run_block() has.
+            # In this order, as in _run_block().
             counts[WorkerControl.RUNNING] = index
             now = monotonic()
             if index == block_end or not whole:
@@ -198,37 +180,38 @@ class Worker:
                 if self._seeds is not None:
                     seed(self._seeds, index, attempt)
                     block_end = min(stop, index + self._block)
-            # Each call has the caller's variables as they were. To see to that for each takes
-            # longer than some calls, and few change any.
+            # Each call starts with the caller's context variables. To copy the context for each
+            # call takes longer than some calls do, so it is copied after a call has changed one.
             own = context.copy()
             until = inf if whole else end
-            look_at = now + LOOK_EVERY
+            look_at = now + WORKER_LOOK_INTERVAL
             index = own.run(self._run_block, own, index, block_end, strict, until, look_at)
 
     def _run_block(
         self, own: Context, start: int, stop: int, strict: bool, end: float, look_at: float
     ) -> int:
-        """Run these calls in a context of their own, until one fails or changes a variable of it.
+        """Run calls in one context, until one fails or changes a context variable.
 
         Args:
             own: the context.
             start: the first call.
-            stop: the one behind the last.
-            strict: True when a failure ends it.
-            end: when it is to end; infinite: only when this child is to.
-            look_at: when to look next what the parent wants, and at the clocks.
+            stop: the call behind the last.
+            strict: True when a failure ends the chunk.
+            end: when the chunk ends, on the monotonic clock; infinite: only the exit of this
+                worker ends it.
+            look_at: when to measure and to look at the control block next.
 
         Returns:
-            The next call; -1 when there is to be none now.
+            The next call; -1 when the chunk has ended.
         """
-        table, counts = self._table, self._slot.counts
+        table, counts, writer, meter = self._table, self._control.counts, self._writer, self._meter
         values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
         flush = getattr(sys.stdout, "flush", _nothing)
-        index = self._unmeasured = start
+        index = meter.unmeasured = start
         if self.first < 0:
             self.first = start
         base = own.copy()
-        enough = WorkerControl.CHUNK if end < inf else WorkerControl.CHILD
+        enough = WorkerControl.CHUNK if end < inf else WorkerControl.WORKER
         try:
             make = self._calls.results(index, stop).__next__
             while index < stop:
@@ -241,7 +224,7 @@ class Worker:
                         values[index] = value
                         kind: int = INT
                     except ValueError:  # beyond 64 bits
-                        kind = self._answer(index, [value])
+                        kind = writer.answer(index, [value])
                 elif of is float:
                     floats[index] = value
                     kind = FLOAT
@@ -250,219 +233,114 @@ class Worker:
                 elif of is bool:
                     kind = TRUE if value else FALSE
                 else:
-                    # Nothing here refers to it while it is sent.
+                    # No variable here refers to the value while it is sent.
                     returned, value = [value], None
-                    kind = self._answer(index, returned)
+                    kind = writer.answer(index, returned)
                     returned.clear()
-                # In this order: where the parent sees that a call runs when LOOK_EVERY has
-                # passed since it asked for the rest of the chunk, there is a look, and its
-                # wish is seen, before another one begins. The time that a look goes by is from
-                # before it, and from after what the parent may have seen.
+                # The order matters. The parent takes the calls behind RUNNING once a look interval
+                # has passed since it asked for them. RUNNING is written before the clock is read,
+                # and the next look is due an interval after a reading from before the last look.
+                # So if RUNNING still was this call when the interval had passed, the loop looks
+                # now, and sees the request before another call begins.
                 counts[WorkerControl.RUNNING] = index + 1
-                if kind == HANDED_OFF and counts[WorkerControl.ENDS]:
-                    kind = self._send_handed_off(index)  # the next call may be another child's now
+                if kind == HANDED_OFF and counts[WorkerControl.PREEMPT]:
+                    kind = writer.send_handed_off(index)  # another worker may get the next call
                 ended[index] = now = monotonic()
                 try:
                     flush()
                 except (ValueError, OSError):
-                    pass  # closed, or no room: not this call's fault
+                    pass  # closed, or no room: that is not the call's error
                 if now >= look_at:
-                    self._measure(index + 1)  # before it counts as answered
+                    meter.measure(index + 1)  # before the row counts as answered
                 kinds[index] = kind
                 if opened:
-                    end_call()  # what the next one logs is its own
+                    end_call()  # the next call has log files of its own
                 index += 1
                 if now >= look_at:
                     if self._has_done_enough(index, now, end, enough):
                         counts[WorkerControl.RUNNING] = index - 1
                         return -1
-                    if now - look_at > LOOK_EVERY or now - self._told > _LONGEST_SILENCE:
-                        self._tell()  # of a call that took long, or of many that did not
-                    look_at = now + LOOK_EVERY
+                    late = now - look_at > WORKER_LOOK_INTERVAL
+                    if late or now - self._notified > LONGEST_SILENCE:
+                        self._notify()  # of a call that took long, or of many short ones
+                    look_at = now + WORKER_LOOK_INTERVAL
                 try:
                     changed = own != base
-                except Exception:  # a comparison of the user's
+                except Exception:  # a value's own comparison failed
                     changed = True
                 if changed:
-                    self._measure(index)
+                    meter.measure(index)
                     return index
         except BaseException as error:
             if copies:
                 _exit(0)
             if index == stop or counts[WorkerControl.RUNNING] < index or kinds[index]:
-                raise  # a SIGTERM, between two calls
+                raise  # a SIGTERM between two calls
             counts[WorkerControl.RUNNING] = index
             self._fail(index, error)
             if opened:
                 end_call()
             index += 1
-            if strict or self._cancelled or self._full:
+            if strict or self._cancelled or writer.full:
                 self._held = strict
                 return -1
-        self._measure(index)
+        meter.measure(index)
         return index
 
     def _has_done_enough(self, index: int, now: float, end: float, least: int) -> bool:
-        """True when the rest of the chunk, from this call on, is to be given back.
+        """True when the chunk ends before this call, and the parent gets the unstarted calls back.
 
         Args:
             index: the call.
             now: the time.
-            end: when the chunk is to end.
-            least: what the parent has to want.
+            end: when the chunk ends.
+            least: the least PREEMPT value that ends it.
         """
-        return now > end or self._cancelled or self._slot.counts[WorkerControl.ENDS] >= least
-
-    def _send_handed_off(self, index: int) -> int:
-        """Send a value that was to stay here, after all."""
-        raise NotImplementedError
+        return now > end or self._cancelled or self._control.counts[WorkerControl.PREEMPT] >= least
 
     def _receive(self) -> bytes:
+        """Wait for the next TOKEN message; empty when the parent has died."""
         return self._socket.recv(TOKEN.size)
 
-    # ------------------------------------------------------------ answers
-
-    def _answer(self, index: int, returned: list[Any]) -> int:
-        """Send what a call returned: the one thing in this list, which none else refers to."""
-        returned[0] = run_if_coroutine(returned[0])
-        content = self._pickler.dumps(returned[0])
-        if content is None:
-            return self._answer_large(index, returned)
-        try:
-            if not self._pickler.risky:
-                self._write(index, content)
-                return PICKLED
-            self._write(index, with_header(returned[0], content, monotonic()))
-            return ENCODED
-        except OSError as error:
-            raise unsendable(returned[0], error) from error
-
-    def _answer_large(self, index: int, returned: list[Any]) -> int:
-        file = AnswerFile(self._system)
-        try:
-            return self._put(index, encode_value(returned[0], monotonic(), file.open), file)
-        except OSError as error:
-            raise unsendable(returned[0], error) from error
-        finally:
-            file.close()
-
     def _fail(self, index: int, error: BaseException) -> None:
+        """Answer with the exception that a call raised, and log it."""
         table, now = self._table, monotonic()
         self._state = _ANSWERING
         self._cancelled |= isinstance(error, TaskCancelled)
-        file = AnswerFile(self._system)
-        try:
-            kind = self._put(index, encode_error(error, now, file.open), file)
-        except OSError:  # no room on the disk, perhaps, or for this process
-            kind = self._put_last(index, error, now)
-        finally:
-            file.close()
+        kind = self._writer.answer_error(index, error, now)
         self._failing = index
-        self._measure(index + 1)
+        self._meter.measure(index + 1)
         table.ended[index] = now
         table.kinds[index] = kind
         log_failure(self._calls[index], error)
         self._failing = -1
         self._state = _CALLING
 
-    def _put(self, index: int, content: bytes | None, file: AnswerFile) -> int:
-        if content is None:
-            files = [(SOL_SOCKET, SCM_RIGHTS, file.fd.to_bytes(4, sys.byteorder))]
-            # Not by call: one that is ended just after this has another answer.
-            self._files += 1
-            self._table.values[index] = self._files
-            while True:
-                try:
-                    self._socket.sendmsg([NOTICE.pack(self._files)], files)
-                    return IN_FILE
-                except OSError as error:
-                    if error.errno != ETOOMANYREFS:
-                        raise
-                    sleep(0.001)  # until the parent has taken some of what is under way
-        self._write(index, content)
-        return ENCODED
-
-    def _put_last(self, index: int, error: BaseException, now: float) -> int:
-        """Answer where there is room in any case, once: another child goes on."""
-        self._full = True
-        content = encode_little(error, now)
-        pwrite(self._answers, content, 0)
-        self._table.values[index] = pack_place(0, len(content))
-        return ENCODED
-
-    def _write(self, index: int, content: bytes) -> None:
-        counts = self._slot.counts
-        place, length = counts[WorkerControl.WRITTEN], len(content)
-        written = pwrite(self._answers, content, place)
-        while written < length:
-            written += pwrite(self._answers, content[written:], place + written)
-        counts[WorkerControl.WRITTEN] = place + length
-        self._table.values[index] = pack_place(place, length)
-
-    def _tell(self) -> None:
-        self._told = monotonic()
+    def _notify(self) -> None:
+        """Send the parent a notice that there are answers."""
+        self._notified = monotonic()
         try:
             self._socket.send(NOTICE.pack(ANSWERED), MSG_DONTWAIT)
         except BlockingIOError:
-            pass  # it has not read the last ones yet
-
-    # ------------------------------------------------------------ figures
-
-    def _look(self) -> tuple[float, int]:
-        usage = getrusage(RUSAGE_SELF)
-        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * RSS_UNIT
-
-    def _measure(self, stop: int) -> None:
-        """Write down the figures of the calls since the last look; of many, the mean."""
-        start, self._unmeasured = self._unmeasured, stop
-        (before, _), self._usage = self._usage, self._look()
-        cpu, rss = self._usage
-        count = stop - start
-        if count == 1:
-            self._table.cpu[start], self._table.rss[start] = cpu - before, rss
-        elif count:
-            self._table.cpu[start:stop] = _repeated((cpu - before) / count, "d", count)
-            self._table.rss[start:stop] = _repeated(rss, "q", count)
-
-    # ------------------------------------------------------------ the end
+            pass  # the parent has not read the last ones yet
 
     def on_sigterm(self) -> None:
-        """Handle one.
+        """Handle a SIGTERM.
 
         Raises:
-            TaskCancelled: the call that is being made is to be cancelled.
+            TaskCancelled: in the call that runs, when the signal is meant for it.
         """
         if self._state == _IDLE and not self._cancelled:
             signal(SIGTERM, SIG_DFL)
             raise_signal(SIGTERM)
         if self._state == _ANSWERING or self._cancelled:
-            self._cancelled = True  # once it has answered
+            self._cancelled = True  # it exits once it has answered
             return
-        meant = self._slot.counts[WorkerControl.CANCELLED]
-        if meant in (EVERY_CALL, self._table.unanswered(self._start, self._stop)):
-            self._cancelled = True  # before: a second one must not break into what follows
+        target = self._control.counts[WorkerControl.CANCELLED]
+        if target in (EVERY_CALL, self._table.unanswered(self._start, self._stop)):
+            self._cancelled = True  # set first: a second SIGTERM must not interrupt the clean-up
             raise TaskCancelled("SIGTERM")
-        # It was meant for a call that has ended since.
-
-
-class AnswerFile:
-    """A file for one large answer, made when it is needed."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-        self.fd = -1
-
-    def open(self) -> int:
-        self.fd = self._system.make_answer_file()
-        return self.fd
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            close(self.fd)
-
-
-def _repeated(value: Any, format: str, count: int) -> memoryview:
-    return memoryview(array(format, [value]) * count)
+        # Otherwise it was meant for a call that has ended since.
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""From a child that has ended, and what it answered, to the outcome of its call."""
+"""Makes the outcome of a call from its child's end and answer."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ import time
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.records import Call, Outcome
-from pcall._errors import NotStarted, ResultError
+from pcall._errors import ResultError
 from pcall._os.signals import is_interrupt
 from pcall._wire.decode import Answer, read_answer
 from pcall._wire.exception_codec import safe_str
 from pcall.engines.local.parent.child_process import ForkedProcess
 
-__all__ = ["not_started", "outcome_of", "take_answer"]
+__all__ = ["outcome_of", "take_answer"]
 
 
 def take_answer(forked: ForkedProcess, again: bool) -> Answer | ResultError | None:
-    """What the child answered, or why that can't be had; None when it has not.
+    """Read the answer of a child.
 
     Args:
-        again: True when an earlier try was interrupted. What interrupts the run when it is
-            unpickled would do so for ever.
+        forked: the child.
+        again: True if an earlier try was interrupted. An answer that interrupts the run when it is
+            unpickled would do so each time.
+
+    Returns:
+        The answer, or a ``ResultError`` if it can't be read; None if there is none.
     """
     try:
         if again:
             raise InterruptedError("an earlier try was interrupted")
         return read_answer(forked.answer)
-    except Exception as error:  # no memory to map it, perhaps
+    except Exception as error:  # for example, no memory to map it
         if is_interrupt(error):
             raise
         problem = f"{type(error).__name__}: {safe_str(error)}"
@@ -53,11 +57,12 @@ def outcome_of(
         call: the call.
         forked: its child.
         answer: of :func:`take_answer`.
-        signalled: True when the child was sent a signal by this library.
-        overdue: the timeout, when it has run longer than that.
+        signalled: True if this library has sent a signal to the child.
+        overdue: the timeout in seconds, if the call has run longer than that.
         attempt: the number of this attempt, from 1.
-        began: when, on the monotonic clock, if not with the child.
-        figures: processor time and peak memory of this call, if not those of the child.
+        began: start of the call on the monotonic clock; None: it began with the child.
+        figures: processor time in seconds and peak memory in bytes of this call; None: those of
+            the child.
     """
     exitcode = forked.returncode
     value = None
@@ -65,7 +70,7 @@ def outcome_of(
     error: BaseException | None
     if isinstance(answer, Answer):
         value, error, finished = answer.value, answer.error, answer.finished
-        if exitcode is None:  # it lives on, or another wait took it; but the answer tells enough
+        if exitcode is None:  # the child is still alive, or was reaped elsewhere: use the answer
             exitcode = _status(error)
     elif answer is not None:
         error = answer
@@ -101,13 +106,7 @@ def outcome_of(
 
 
 def _status(error: BaseException | None) -> int:
-    """What a process exits with that ends so."""
+    """The exit status of a process whose call ends with this error."""
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         return (error.code or 0) & 0xFF
     return 1 if error else 0
-
-
-def not_started(call: Call, why: str) -> Outcome:
-    """The outcome of a call that never ran."""
-    error = NotStarted(f"{call} (call {call.index}) was not started: {why}")
-    return Outcome(index=call.index, call=call, ok=False, error=error)

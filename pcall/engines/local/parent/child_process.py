@@ -1,4 +1,4 @@
-"""One child as its parent sees it: sentinel, signals, and reaping with its figures."""
+"""A child in its parent: sentinel, signals, and reaping with resource usage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.process_groups import signal_group
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
-from pcall.engines.local.child.child_main import Task, perform
+from pcall.engines.local.child.child_context import Task
+from pcall.engines.local.child.child_main import perform
 
 __all__ = ["ChildProcess", "ForkedProcess"]
 
@@ -30,17 +31,25 @@ _log = logging.getLogger("pcall")
 class ForkedProcess:
     """A forked process, until and after its end. multiprocessing calls this a ``Popen``.
 
+    Args:
+        pid: process id.
+        started: time of the fork, on the monotonic clock.
+        rss: bytes of resident memory at the fork.
+        system: the operating system's services.
+        answer: descriptor of the file for its answer.
+        pair: of :meth:`~pcall._os.system.System.before_fork`.
+
     Attributes:
-        pid: its process id.
-        sentinel: descriptor that becomes readable at its end; None when there is none.
-        answer: descriptor of the file that it answers in.
-        started: when it was forked, on the monotonic clock.
-        rss: bytes of resident memory that it was forked with.
-        ended: True once it is known to be over.
-        returncode: how it ended, as multiprocessing has it; None when that is unknown.
-        cpu_time: seconds of processor time that it took, or None.
+        pid: process id.
+        sentinel: descriptor that becomes readable at its end, or None.
+        answer: descriptor of the file for its answer.
+        started: time of the fork, on the monotonic clock.
+        rss: bytes of resident memory at the fork.
+        ended: True once it is known to have ended.
+        returncode: exit code as in multiprocessing; None if it is unknown.
+        cpu_time: seconds of processor time that it used, or None.
         max_rss: bytes of its peak resident memory, or None.
-        leftovers: True when processes that it started were still there at its end.
+        leftovers: True if processes that it started were still alive at its end.
     """
 
     def __init__(
@@ -57,7 +66,7 @@ class ForkedProcess:
         self.rss = rss
         self.answer = answer
         self._system = system
-        # A signal handler of the user's may come in between, and end the run.
+        # Reentrant, since a signal handler of the user's may interrupt a method and end the run.
         self._lock = threading.RLock()
         self._lent = False
         self.ended = self.leftovers = False
@@ -71,7 +80,7 @@ class ForkedProcess:
             register_private_fd(self.sentinel)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Reap it if it has ended; how it ended, or None."""
+        """Reap it if it has ended; returns its exit code, or None."""
         with self._lock:
             if not self.ended:
                 self._reap(flag)
@@ -83,8 +92,8 @@ class ForkedProcess:
         except ChildProcessError:
             if self.ended:
                 return
-            # Over, but another wait of this process was faster, or SIGCHLD is ignored
-            # and the kernel keeps nothing.
+            # It has ended, but another wait of this process has reaped it, or SIGCHLD is ignored
+            # and the kernel keeps no status.
             self.returncode = self._system.exit_code(self.sentinel)
         else:
             if pid == 0:
@@ -93,12 +102,16 @@ class ForkedProcess:
             self.cpu_time = usage.ru_utime + usage.ru_stime
             self.max_rss = usage.ru_maxrss * RSS_UNIT
         self.ended = True
-        # The group outlives its leader while anything of it runs, and keeps the number
-        # from being given to another. An empty one is gone with the leader.
+        # The group outlives its leader while one of its processes runs, and its number is not
+        # reused until then. An empty group ends with the leader.
         self.leftovers = signal_group(self.pid, signal.SIGTERM)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for its end; how it ended, or None."""
+        """Wait for its end; returns its exit code, or None.
+
+        Args:
+            timeout: seconds to wait at most; None: no limit.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         while self.poll() is None and not self.ended:
             left = 0.05 if end is None else min(0.05, end - time.monotonic())
@@ -113,17 +126,21 @@ class ForkedProcess:
         return self.returncode
 
     def signal(self, number: int) -> None:
-        """Send a signal to it and to what it has started, unless it is over."""
-        with self._lock:  # nobody else may reap it now and free its number
+        """Send a signal to it and to the processes that it has started, unless it has ended.
+
+        Args:
+            number: of the signal.
+        """
+        with self._lock:  # no other thread may reap it meanwhile and free its process id
             if not self.ended:
                 self._reap(os.WNOHANG)
             if self.ended:
                 return
             try:
                 if not signal_group(self.pid, number):
-                    os.kill(self.pid, number)  # it has not made its group yet
+                    os.kill(self.pid, number)  # it has no group of its own yet
                 if number == signal.SIGTERM:
-                    # A stopped process can't act on it. As timeout(1) does.
+                    # A stopped process can't handle it. timeout(1) does the same.
                     signal_group(self.pid, signal.SIGCONT)
             except ProcessLookupError:
                 pass
@@ -136,11 +153,11 @@ class ForkedProcess:
                 )
 
     def wake(self) -> None:
-        """Have it look at the SIGTERM that it was sent.
+        """Make it run the handler of the SIGTERM that it was sent.
 
-        A Python handler runs between two bytecodes. Where the signal came after the last of
-        these before a system call that waits, the handler would wait with it: any other
-        handled signal ends that wait. Nobody else minds a SIGCONT.
+        A Python handler runs between two bytecodes. If the signal came after the last bytecode
+        before a blocking system call, the handler would run only after that call. Another handled
+        signal interrupts the call. Nothing else reacts to a SIGCONT.
         """
         with self._lock:
             if not self.ended:
@@ -148,17 +165,17 @@ class ForkedProcess:
                     os.kill(self.pid, signal.SIGCONT)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM, as :meth:`signal` does."""
         self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL, as :meth:`signal` does."""
         self.signal(signal.SIGKILL)
 
     def lend_sentinel(self) -> int:
-        """The sentinel for the user, valid for as long as this object lives."""
+        """The sentinel for the user, valid as long as this object lives."""
         if self.sentinel is None:
-            # Over, or no descriptor was to be had: one that is readable for good.
+            # It has ended, or no descriptor could be had: make one that is always readable.
             with DeferSignals():
                 self.sentinel, other = os.pipe()
                 os.close(other)
@@ -168,9 +185,9 @@ class ForkedProcess:
         return self.sentinel
 
     def release(self) -> None:
-        """Close what it needed while it lived."""
+        """Close its descriptors; a sentinel that the user has stays open."""
         answer, self.answer = self.answer, -1
-        if answer >= 0:  # else: done before
+        if answer >= 0:  # else it was released before
             unregister_private_fd(answer)
             os.close(answer)
         if self.sentinel is not None:
@@ -180,22 +197,27 @@ class ForkedProcess:
                 self.sentinel = None
 
     def close(self) -> None:
-        """Nothing to do: it is released when it is over."""
+        """Do nothing: the supervisor releases it at its end."""
 
 
 class ChildProcess(multiprocessing.Process):
     """A child, with the interface of ``multiprocessing.Process``.
 
-    It is started by its run alone, with :func:`pcall.engines.local.parent.fork.fork_all`.
+    Only its run starts it, with :func:`pcall.engines.local.parent.fork.fork_all`.
 
     Args:
         name: see ``multiprocessing.Process``.
-        job: the call that it is for, or the lane in which it gets its calls.
+        job: the call to make, or the specification of a worker.
         work: does the job, in the child.
-        kept: descriptors of the parent's own that this child is to have.
+        kept: private descriptors of the parent that stay open in this child.
 
     Attributes:
+        job: the call to make, or the specification of a worker.
+        work: does the job, in the child.
+        kept: private descriptors of the parent that stay open in this child.
         attempt: the number of the call's attempt, from 1.
+        task: in the child, if multiprocessing runs it: the task.
+        forked: the process itself, once it has been forked; also after ``close()``.
     """
 
     _start_method = None
@@ -209,8 +231,8 @@ class ChildProcess(multiprocessing.Process):
         kept: tuple[int, ...] = (),
     ) -> None:
         super().__init__(name=name)
-        # A set of multiprocessing's own tests. Its entry's end would call a function of Python's
-        # when this object goes, and what a signal handler raises in that is lost.
+        # multiprocessing's own tests use this set. Removing the entry when this object is freed
+        # would call a Python function, and an exception of a signal handler in it would be lost.
         _dangling.discard(self)
         self._sentinel = None  # multiprocessing deletes it in close()
         self.job = job
@@ -218,14 +240,13 @@ class ChildProcess(multiprocessing.Process):
         self.kept = kept
         self.attempt = 1
         self.task: Task | None = None
-        #: The process itself, once there is one; also after close().
         self.forked: ForkedProcess | None = None
 
     def start(self) -> None:
         raise AssertionError("a child of pcall is started by Pcall.start()")
 
     def run(self) -> None:
-        """In the child, where it is multiprocessing that runs it: do the job."""
+        """In the child, if multiprocessing runs it: do the job."""
         assert self.task is not None
         raise SystemExit(self.work(self.task))
 
@@ -243,5 +264,5 @@ class ChildProcess(multiprocessing.Process):
 
 
 def _close_in(pid: int, fd: int) -> None:
-    if os.getpid() == pid:  # a child that frees its copy has closed the number long ago
+    if os.getpid() == pid:  # a child that frees its copy has closed the descriptor before
         os.close(fd)

@@ -1,242 +1,196 @@
-"""What reused children are given: calls in chunks, so that no core waits for another.
+"""Decides which worker of a pool runs which calls: in chunks, so that no core waits for another.
 
-A chunk is made to last some milliseconds: long enough that a call of a microsecond does not
-wait for the parent, short enough that no core waits for another at the end. A child has one
-chunk that it runs and one that it takes next; the latter is taken back where another child
-has nothing to do. A call may take longer than those before it: then what is behind it in its
-chunk is taken back as well.
+A chunk lasts some milliseconds: long enough that a call of a microsecond does not wait for the
+parent, short enough that no core waits for another at the end. A worker has one chunk that it
+runs and one that it takes next; the latter is taken back where another worker is idle. A call
+may take longer than those before it: then the unstarted calls of its chunk are taken back, too.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
+from collections.abc import Callable
 
-from pcall._core.calls import Calls
-from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore
+from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals
-from pcall._wire.result_table import LOOK_EVERY, ResultTable
-from pcall.engines.local.parent.child_process import ForkedProcess
-from pcall.engines.local.parent.run_resources import RunResources
-from pcall.engines.local.parent.supervisor import Supervisor
+from pcall._tuning import WORKER_LOOK_INTERVAL
 from pcall.engines.local.parent.worker_handle import WorkerHandle
+from pcall.engines.local.parent.workload import CHUNK_SECONDS, Workload
 
-__all__ = ["CHUNK", "Dispatcher"]
+__all__ = ["DEPTH", "Dispatcher"]
 
-# Seconds that a chunk is made for.
-CHUNK = 0.005
-# Seconds that no chunk is shorter than, for the sake of an even end.
-_SHORTEST = 0.0005
-# Chunking that a child has at a time.
-_DEPTH = 2
+# Chunks that a worker has at a time.
+DEPTH = 2
 
 
-class Dispatcher(Supervisor):
-    """Forks children that live on, and gives them calls.
+class Dispatcher:
+    """Hands calls to workers, and takes unstarted ones back.
 
-    Args: see :class:`~pcall._core.run_state.RunState`.
+    Args:
+        state: of the run.
+        workload: decides about the size of chunks.
+        worker_count: how many workers there are to be.
+        refresh: takes the answers that a worker has given until now.
+
+    Attributes:
+        workers: by number, those that are alive.
+        worker_count: as given; it falls where the machine has no room for so many.
     """
 
-    outcomes: ChunkOutcomeStore
+    def __init__(
+        self,
+        state: RunState,
+        workload: Workload,
+        worker_count: int,
+        refresh: Callable[[WorkerHandle], None],
+    ) -> None:
+        self._state = state
+        self._scheduler = state.scheduler
+        self._workload = workload
+        self._refresh = refresh
+        self._most = state.options.max_tasks_per_child or sys.maxsize  # calls that a worker takes
+        self._known: dict[int, int] = {}  # by worker, the calls that it inherited
+        self._preempt_at = math.inf  # when to look again for calls that others could run
+        self.workers: dict[int, WorkerHandle] = {}
+        self.worker_count = worker_count
 
-    def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
-        workers = min(options.max_workers or cores(), max(1, len(calls)))
-        super().__init__(calls, options, timeout, max_workers=workers * _DEPTH)
-        self._workers = workers
-        self._most = options.max_tasks_per_child or sys.maxsize  # calls that a child takes
-        self._reused: dict[int, WorkerHandle] = {}
-        self._new: dict[int, WorkerHandle] = {}  # those being forked
-        self._by_socket: dict[int, WorkerHandle] = {}
-        self._block = 1
-        self._pace = 0.0  # seconds that a call takes, by the last ones
-        self._strict = options.max_errors is not None
-        self._table: ResultTable | None = None
-        self._preempt_at = math.inf  # when to see again what others could do of what children have
+    def add(self, worker: WorkerHandle) -> None:
+        """A worker has been forked."""
+        self.workers[worker.number] = worker
+        self._known[worker.number] = len(self._state.calls)
 
-    def pause(self, wait: float | None = None) -> float:
-        return max(0.0, min(super().pause(wait), self._preempt_at - time.monotonic()))
+    def remove(self, worker: WorkerHandle) -> None:
+        """A worker has ended."""
+        del self.workers[worker.number]
+        del self._known[worker.number]
 
-    def _fill(self, resources: RunResources) -> None:
-        self._preempt_slow_chunks(nothing_waits=not self._scheduler.queued)
-        while True:
-            with DeferSignals():  # what the scheduler knows of, a child has
-                self._dispatch()
-            missing = min(self._workers - len(self._reused), self._scheduler.queued)
-            if missing <= 0 or not self._scheduler.next_chunk(1, time.monotonic()):
-                break
-            if not self._fork_some(missing, resources):
-                break
-            # Forks may take longer than what the first children have to do.
-            self._collect(resources.poller.poll(0))
-        while not self._scheduler.queued and self._take_back():
-            pass
-        if not self._scheduler.queued:
-            self._let_go()
+    def pause(self) -> float:
+        """Seconds until :meth:`preempt_slow_chunks` is due."""
+        return self._preempt_at - time.monotonic()
 
-    def _let_go(self) -> None:
-        """Nothing is left for the children that have nothing."""
-        for reused in self._reused.values():
-            if not reused.given:
-                reused.leave()
+    @property
+    def waits(self) -> bool:
+        """True when some call could start now."""
+        return bool(self._scheduler.next_chunk(1, time.monotonic()))
 
-    def _dispatch(self) -> None:
-        """Give calls to the children that have too few."""
-        # None waits behind another for want of a child that is still to be forked.
-        full = len(self._reused) >= self._workers
-        for depth in range(_DEPTH if full else 1):
-            for reused in self._reused.values():
-                if reused.leaving or reused.asked or len(reused.given) > depth:
+    def missing_workers(self) -> int:
+        """How many workers should be forked for the calls that could start now."""
+        missing = min(self.worker_count - len(self.workers), self._scheduler.ready)
+        return missing if missing > 0 and self.waits else 0
+
+    # ------------------------------------------------------------ handing out
+
+    def dispatch(self) -> None:
+        """Give calls to the workers that have too few."""
+        # No call waits behind another for want of a worker that is still to be forked.
+        full = len(self.workers) >= self.worker_count
+        for depth in range(DEPTH if full else 1):
+            for worker in self.workers.values():
+                if worker.leaving or worker.preempt_requested_at or len(worker.given) > depth:
                     continue
                 chunk = self._next_chunk()
                 if not chunk:
                     return
                 attempt = self._scheduler.attempt(chunk.start)
-                if self._is_used(reused, attempt):
+                chunk = chunk[: self._most - worker.calls]
+                chunk = range(chunk.start, min(chunk.stop, self._known[worker.number]))
+                if self._is_unfit(worker, chunk, attempt):
+                    if not worker.given:
+                        worker.leave()  # for one that is fit
                     continue
-                chunk = self._fitting(reused, chunk)
+                chunk = self._workload.fit(worker, chunk)
                 if not chunk:
                     continue
                 self._scheduler.dispatched(chunk.start, chunk.stop)
-                reused.give(chunk, attempt, self._strict)
-                if reused.calls >= self._most:
-                    reused.leave()
+                worker.give(chunk, attempt, self._workload.pauses_on_failure)
+                if worker.calls >= self._most:
+                    worker.leave()
 
-    def _fitting(self, reused: WorkerHandle, chunk: range) -> range:
-        """What of a chunk a child is to be given now; nothing where that is not for it."""
-        return chunk[: self._most - reused.calls]
-
-    def _is_used(self, reused: WorkerHandle, attempt: int) -> bool:
-        """True when a child won't do: another attempt has one that is as good as new."""
-        if attempt == 1 or not reused.calls:
-            return False
-        if not reused.given:
-            reused.leave()  # for one that will
-        return True
-
-    def _size(self) -> int:
-        """How many calls a chunk has now."""
-        fair = -(-self._scheduler.queued // (2 * self._workers))
-        if not self._pace:
-            return min(self._block, fair)
-        least = int(_SHORTEST / self._pace)
-        return max(1, min(max(fair, least), int(CHUNK / self._pace)))
+    def _is_unfit(self, worker: WorkerHandle, chunk: range, attempt: int) -> bool:
+        """True where another attempt needs a fresh worker, or the calls came after its fork."""
+        return not chunk or (attempt > 1 and worker.calls > 0)
 
     def _next_chunk(self) -> range:
-        size, block = max(self._size(), self._block), self._block
+        block = self._workload.block
+        size = max(self._workload.chunk_size(self.worker_count), block)
         chunk = self._scheduler.next_chunk(size, time.monotonic())
+        for index in self._state.reopen():
+            self._workload.reopen(index)
         # It ends where a block does, where it can, so that its calls draw the same numbers as
         # in any other run.
         stop = chunk.stop - chunk.stop % block
         return range(chunk.start, stop) if stop > chunk.start else chunk
 
-    def _take_back(self) -> bool:
-        """Nothing is queued: is there something that another child could do?"""
-        idle = any(not reused.given and not reused.leaving for reused in self._reused.values())
-        if not idle:
+    def let_idle_workers_leave(self) -> None:
+        """No work is left: let workers that have none exit."""
+        for worker in self.workers.values():
+            if not worker.given:
+                worker.leave()
+
+    # ------------------------------------------------------------ taking back
+
+    def take_back(self) -> bool:
+        """Nothing waits: move a chunk that no worker has begun to an idle one.
+
+        Returns:
+            False when there is none, or nobody idle.
+        """
+        if not any(not each.given and not each.leaving for each in self.workers.values()):
             return False
         with DeferSignals():
-            for reused in self._reused.values():
-                if self._take_next(reused):
-                    self._dispatch()
+            for worker in self.workers.values():
+                if self._take_next(worker):
+                    self.dispatch()
                     return True
         return False
 
-    def _take_next(self, reused: WorkerHandle) -> bool:
-        """Take back the chunk that a child has not taken, if it has one."""
-        chunk = reused.take_back()
+    def _take_next(self, worker: WorkerHandle) -> bool:
+        """Take back the chunk that a worker has not begun, if it has one."""
+        chunk = worker.take_back()
         if chunk is not None:
-            self._skip(self._scheduler.requeue(chunk.start))
+            self._state.requeue(chunk.start)
         return chunk is not None
 
-    def _preempt_slow_chunks(self, nothing_waits: bool) -> None:
-        """Where others could do it: take what waits in a child for a call that takes long."""
+    def preempt_slow_chunks(self) -> None:
+        """Where others could run them, take the calls that wait in a worker for a slow one."""
         self._preempt_at = math.inf
-        full = len(self._reused) >= self._workers
-        if not nothing_waits or (full and all(reused.given for reused in self._reused.values())):
+        full = len(self.workers) >= self.worker_count
+        if self.waits or (full and all(worker.given for worker in self.workers.values())):
             return
-        for reused in list(self._reused.values()):
-            if self._could_yield(reused):
-                self._progress(reused)  # it may have come further
-            if self._could_yield(reused):
-                self._preempt_at = min(self._preempt_at, self._preempt(reused))
+        for worker in list(self.workers.values()):
+            if self._could_yield(worker):
+                self._refresh(worker)  # it may have come further
+            if self._could_yield(worker):
+                self._preempt_at = min(self._preempt_at, self._preempt(worker))
 
-    def _could_yield(self, reused: WorkerHandle) -> bool:
-        if not reused.given or reused.ending or reused.held or reused.since is None:
+    def _could_yield(self, worker: WorkerHandle) -> bool:
+        if not worker.given or worker.ending or worker.held or worker.since is None:
             return False
-        return len(reused.given) > 1 or bool(reused.rest)
+        # Calls that wait for the one that it runs could start nowhere else.
+        return len(worker.given) > 1 or self._scheduler.could_start(worker.unstarted)
 
-    def _preempt(self, reused: WorkerHandle) -> float:
-        """Ask for it, or take it.
+    def _preempt(self, worker: WorkerHandle) -> float:
+        """Ask for the unstarted calls of a worker's chunk, or take them.
 
         Returns:
-            When to come back.
+            The time at which to come back.
         """
         now = time.monotonic()
-        if reused.asked is None:
-            assert reused.since is not None
-            if now < reused.since + CHUNK:
-                return reused.since + CHUNK
+        if worker.preempt_requested_at is None:
+            assert worker.since is not None
+            if now < worker.since + CHUNK_SECONDS:
+                return worker.since + CHUNK_SECONDS
             with DeferSignals():
-                self._take_next(reused)
-            reused.preempt()
-            return now + LOOK_EVERY
-        if now < reused.asked + LOOK_EVERY:
-            return reused.asked + LOOK_EVERY
+                self._take_next(worker)
+            worker.preempt()
+            return now + WORKER_LOOK_INTERVAL
+        if now < worker.preempt_requested_at + WORKER_LOOK_INTERVAL:
+            return worker.preempt_requested_at + WORKER_LOOK_INTERVAL
         with DeferSignals():
-            rest = reused.take_unstarted()
-            if rest:
-                self._skip(self._scheduler.requeue(reused.at, rest.start))
-                self._pace = CHUNK  # such calls are to come singly
+            unstarted = worker.take_unstarted()
+            if unstarted:
+                self._state.requeue(worker.at, unstarted.start)
+                self._workload.met_slow_call()
         return math.inf
-
-    def _fork_some(self, count: int, resources: RunResources) -> bool:
-        if self._logs is not None and self._logs.asks:
-            count = 1
-        free = [n for n in range(self._workers) if n not in self._reused][:count]
-        new = self._new
-        try:
-            try:
-                with DeferSignals():
-                    for number in free:
-                        new[number] = self._new_child(number)
-            except OSError as error:
-                if not new and not (self._is_full(error) and self._no_room()):
-                    raise
-            return self._fork({n: reused.process for n, reused in new.items()}, resources)
-        finally:
-            with DeferSignals():
-                while new:
-                    new.popitem()[1].close()
-
-    def _new_child(self, number: int) -> WorkerHandle:
-        assert self._table is not None
-        return WorkerHandle(number, self._calls, self._table, self._block)
-
-    def _watch(self, index: int, forked: ForkedProcess, resources: RunResources) -> None:
-        self._hold(index, forked, resources)
-        reused = self._reused[index] = self._new.pop(index)
-        self._children[index] = reused.process
-        reused.owner = self.outcomes.add_child(reused.process, time.time() - time.monotonic())
-        self._by_socket[reused.socket.fileno()] = reused
-        resources.poller.register(reused.socket.fileno())
-
-    def _no_room(self) -> bool:
-        if self._alive:
-            self._workers = len(self._alive)
-        return bool(self._alive)
-
-    # ------------------------------------------------------------ for those that inherit
-
-    def _progress(self, reused: WorkerHandle) -> None:
-        """Take what a child has answered since the last time."""
-        raise NotImplementedError
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

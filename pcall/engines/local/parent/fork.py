@@ -1,11 +1,12 @@
-"""Forking children, several at a time, and what each does first.
+"""Forks children, several at a time, and makes the first steps that each takes.
 
-After a fork each page that the parent touches is copied, and that for each fork: so all that
-can be done before the first or after the last of several forks is done there.
+After a fork each page that the parent touches is copied, and again after each further fork. So
+as much as possible is done before the first or after the last of several forks.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
@@ -23,95 +24,97 @@ from pcall._core.records import Call
 from pcall._os.capacity import resident_memory
 from pcall._os.fork_warning import fork_warns, no_warning
 from pcall._os.private_fds import private_fds, register_private_fd, unregister_private_fd
-from pcall._os.signals import SIGCONT, SIGTERM, put_off, set_handler
+from pcall._os.signals import SIGCONT, SIGTERM, deferred_handlers, set_handler
 from pcall._os.system import Steps
-from pcall.engines.local.child.child_main import (
-    ChildContext,
-    Parts,
-    Task,
-    live,
-    on_sigterm,
-    on_wake,
-)
+from pcall.engines.local.child.child_context import CallParts, ChildContext, Task
+from pcall.engines.local.child.child_main import run_child
+from pcall.engines.local.child.child_state import on_sigterm, on_wake
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.std_streams import flush_std_streams
 
 __all__ = ["fork_all", "make_steps", "unread_stdin"]
 
-_LONGEST_BURST = 0.05  # seconds of forks after which ends and deadlines get a look
+_LONGEST_BURST = 0.05  # seconds of forking until ends and deadlines are checked again
 _ONCE: tuple[tuple[()], ...] = ((),)
 
-# The parent's exit handlers are the parent's; those of the target run at the end, as
-# multiprocessing has it since Python 3.13. To drop the former is to free many objects; so what
-# runs after the target's own, where there are any, is what drops the others. From 3.14 on it
-# would come too late: those that there are when the first one runs are run.
-_EXITS_CAN_END = sys.version_info < (3, 14)
-_own_exits = (register, _clear) if _EXITS_CAN_END else (_clear,)
+# Run the target's exit handlers, as multiprocessing does since Python 3.13, and drop the parent's.
+# Dropping them frees many objects, so it is done only if the target has registered a handler: the
+# child registers one that clears the rest, and runs after the target's, since the last one runs
+# first. Python 3.14 runs all handlers that exist when the first one runs, so there the child clears
+# them at its start.
+_CLEAR_AT_EXIT = sys.version_info < (3, 14)
+_clear_exit_handlers = (register, _clear) if _CLEAR_AT_EXIT else (_clear,)
 
-# What the children of all runs do first: made here once, side by side.
-_SAME: Steps = (
-    _own_exits,
-    # A group of its own: what the target starts is signalled with it, and a Ctrl-C
-    # at the terminal goes to the parent alone, which decides.
+# The first steps of the children of all runs, made once, side by side in memory.
+_COMMON_STEPS: Steps = (
+    _clear_exit_handlers,
+    # A process group of its own: signals then reach all that the target starts, and a Ctrl-C at
+    # the terminal goes only to the parent, which decides.
     (setpgid, 0, 0),
-    # What was there before the fork is not worth collecting, and to look at it
-    # would copy its pages.
+    # The objects from before the fork are not worth collecting, and examining them would copy
+    # their pages.
     (freeze,),
-    # The parent's event loop must not be woken by signals of this process.
+    # The signals of this process must not wake the parent's event loop.
     (set_wakeup_fd, -1),
     (set_handler, SIGTERM, on_sigterm),
     (set_handler, SIGCONT, on_wake),
 )
 
-_stdin: io.TextIOBase | None = None
+
+@functools.cache
+def _open_stdin() -> io.TextIOBase:
+    return open(0, encoding="utf-8", closefd=False)
 
 
 def unread_stdin() -> io.TextIOBase | None:
-    """A text stream of descriptor 0 with nothing in its buffer; None where there is none.
+    """A text stream of descriptor 0 with an empty buffer; None if there is no stdin.
 
-    Made once, here, and put in place in each child, where descriptor 0 is /dev/null.
+    It is made once, in the parent, and installed in each child, where descriptor 0 is /dev/null.
     """
-    global _stdin
-    if _stdin is None and sys.stdin is not None:
-        try:
-            _stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        except OSError:
-            return None  # closed
-    return _stdin if sys.stdin is not None else None
+    if sys.stdin is None:
+        return None
+    try:
+        return _open_stdin()
+    except OSError:
+        return None  # closed
 
 
 def make_steps(watch: Steps, null: int) -> Steps:
-    """What every child of a run does first.
+    """The first steps of every child of a run.
 
-    All of it is C functions, called from C: these count no references to what they are and
-    what they get, so that the pages of that are not copied.
+    All of them are C functions, called from C: such a call counts no references to the function
+    and its arguments, so that their pages are not copied.
 
     Args:
-        watch: what it does in order to end when the parent does.
+        watch: the steps by which a child exits when its parent does.
         null: descriptor of /dev/null.
     """
-    return (*_SAME, *watch, (dup2, null, 0))
+    return (*_COMMON_STEPS, *watch, (dup2, null, 0))
 
 
 def fork_all(
     children: Sequence[ChildProcess],
-    around: ChildContext,
+    child_context: ChildContext,
     mask: tuple[int, ...],
     steps: Steps,
     shared: Iterable[int],
 ) -> None:
-    """Fork these children, one right after the other, with signals held back by the caller.
+    """Fork these children in quick succession. The caller defers signals.
 
-    Where this raises, those that have a :attr:`ChildProcess.forked` were forked.
+    If this raises, the children that have a :attr:`ChildProcess.forked` have been forked. It also
+    returns early when forking takes long: then the remaining children have none.
 
     Args:
-        children: those to fork.
-        around: what they are told.
-        mask: the signals that were blocked before the caller held them back.
+        children: the children to fork.
+        child_context: shared by all of them.
+        mask: the signals that were blocked before the caller deferred signals.
         steps: of :func:`make_steps`.
-        shared: descriptors of this library's that all of them are to have.
+        shared: this library's descriptors that all of them keep open.
+
+    Raises:
+        OSError: there is no room for one of the children.
     """
-    system = around.system
+    system = child_context.system
     answers: list[int] = []
     pairs: list[tuple[int, int] | None] = []
     tasks: list[Task] = []
@@ -128,32 +131,32 @@ def fork_all(
                     register_private_fd(fd)
         except OSError:
             if len(pairs) == 0:
-                raise  # else: no room for all of them, but for these
+                raise  # else there is room for some of them: fork these
         flush_std_streams()
-        around = around._replace(
+        child_context = child_context._replace(
             mask=mask,
             threads=threading.active_count() > 1,
-            exits=_ncallbacks() + 1 if _EXITS_CAN_END else 0,
+            exits=_ncallbacks() + 1 if _CLEAR_AT_EXIT else 0,
         )
-        # What is put off here is not in a child, and is forgotten there.
-        back = ((set_handler, *each) for each in put_off.items())
-        steps = (*back, (put_off.clear,), *steps)
+        # Handlers that are deferred here are not in a child: restore them there.
+        restore = ((set_handler, *each) for each in deferred_handlers.items())
+        steps = (*restore, (deferred_handlers.clear,), *steps)
         others = list(_ranges(private_fds().difference(shared)))
         for child, answer, pair in zip(children, answers, pairs, strict=False):
             kept = (answer, *child.kept, *(pair or ())[1:])
-            # A result that the parent has dropped would live on in a sibling's copy of
-            # the descriptor; and where descriptors are few, the target needs them.
+            # A sibling's copy of the descriptor would keep a result alive that the parent has
+            # dropped. Also, the target needs the descriptors if few are allowed.
             closing = ((closerange, *each) for each in _without(kept, others))
             tasks.append(
                 Task(
                     child,
                     child.job,
-                    _parts(child.job),
+                    _call_parts(child.job),
                     answer,
                     child.attempt,
                     (*steps, *closing),
                     child.work,
-                    around,
+                    child_context,
                 )
             )
         _fork_each(tasks, pids, starts)
@@ -170,12 +173,12 @@ def fork_all(
             os.close(fd)
 
 
-def _parts(job: Any) -> Parts | None:
+def _call_parts(job: Any) -> CallParts | None:
     return (job.index, job.target, job.args, job.kwargs) if isinstance(job, Call) else None
 
 
 def _ranges(fds: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """These numbers in runs without a gap: the first, and the one behind the last."""
+    """Group the numbers into ranges without gaps: the first number, and the last plus one."""
     start = stop = -1
     for fd in sorted(fds):
         if fd != stop:
@@ -188,7 +191,7 @@ def _ranges(fds: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 def _without(kept: Iterable[int], ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same with gaps where these are."""
+    """Cut the kept numbers out of the ranges."""
     gaps = sorted(kept)
     for start, stop in ranges:
         for fd in gaps:
@@ -201,7 +204,7 @@ def _without(kept: Iterable[int], ranges: Iterable[tuple[int, int]]) -> Iterator
 
 
 def _fork_each(tasks: list[Task], pids: list[int], starts: list[float]) -> None:
-    # A child leaves no block on its way to its own life: that would touch what ends it.
+    # Without a warning to suppress, a child has no `with` block to leave: that would touch pages.
     if fork_warns():
         with no_warning():
             born = _fork_until_born(tasks, pids, starts)
@@ -210,20 +213,20 @@ def _fork_each(tasks: list[Task], pids: list[int], starts: list[float]) -> None:
     if born is None:
         return
     try:
-        live(born)
+        run_child(born)
     finally:
-        # Whatever is raised in the last lines of its life, by a handler of a signal: nothing of
-        # a child ever comes back to what is the parent's to do.
+        # Even if a signal handler raises in the last lines of a child, the child never returns to
+        # the parent's code.
         os._exit(1)
 
 
 def _fork_until_born(tasks: list[Task], pids: list[int], starts: list[float]) -> Task | None:
-    """Fork as often as there are tasks; in a child, what is its own."""
-    fork = os.fork  # here: somebody may have put another in its place
+    """Fork once for each task. Returns None in the parent, and its task in a child."""
+    fork = os.fork  # looked up here, since it may have been replaced
     for task in tasks:
         starts.append(monotonic())
-        # In C from the system call to the list: a signal handler that raises between
-        # two bytecodes can't lose the number of a child.
+        # In C from the system call to the list: a signal handler that raises between two
+        # bytecodes can't lose the process id of a child.
         pids.extend(starmap(fork, _ONCE))
         if not pids[-1]:
             return task

@@ -1,17 +1,16 @@
-"""The supervisor of fresh children: one for each call."""
+"""The local engine with a fresh process for each call."""
 
 from __future__ import annotations
 
 import signal
 import time
 
-from pcall._core.calls import Calls
-from pcall._core.options import Options
+from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals
 from pcall.engines.local.parent.call_outcome import outcome_of, take_answer
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
+from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
-from pcall.engines.local.parent.supervisor import Supervisor
 
 __all__ = ["FreshEngine"]
 
@@ -19,83 +18,112 @@ __all__ = ["FreshEngine"]
 _BURST = 64
 
 
-class FreshEngine(Supervisor):
-    """Runs calls, each in a child of its own; a call's index is its child's key.
+class FreshEngine(LocalEngine):
+    """Runs each call in a child of its own; the index of the call is the key of the child.
 
-    Args: see :class:`~pcall.engines.local.parent.supervisor.Supervisor`.
+    Args:
+        state: of the run.
     """
 
-    def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
-        super().__init__(calls, options, timeout)
+    def __init__(self, state: RunState) -> None:
+        super().__init__(state)
         self._read: set[int] = set()  # calls whose answers were begun to be read
+        self._planned_for = 0  # calls for which the room of this machine was looked at
+
+    @property
+    def capacity(self) -> int | None:
+        """How many calls it runs at once; None: all that the state lets start."""
+        return self._state.options.max_workers
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
-        with self._lock:
-            return tuple(self._child(index) for index in range(len(self._calls)))
+        """The child of each call, started or not."""
+        return tuple(self._child(index) for index in range(len(self._state.calls)))
 
-    def _start(self) -> None:
-        workers = self._options.max_workers
-        many = len(self._calls) if workers is None else min(workers, len(self._calls))
-        if self._room(many) < many:
-            self._scheduler.limit(self._room(many))
-        self._acquire(len(self._calls))
-        self._turn(0)
+    def open(self) -> None:
+        """Acquire what the run needs."""
+        self._limit()
+        self._acquire()
 
-    def _fill(self, resources: RunResources) -> None:
-        asks = self._logs is not None and self._logs.asks
-        while indices := self._scheduler.next_starts(1 if asks else _BURST, time.monotonic()):
+    def _limit(self) -> None:
+        """Run no more calls at once than this machine can hold."""
+        self._planned_for = count = len(self._state.calls)
+        workers = self.capacity
+        many = count if workers is None else min(workers, count)
+        room = self._limit_to_room(many)
+        if room < many:
+            self._state.scheduler.limit(room)
+
+    def start(self) -> None:
+        """Fork a child for each call that may start."""
+        resources = self._resources
+        if resources is None:
+            return
+        if len(self._state.calls) > self._planned_for:
+            self._limit()
+        scheduler = self._state.scheduler
+        burst = 1 if self._logs is not None and self._logs.consolidates else _BURST
+        while indices := scheduler.next_starts(burst, time.monotonic()):
             if not self._fork({index: self._child(index) for index in indices}, resources):
-                return
-            # Between two bursts: what has ended gives its descriptors and its memory
-            # back, and nobody's deadline waits for the last of many forks.
-            if self._scheduler.queued:
-                self._collect(resources.poller.poll(0))
-                self._expire()
+                break
+            # Between two bursts: children that have ended give their descriptors and their
+            # memory back, and nobody's deadline waits for the last of many forks.
+            if not scheduler.queued:
+                break
+            self.collect(resources.poller.poll(0))
+            deadline = scheduler.next_deadline
+            if deadline is not None and deadline <= time.monotonic():
+                break
+        self._guard(resources)
 
-    def _watch(self, index: int, forked: ForkedProcess, resources: RunResources) -> None:
-        self._hold(index, forked, resources)
-        self._scheduler.started(index, forked.started)
-        self._events.started(index, forked.started)
+    def pid(self, index: int) -> int | None:
+        """The process that runs a call."""
+        forked = self._alive.get(index)
+        return None if forked is None else forked.pid
 
-    def _finish(self, index: int, forked: ForkedProcess) -> None:
-        again = index in self._read
-        self._read.add(index)
-        answer = take_answer(forked, again)
-        outcome = outcome_of(
-            self._child(index).job,
-            forked,
-            answer,
-            signalled=self._terminator.was_signalled(index),
-            overdue=self._timeout if index in self._overdue else None,
-            attempt=self._scheduler.attempt(index),
-        )
-        with DeferSignals():
-            if answer is None:
-                self._lost.add(index)
-            self._strike_off(index, forked)
-            self._conclude(outcome)
-            # The last of it: until then an interrupt has it done again.
-            del self._alive[index]
+    def cancel(self, index: int) -> None:
+        """End the child of a call."""
+        self._terminator.signal(index, signal.SIGTERM)
+
+    def _end_on_request(self, key: int, signal_number: int) -> None:
+        self._state.ended_by_us.add(key)
+        self._terminator.signal(key, signal_number)
+
+    def _wait_for_room(self) -> bool:
+        return self._state.scheduler.no_room()
 
     def _child(self, index: int) -> ChildProcess:
         child = self._children.get(index)
         if child is None:
-            call = self._calls[index]
+            call = self._state.calls[index]
             child = self._children[index] = ChildProcess(f"{call.name}-{index}", call)
-            child.attempt = self._scheduler.attempt(index)
+            child.attempt = self._state.scheduler.attempt(index)
         return child
 
-    def _forked(self, index: int) -> ForkedProcess | None:
-        return self._alive.get(index)
+    def _watch(self, key: int, forked: ForkedProcess, resources: RunResources) -> None:
+        self._hold(key, forked, resources)
+        self._state.started(key, forked.started)
 
-    def _end_call(self, index: int, fatal: bool) -> None:
-        self._terminator.signal(index, signal.SIGTERM)
-
-    def _forget(self, index: int) -> None:
-        self._children.pop(index, None)
-        self._read.discard(index)
-
-    def _end(self, key: int, number: int) -> None:
-        self.ended_by_us.add(key)
-        self._terminator.signal(key, number)
+    def _finish(self, key: int, forked: ForkedProcess) -> None:
+        again = key in self._read
+        self._read.add(key)
+        answer = take_answer(forked, again)
+        state = self._state
+        outcome = outcome_of(
+            self._child(key).job,
+            forked,
+            answer,
+            signalled=self._terminator.was_signalled(key),
+            overdue=state.timeout if key in state.overdue else None,
+            attempt=state.scheduler.attempt(key),
+        )
+        with DeferSignals():
+            if answer is None:
+                state.child_died(key)
+            self._strike_off(key, forked)
+            state.conclude(outcome)
+            if state.is_retried(key):  # in another child
+                self._children.pop(key, None)
+                self._read.discard(key)
+            # The last of it: until then an interrupt has it done again.
+            del self._alive[key]

@@ -1,10 +1,10 @@
-"""What ends the children of a parent that was killed: a process that does nothing else.
+"""A process that kills the children of a run after their parent has been killed.
 
-The kernel tells each child that its parent has died, and a child in Python ends by that. One
-that ignores SIGTERM, that is deep in C code, that is stopped, or that leaves processes behind
-does not; and nobody is left to count its grace period. So a run that lasts longer than a
-moment has a guard, forked as a child is, which waits for the parent's end. It sleeps all that
-time, and the parent ends it with the run.
+The kernel tells each child that its parent has died, and a child in Python exits because of that.
+A child does not exit if it ignores SIGTERM, runs deep in C code, is stopped, or leaves processes
+behind; and no parent is left to enforce the grace period. So a run that lasts longer than a moment
+has a guard, forked like a child, which waits for the parent's end. The guard sleeps all that time,
+and the parent kills it at the end of the run.
 """
 
 from __future__ import annotations
@@ -22,20 +22,35 @@ from pcall._os.signals import DeferSignals
 
 __all__ = ["OrphanGuard"]
 
+# Places for living children: as many as Linux can have processes (PID_MAX_LIMIT). They cost only
+# addresses, since an anonymous mapping gets memory when it is first written to.
+_PLACES = 1 << 22
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0)  # in Python since 3.13
+
+# The shared memory holds process ids, 0 in a free place. The first number is the header: how many
+# places have ever been used, so that the guard reads no more than these.
+_USED, _FIRST = 0, 1
+
 
 class OrphanGuard:
     """Guards the children of one run.
 
+    Make, use and end it while signals are deferred.
+
     Args:
-        size: how many calls the run has.
-        sentinel: descriptor that tells of this process's end.
+        sentinel: descriptor that becomes readable at this process's end.
         grace_period: seconds from the parent's end to SIGKILL.
+
+    Raises:
+        OSError: no memory or no process could be had.
     """
 
-    def __init__(self, size: int, sentinel: int, grace_period: float) -> None:
-        # Shared with the guard. A slot for each call; 0 when it has no child.
-        self._memory = mmap.mmap(-1, 4 * size)
+    def __init__(self, sentinel: int, grace_period: float) -> None:
+        size = 4 * (_FIRST + _PLACES)
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | _NO_RESERVE)
         self._pids = memoryview(self._memory).cast("i")
+        self._places: dict[int, int] = {}  # by key
+        self._free: list[int] = []  # places that were used, and can be used again
         self._pid = 0
         parent = os.getpid()
         with DeferSignals():
@@ -44,12 +59,33 @@ class OrphanGuard:
             if self._pid == 0:
                 _guard(self._pids, parent, sentinel, grace_period)
 
-    def watch(self, index: int, pid: int) -> None:
-        """A call has this child now; 0 for none."""
-        self._pids[index] = pid
+    def watch(self, key: int, pid: int) -> None:
+        """Guard this child, in place of an earlier one with the same key.
+
+        Args:
+            key: identifies the child in this run.
+            pid: its process id, which is also its process group.
+        """
+        place = self._places.get(key)
+        if place is None:
+            if self._free:
+                place = self._free.pop()
+            else:
+                place = _FIRST + self._pids[_USED]
+                self._pids[_USED] += 1
+            self._places[key] = place
+        self._pids[place] = pid
+
+    def unwatch(self, key: int) -> None:
+        """Stop guarding a child, if it was guarded: it has ended, and its number is free."""
+        place = self._places.get(key)
+        if place is not None:
+            self._pids[place] = 0
+            del self._places[key]
+            self._free.append(place)
 
     def end(self) -> None:
-        """The run is over."""
+        """Kill the guard: the run is over."""
         with DeferSignals():
             pid, self._pid = self._pid, 0
             if pid:
@@ -57,7 +93,7 @@ class OrphanGuard:
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
                 except (ProcessLookupError, ChildProcessError):
-                    pass  # ended by somebody else, or reaped by another wait
+                    pass  # killed by another process, or reaped by another wait
         self._pids.release()
         self._memory.close()
 
@@ -73,7 +109,9 @@ def _guard(pids: memoryview, parent: int, sentinel: int, grace: float) -> NoRetu
         poller.register(sentinel, select.POLLIN)
         while os.getppid() == parent:
             poller.poll()
-            time.sleep(0.01)  # the parent's end is seen a moment before it is another's child
-        kill_groups_later({pid for pid in pids if pid}, grace)
+            # The sentinel shows the parent's end a moment before this process gets a new parent.
+            time.sleep(0.01)
+        used = pids[_FIRST : _FIRST + pids[_USED]]
+        kill_groups_later({pid for pid in used if pid}, grace)
     finally:
         os._exit(0)

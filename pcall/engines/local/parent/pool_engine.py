@@ -1,276 +1,408 @@
-"""The supervisor of reused children: the same event loop, with what they answered and lost."""
+"""The local engine with a pool of reused workers."""
 
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from pcall._core.calls import Calls
 from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore
+from pcall._core.outcome_store import ChunkOutcomeStore, WorkerFigures
 from pcall._core.records import Outcome
+from pcall._core.run_state import RunState
 from pcall._errors import TaskCancelled
 from pcall._os.signals import DeferSignals
 from pcall._wire.decode import Answer
-from pcall._wire.result_table import EVERY_CALL, ResultTable, WorkerControl
+from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.call_outcome import outcome_of
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
-from pcall.engines.local.parent.dispatcher import Dispatcher
+from pcall.engines.local.parent.dispatcher import DEPTH, Dispatcher
+from pcall.engines.local.parent.local_engine import LocalEngine
+from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.worker_handle import WorkerHandle
+from pcall.engines.local.parent.workload import Workload
+from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
-__all__ = ["PoolEngine"]
+__all__ = ["PoolEngine", "pool_size"]
 
-# Seconds between two looks at children that tell of nothing.
-_LOOK_EVERY = 0.2
-# Where calls draw random numbers, they come in so many blocks at least.
-_BLOCKS = 512
+# Seconds between two looks at workers that report nothing.
+_REFRESH_INTERVAL = 0.2
 
 
-class PoolEngine(Dispatcher):
-    """Runs calls in a pool of reused workers."""
+class PoolEngine(LocalEngine):
+    """Runs calls in workers that take one chunk of calls after another.
 
-    def __init__(self, calls: Calls, options: Options, timeout: float | None) -> None:
-        super().__init__(calls, options, timeout)
-        self._look_at = 0.0
+    Args:
+        state: of the run; its scheduler is made for :func:`pool_size` chunks at once.
+        outcomes: of the state.
+        workload: decides about chunks and values.
+    """
+
+    def __init__(self, state: RunState, outcomes: ChunkOutcomeStore, workload: Workload) -> None:
+        super().__init__(state)
+        self._outcomes = outcomes
+        self._workload = workload
+        workers = _worker_count(state.options, len(state.calls), not state.scheduler.complete)
+        self._dispatcher = Dispatcher(state, workload, workers, self._take_answers)
+        self._workers = self._dispatcher.workers
+        self._new: dict[int, WorkerHandle] = {}  # those being forked
+        self._by_socket: dict[int, WorkerHandle] = {}
+        self._figures: dict[int, WorkerFigures] = {}
+        self._table: ResultTable | None = None
+        self._rows = 0  # of the table
+        self._refresh_at = 0.0
+
+    # ------------------------------------------------------------ the protocol of engines
+
+    @property
+    def capacity(self) -> int | None:
+        """How many workers there are at once, at most."""
+        return self._dispatcher.worker_count
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
-        with self._lock:
-            return tuple(
-                (self._table and self.outcomes.child(index)) or self._placeholder(index)
-                for index in range(len(self._calls))
-            )
+        """The worker of each call; for one that has not started, a process that never does."""
+        return tuple(
+            self._outcomes.child(index) or self._running_child(index)
+            for index in range(len(self._state.calls))
+        )
 
-    def _placeholder(self, index: int) -> ChildProcess:
-        for reused in self._reused.values():
-            if reused.given and reused.at == index and reused.running:
-                return reused.process
-        return ChildProcess(f"{self._calls[index].name}-{index}", self._calls[index])
+    def _running_child(self, index: int) -> ChildProcess:
+        for worker in self._workers.values():
+            if worker.given and worker.at == index and worker.running:
+                return worker.process
+        call = self._state.calls[index]
+        return ChildProcess(f"{call.name}-{index}", call)
 
-    def _start(self) -> None:
-        self._workers = self._room(self._workers, fds=2)
-        self._acquire(self._workers)
+    def open(self) -> None:
+        """Acquire what the run needs."""
+        dispatcher = self._dispatcher
+        dispatcher.worker_count = self._limit_to_room(dispatcher.worker_count, fds=2)
+        self._acquire()
         resources = self._resources
         if resources is None:
             return  # a signal handler has ended the run
-        self._table = ResultTable(len(self._calls), self._workers)
-        self._keep_ledger(ChunkOutcomeStore(self._calls, self._table))
-        # Where children end after so many calls, no block may be cut in two for it.
-        if resources.around.seeds is not None and not self._options.max_tasks_per_child:
-            self._block = max(1, len(self._calls) // _BLOCKS)
-        self._turn(0)
+        self._make_table()
+        assert self._table is not None
+        seeded = resources.child_context.seeds is not None
+        self._workload.open(self._table, dispatcher.worker_count, seeded)
 
-    def _keep_ledger(self, outcomes: ChunkOutcomeStore) -> None:
-        """Go on with this one, and what there is: the run may have been ended by now."""
-        before, self.outcomes = self.outcomes, outcomes
-        for calls in before.completed:
-            for index in calls:
-                outcomes.record(before[index])
+    def _make_table(self) -> None:
+        # Rows that nobody has touched take no memory: so a run that grows gets another table
+        # seldom, and its rows keep their numbers. Workers keep the table that they inherited.
+        count = len(self._state.calls)
+        growing = not self._state.scheduler.complete
+        self._rows = max(2 * count, 1024) if growing else count
+        self._table = ResultTable(self._rows, self._dispatcher.worker_count * WorkerControl.SIZE)
+
+    def start(self) -> None:
+        """Hand calls to workers, and fork the workers that are missing."""
+        resources, dispatcher = self._resources, self._dispatcher
+        if resources is None:
+            return
+        scheduler = self._state.scheduler
+        if len(self._state.calls) > self._rows:
+            self._make_table()
+        scheduler.look_further()
+        self._workload.drop_unneeded()
+        dispatcher.preempt_slow_chunks()
+        while True:
+            with DeferSignals():  # what the scheduler knows of, a worker has
+                dispatcher.dispatch()
+            missing = dispatcher.missing_workers()
+            if not missing or not self._fork_workers(missing, resources):
+                break
+            # Forks may take longer than what the first workers have to do.
+            self.collect(resources.poller.poll(0))
+        while not dispatcher.waits and dispatcher.take_back():
+            pass
+        self._workload.rebalance(self._workers.values())
+        if not scheduler.queued and scheduler.complete:
+            dispatcher.let_idle_workers_leave()
+        self._guard(resources)
+
+    def collect(self, ready: Iterable[int]) -> None:
+        """Take answers, and report the workers that have ended."""
+        ready = list(ready)
+        workers = [self._by_socket[fd] for fd in ready if fd in self._by_socket]
+        if time.monotonic() >= self._refresh_at:
+            # A short call's answer is reported with the next ones, and a long one may follow.
+            self._refresh_at = time.monotonic() + _REFRESH_INTERVAL
+            workers = list(self._workers.values())
+            self._end_stuck_workers()
+        for worker in workers:
+            self._take_answers(worker)
+        super().collect(ready)
+
+    def refresh(self) -> None:
+        """Take all answers that were given until now."""
+        for worker in list(self._workers.values()):
+            self._take_answers(worker)
+
+    def pause(self) -> float:
+        """Seconds until :meth:`collect` is due although no descriptor is ready."""
+        return min(super().pause(), self._dispatcher.pause())
+
+    def pid(self, index: int) -> int | None:
+        """The worker that runs a call."""
+        for worker in self._workers.values():
+            if worker.given and worker.at == index and worker.since is not None:
+                return worker.pid
+        return None
+
+    # ------------------------------------------------------------ forking
+
+    def _fork_workers(self, count: int, resources: RunResources) -> bool:
+        if self._logs is not None and self._logs.consolidates:
+            count = 1
+        numbers = range(self._dispatcher.worker_count)
+        free = [number for number in numbers if number not in self._workers][:count]
+        new = self._new
+        assert self._table is not None
+        try:
+            try:
+                with DeferSignals():
+                    for number in free:
+                        new[number] = self._workload.make_worker(number, self._table)
+            except OSError as error:
+                if not new and not (self._is_full(error) and self._wait_for_room()):
+                    raise
+            return self._fork({n: worker.process for n, worker in new.items()}, resources)
+        finally:
+            with DeferSignals():
+                while new:
+                    new.popitem()[1].close()
+
+    def _watch(self, key: int, forked: ForkedProcess, resources: RunResources) -> None:
+        self._hold(key, forked, resources)
+        worker = self._new.pop(key)
+        self._children[key] = worker.process
+        table = self._table
+        assert table is not None
+        self._figures[key] = WorkerFigures(
+            child=worker.process,
+            pid=forked.pid,
+            rss=forked.rss,
+            clock=time.time() - time.monotonic(),
+            ended=table.ended,
+            cpu=table.cpu,
+            max_rss=table.rss,
+        )
+        self._dispatcher.add(worker)
+        self._by_socket[worker.socket.fileno()] = worker
+        resources.poller.register(worker.socket.fileno())
+
+    def _wait_for_room(self) -> bool:
+        if self._alive:
+            self._dispatcher.worker_count = len(self._alive)
+        return bool(self._alive)
 
     # ------------------------------------------------------------ taking answers
 
-    def _collect(self, ready: list[int]) -> None:
-        look = [self._by_socket[fd] for fd in ready if fd in self._by_socket]
-        if time.monotonic() >= self._look_at:
-            # A short call's answer is told of with the next ones, and a long one may follow.
-            self._look_at = time.monotonic() + _LOOK_EVERY
-            look = list(self._reused.values())
-        for reused in look:
-            self._progress(reused)
-        super()._collect(ready)
-
-    def _progress(self, reused: WorkerHandle) -> None:
-        """Take what a child has answered since the last time."""
+    def _take_answers(self, worker: WorkerHandle) -> None:
+        """Report what a worker has answered since the last time."""
         with DeferSignals() as deferred:
-            reused.hear()
-            while reused.given:
-                at = reused.at
-                stop, done = reused.look()
+            worker.hear()
+            while worker.given:
+                at = worker.at
+                stop, done = worker.look()
                 try:
                     # What is unpickled here may run code of the user's, and be interrupted.
                     deferred.deliver()
-                    values, errors = reused.answers(stop)
+                    values, errors = worker.answers(stop)
                 finally:
                     deferred.hold()
-                if not reused.given or reused.at != at:
+                if not worker.given or worker.at != at:
                     continue  # a signal handler of the user's has ended the run meanwhile
-                self._take(reused, stop, values, errors)
+                self._record(worker, stop, values, errors)
                 if not done:
                     return
-                rest = range(reused.at, reused.given[0].stop)
-                if rest and reused.announced:
-                    # It was seen as it looked what it is to do before that call.
-                    self._events.started(rest.start, time.monotonic(), -1)
-                reused.announced = False
-                reused.finish_chunk()
-                if rest:
-                    self._skip(self._scheduler.requeue(rest.start))
-                if reused.held:
-                    reused.resume()
+                unstarted = range(worker.at, worker.given[0].stop)
+                if unstarted and worker.announced:
+                    # It looked at its orders before that call, which seemed to run already.
+                    self._state.events.not_started(unstarted.start)
+                worker.announced = False
+                worker.finish_chunk()
+                if unstarted:
+                    self._state.requeue(unstarted.start)
+                if worker.held:
+                    worker.resume()
 
-    def _take(
+    def _record(
         self,
-        reused: WorkerHandle,
+        worker: WorkerHandle,
         stop: int,
         values: list[object],
         errors: Mapping[int, BaseException],
     ) -> None:
-        table, start, since = self._table, reused.at, reused.since
-        assert table is not None
-        if since is None:
+        """Record the answers of the calls from :attr:`WorkerHandle.at` up to ``stop``."""
+        state, start, began = self._state, worker.at, worker.since
+        if began is None:
             return
         if start == stop:
-            if stop < reused.given[0].stop:
-                self._scheduler.runs_since(start, since)
-                self._announce(reused)
+            if stop < worker.given[0].stop:
+                state.scheduler.runs_since(start, began)
+                self._announce(worker)
             return
-        bad = sorted({*errors, *(index for index in self._overdue if start <= index < stop)})
-        at = start
-        for index in [*bad, stop]:
+        figures = self._figures[worker.number]
+        ended = figures.ended
+        overdue = (index for index in state.overdue if start <= index < stop)
+        at, since = start, began
+        for index in [*sorted({*errors, *overdue}), stop]:
             if at < index:
-                good = values[at - start : index - start]
-                self.outcomes.record_chunk(at, index, since, reused.owner, good)
-                if reused.first < 0:
-                    reused.first = at
-                if self._logs is not None:
-                    self._logs.ended_well(range(at, index), reused.pid, reused.first)
-                self._events.chunk(at, index, since, table, reused.announced)
-                reused.announced = False
-                for call in range(at, index) if self._tried else ():
-                    if self._tried.pop(call, None):
-                        self.outcomes.tried(call, self._scheduler.attempt(call))
-                since = table.ended[index - 1]
-                self._scheduler.advanced(at, index, since)
+                good = range(at, index)
+                if worker.first < 0:
+                    worker.first = at
+                self._outcomes.record_chunk(
+                    at, index, since, figures, values[at - start : index - start]
+                )
+                if state.logs is not None:
+                    state.logs.ended_well(good, worker.pid, worker.first)
+                state.events.chunk_done(at, index, since, figures, worker.announced)
+                worker.announced = False
+                state.conclude_well(good)
+                since = ended[index - 1]
+                state.scheduler.advanced(at, index, since)
             if index < stop:
-                answer = Answer(values[index - start], errors.get(index), table.ended[index])
-                self._fail(reused, index, answer, since)
-                since = table.ended[index]
+                answer = Answer(values[index - start], errors.get(index), ended[index])
+                self._fail(worker, index, answer, since)
+                since = ended[index]
             at = index + 1
-        self._pace = (since - (reused.since or since)) / (stop - start)
-        reused.at, reused.since = stop, since
-        self._announce(reused)
+        worker.at, worker.since = stop, since
+        self._workload.answered(worker, start, stop, began)
+        self._announce(worker)
 
-    def _announce(self, reused: WorkerHandle) -> None:
-        """Tell that the call runs that a child is with now."""
-        if reused.running and not reused.announced:
-            assert reused.since is not None
-            reused.announced = True
-            self._events.started(reused.at, reused.since)
+    def _announce(self, worker: WorkerHandle) -> None:
+        """Report that the call runs which a worker has begun."""
+        if worker.running and not worker.announced:
+            assert worker.since is not None
+            worker.announced = True
+            self._state.events.started(worker.at, worker.since)
 
-    def _fail(self, reused: WorkerHandle, index: int, answer: Answer | None, since: float) -> None:
-        """Record the failure of a call that a child has begun."""
-        assert self._table is not None
-        self.outcomes.claim(index, reused.owner)
-        if self._stopped_by_us and self._terminator.was_signalled(reused.number):
-            self.ended_by_us.add(index)  # it may have been with an earlier call at the signal
-        reused.held = answer is not None and answer.error is not None and self._strict
+    def _fail(self, worker: WorkerHandle, index: int, answer: Answer | None, since: float) -> None:
+        """Record the failure of a call that a worker has begun."""
+        state = self._state
+        self._outcomes.claim(index, self._figures[worker.number])
+        if state.stopped_on_request and self._terminator.was_signalled(worker.number):
+            # At the signal it may have run an earlier call.
+            state.ended_by_us.add(index)
+        failed = answer is not None and answer.error is not None
+        worker.held = failed and self._workload.pauses_on_failure
         cancelled = answer is None or isinstance(answer.error, TaskCancelled)
-        if index in self._overdue and not (cancelled or self._why):
-            # It was over just before the SIGTERM, or not to be ended by it: what the child has
+        if index in state.overdue and not (cancelled or state.is_stopping):
+            # It ended just before the SIGTERM, or did not mind it: the call that the worker has
             # begun since has its own time.
-            self._terminator.forgive(reused.number)
-        if reused.first < 0:
-            reused.first = index
-        outcome = self._outcome(reused, index, answer, since)
-        if not reused.announced:
-            self._events.started(index, since)
-        reused.announced = False
-        self._conclude(outcome, later=index != reused.first)
-
-    def _forget(self, index: int) -> None:
-        assert self._table is not None
-        self._table.kinds[index] = self._table.rss[index] = 0
-        self.outcomes.disclaim(index)
+            self._terminator.forgive(worker.number)
+        if worker.first < 0:
+            worker.first = index
+        outcome = self._outcome(worker, index, answer, since)
+        if not worker.announced:
+            state.events.started(index, since)
+        worker.announced = False
+        state.conclude(outcome, later=index != worker.first)
+        if state.is_retried(index):
+            worker.table.forget(index)
+            self._outcomes.disclaim(index)
 
     def _outcome(
-        self, reused: WorkerHandle, index: int, answer: Answer | None, since: float
+        self, worker: WorkerHandle, index: int, answer: Answer | None, since: float
     ) -> Outcome:
-        forked, table = reused.process.forked, self._table
+        state, forked = self._state, worker.process.forked
         assert forked is not None
-        assert table is not None
         if answer is None:
-            self._lost.add(index)
-        figures = (table.cpu[index], table.rss[index]) if answer else (None, forked.max_rss)
+            state.child_died(index)
+        table = worker.table
+        measured = (table.cpu[index], table.rss[index]) if answer else (None, forked.max_rss)
         return outcome_of(
-            self._calls[index],
+            state.calls[index],
             forked,
             answer,
-            signalled=self._terminator.was_signalled(reused.number),
-            overdue=self._timeout if index in self._overdue else None,
-            attempt=self._scheduler.attempt(index),
+            signalled=self._terminator.was_signalled(worker.number),
+            overdue=state.timeout if index in state.overdue else None,
+            attempt=state.scheduler.attempt(index),
             began=since,
-            figures=figures,
+            figures=measured,
         )
 
     def _finish(self, key: int, forked: ForkedProcess) -> None:
-        """A child is over: what it had is lost, if it was begun, or for another."""
-        reused = self._reused.get(key)
-        if reused is not None:
-            self._progress(reused)
+        """A worker has ended: the call that it had begun is lost, its others are for another."""
+        worker = self._workers.get(key)
+        if worker is not None:
+            self._take_answers(worker)
         with DeferSignals():
             resources = self._resources
-            if reused is None or key not in self._reused:
-                return  # a signal handler that ended the run has come before
+            if worker is None or key not in self._workers:
+                return  # a signal handler that ended the run was here before
             assert resources is not None
-            while reused.given:
-                chunk = reused.given[0]
-                at = reused.at
-                if reused.running or (reused.first < 0 and not reused.leaving):
-                    # A child that dies before it has begun with any call costs one, too:
-                    # else another would be forked for it, and so for ever.
-                    self._fail(reused, at, None, reused.since or forked.started)
+            while worker.given:
+                chunk = worker.given[0]
+                at = worker.at
+                if worker.running or (worker.first < 0 and not worker.leaving):
+                    # A worker that dies before it has begun any call costs one, too: else
+                    # another would be forked for it, and so for ever.
+                    self._fail(worker, at, None, worker.since or forked.started)
                     at += 1
-                    reused.leaving = True
+                    worker.leaving = True
                 if at < chunk.stop:
-                    self._skip(self._scheduler.requeue(at))
-                reused.finish_chunk()
-            if self._by_socket.pop(reused.socket.fileno(), None) is not None:
-                resources.poller.unregister(reused.socket.fileno())
-            reused.close()
+                    self._state.requeue(at)
+                worker.finish_chunk()
+            if self._by_socket.pop(worker.socket.fileno(), None) is not None:
+                resources.poller.unregister(worker.socket.fileno())
+            worker.close()
             self._strike_off(key, forked)
-            del self._reused[key]
+            self._dispatcher.remove(worker)
             del self._alive[key]
 
     # ------------------------------------------------------------ ending
 
-    def _expire(self) -> None:
-        due = time.monotonic() - (self._timeout or math.inf)
-        for reused in self._reused.values():
-            # What a call has left (a thread, an exit handler) may keep a child from leaving.
-            if reused.leaving and not reused.given and reused.idle_since < due:
-                self._end_child(reused, EVERY_CALL, signal.SIGTERM)
-        deadline = self._scheduler.next_deadline
-        if deadline is None or time.monotonic() < deadline:
-            return
-        for reused in list(self._reused.values()):
-            self._progress(reused)  # it may be with another call by now
-        super()._expire()
-        if self.timed_out:
-            # Also those that are about to begin with a call.
-            for reused in self._reused.values():
-                self._end_child(reused, EVERY_CALL, signal.SIGTERM)
+    def _end_stuck_workers(self) -> None:
+        """End the workers that should have left a timeout ago.
 
-    def _end_call(self, index: int, fatal: bool) -> None:
-        for reused in self._reused.values():
-            if reused.given and index in reused.given[0]:
-                self._end_child(reused, EVERY_CALL if fatal else index, signal.SIGTERM)
+        What a call has left behind (a thread, an exit handler) may keep a worker from leaving.
+        """
+        due = time.monotonic() - (self._state.timeout or math.inf)
+        for worker in self._workers.values():
+            if worker.leaving and not worker.given and worker.idle_since < due:
+                self._end(worker, EVERY_CALL, signal.SIGTERM)
 
-    def _forked(self, index: int) -> ForkedProcess | None:
-        for reused in self._reused.values():
-            if reused.given and reused.at == index and reused.since is not None:
-                return reused.process.forked
-        return None
+    def cancel(self, index: int) -> None:
+        """End a call for its timeout; it alone, where its worker runs another one by now."""
+        for worker in self._workers.values():
+            if worker.given and index in worker.given[0]:
+                self._end(worker, index, signal.SIGTERM)
 
-    def _end(self, key: int, number: int) -> None:
-        reused = self._reused[key]
-        self._progress(reused)  # what ended by itself until now was not ended by us
-        if reused.given and reused.running:
-            self.ended_by_us.add(reused.at)
-        self._end_child(reused, EVERY_CALL, number)
+    def cancel_all(self) -> None:
+        """End all workers, also those that are about to begin a call."""
+        for worker in self._workers.values():
+            self._end(worker, EVERY_CALL, signal.SIGTERM)
 
-    def _end_child(self, reused: WorkerHandle, call: int, number: int) -> None:
-        reused.slot.counts[WorkerControl.CANCELLED] = call
-        reused.end()
-        self._terminator.signal(reused.number, number)
+    def _end_on_request(self, key: int, signal_number: int) -> None:
+        worker = self._workers[key]
+        self._take_answers(worker)  # calls that have ended until now were not ended by us
+        if worker.given and worker.running:
+            self._state.ended_by_us.add(worker.at)
+        self._end(worker, EVERY_CALL, signal_number)
+
+    def _end(self, worker: WorkerHandle, call: int, signal_number: int) -> None:
+        worker.control.counts[WorkerControl.CANCELLED] = call
+        worker.end()
+        self._terminator.signal(worker.number, signal_number)
+
+
+def pool_size(options: Options, calls: int, growing: bool = False) -> int:
+    """How many chunks the workers of a pool have at once: those that run, and the next ones."""
+    return DEPTH * _worker_count(options, calls, growing)
+
+
+def _worker_count(options: Options, calls: int, growing: bool) -> int:
+    workers = options.max_workers or cores()
+    return workers if growing else min(workers, max(1, calls))
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

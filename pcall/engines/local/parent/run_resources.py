@@ -14,8 +14,7 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 from pcall.engines.local.child.bootstrap import make_bootstrap
-from pcall.engines.local.child.child_main import ChildContext
-from pcall.engines.local.parent.child_process import ForkedProcess
+from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
 from pcall.engines.local.seeding import read_seeds
@@ -27,27 +26,23 @@ _UNGUARDED = 0.2
 
 
 class RunResources:
-    """Descriptors, the guard, and what children are told.
+    """Descriptors, the guard, and the context of all children of a run.
 
-    To be made and closed while signals are held back: an interrupt would lose some.
+    Make and close it while signals are deferred: an interrupt would lose descriptors.
 
     Args:
         system: the operating system's services.
-        size: how many calls the run has.
         grace_period: seconds from SIGTERM to SIGKILL.
-        logs: what children are told about logging.
+        logs: the changes to log handlers in children.
 
     Attributes:
-        poller: tells which children have ended.
-        around: what children are told.
-        steps: what they do first.
-        shared: descriptors that all of them are to have.
+        poller: reports the children that have ended.
+        child_context: what all children of the run are given.
+        steps: the first system calls of a child.
+        shared: descriptors that all children inherit.
     """
 
-    def __init__(
-        self, system: System, size: int, grace_period: float, logs: ChildLogs | None
-    ) -> None:
-        self._size = size
+    def __init__(self, system: System, grace_period: float, logs: ChildLogs | None) -> None:
         self._grace_period = grace_period
         self._guard: OrphanGuard | None = None
         self._guard_at = time.monotonic() + _UNGUARDED
@@ -72,7 +67,7 @@ class RunResources:
         polled = self.poller.fileno()
         if polled is not None:
             register_private_fd(polled)
-        self.around = ChildContext(
+        self.child_context = ChildContext(
             parent=parent,
             bootstrap=make_bootstrap(self._sentinel),
             system=system,
@@ -85,26 +80,31 @@ class RunResources:
         self.steps = make_steps(system.parent_watch(parent, grace_period), null)
         self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
 
-    def guard_in(self, alive: Mapping[int, ForkedProcess]) -> float:
-        """Have the children guarded, once the run has lasted for a moment.
+    def seconds_to_guard(self) -> float:
+        """Seconds until :meth:`start_guard` is due; infinite once it was called."""
+        return self._guard_at - time.monotonic()
 
-        Returns:
-            The seconds until then; infinite once it is done.
+    def start_guard(self, pids: Mapping[int, int]) -> None:
+        """Have these children, and those that follow, killed after the parent's death.
+
+        Args:
+            pids: by key, the processes that are alive.
         """
-        left = self._guard_at - time.monotonic()
-        if left > 0:
-            return left
         self._guard_at = math.inf  # once, also if it fails
         with DeferSignals(), suppress(OSError):  # no room for it: the run goes on without
-            self._guard = OrphanGuard(self._size, self._sentinel, self._grace_period)
-            for index, forked in alive.items():
-                self._guard.watch(index, forked.pid)
-        return math.inf
+            self._guard = OrphanGuard(self._sentinel, self._grace_period)
+            for key, pid in pids.items():
+                self._guard.watch(key, pid)
 
-    def watch(self, index: int, pid: int) -> None:
-        """Tell the guard that a call has this child now; 0 for none."""
+    def watch(self, key: int, pid: int) -> None:
+        """Have the guard look after this child."""
         if self._guard is not None:
-            self._guard.watch(index, pid)
+            self._guard.watch(key, pid)
+
+    def unwatch(self, key: int) -> None:
+        """The child with this key has ended."""
+        if self._guard is not None:
+            self._guard.unwatch(key)
 
     def close(self) -> None:
         """Give everything back."""

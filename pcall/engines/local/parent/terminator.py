@@ -1,4 +1,4 @@
-"""The kill policy: SIGTERM, a grace period, SIGKILL; to children and to what they leave behind."""
+"""The kill policy: SIGTERM, a grace period, SIGKILL; for children and what they leave running."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pcall.engines.local.parent.child_process import ForkedProcess
 
 __all__ = ["Terminator"]
 
-# Seconds between two wakes of a child that was sent SIGTERM.
-_WAKE_EVERY = 0.1
-# Seconds between two looks at what outlived its leader: no descriptor tells of its end.
-_LOOK_EVERY = 0.02
+# Seconds between two wake-ups of a child that was sent SIGTERM.
+_WAKE_INTERVAL = 0.1
+# Seconds between two checks of a group that outlived its leader: no descriptor reports its end.
+_LEFTOVERS_INTERVAL = 0.02
 
 
 class Terminator:
-    """Ends the children of a run.
+    """Terminates the children of a run.
 
     Args:
-        alive: the children that are alive, by call; kept up to date by the supervisor.
+        alive: the living children by call, kept up to date by the supervisor.
         grace_period: seconds from SIGTERM to SIGKILL.
     """
 
@@ -32,61 +32,73 @@ class Terminator:
         self._grace_period = grace_period
         self._kill_at: dict[int, float] = {}
         self._wake_at = 0.0
-        # Groups that outlived their leader, when they are killed, and when looked at.
+        # Groups that outlived their leader: the times to kill them, and to check them again.
         self._leftovers: dict[int, tuple[float, float]] = {}
 
     @property
     def leftovers(self) -> bool:
-        """True while something is there that a child started and that outlived it."""
+        """True while a process lives that a child has started and that outlived the child."""
         return bool(self._leftovers)
 
     def was_signalled(self, index: int) -> bool:
-        """True when this call's child was sent a signal from here."""
+        """True if this object has sent a signal to the call's child."""
         return index in self._kill_at
 
     def signal(self, index: int, number: int) -> None:
-        """SIGTERM or SIGKILL to a child and to what it has started."""
+        """Send SIGTERM or SIGKILL to a child and the processes that it has started.
+
+        Args:
+            index: of the child's call.
+            number: of the signal. Only the first SIGTERM is sent.
+        """
         if number == signal.SIGTERM and index in self._kill_at:
-            return  # once: a second one would break into what the first made it clean up
+            return  # a second one would interrupt the clean-up after the first
         self._alive[index].signal(number)
         grace = time.monotonic() + self._grace_period
         self._kill_at[index] = grace if number == signal.SIGTERM else math.inf
 
     def forgive(self, index: int) -> None:
-        """What was signalled before is not to be killed for it."""
+        """Do not kill a child although it was sent a signal before."""
         self._kill_at.pop(index, None)
 
     def kill_leftovers(self) -> None:
-        """Let nothing that outlived its child have any more time."""
+        """Kill the processes that outlived their child, without waiting for the grace period."""
         self._leftovers = dict.fromkeys(self._leftovers, (0.0, 0.0))
 
     def ended(self, index: int, forked: ForkedProcess) -> None:
-        """A child is over; what it left has been sent SIGTERM and has the grace period."""
+        """Note that a child has ended. Any processes that it left get the rest of the grace period.
+
+        They have been sent SIGTERM when the child was reaped.
+
+        Args:
+            index: of the child's call.
+            forked: the child.
+        """
         now = time.monotonic()
         kill_at = self._kill_at.pop(index, now + self._grace_period)
         if forked.leftovers:
             self._leftovers[forked.pid] = kill_at, now
 
     def take_turn(self) -> None:
-        """SIGKILL to what has outlived its grace period; a wake to what has not yet."""
+        """Send SIGKILL where the grace period is over; wake the other signalled children."""
         now = time.monotonic()
         wake = now >= self._wake_at
         if wake:
-            self._wake_at = now + _WAKE_EVERY
+            self._wake_at = now + _WAKE_INTERVAL
         for index, kill_at in self._kill_at.items():
             if kill_at <= now:
                 self._alive[index].signal(signal.SIGKILL)
                 self._kill_at[index] = math.inf
             elif wake and kill_at < math.inf:
                 self._alive[index].wake()
-        for group, (kill_at, look_at) in list(self._leftovers.items()):
+        for group, (kill_at, check_at) in list(self._leftovers.items()):
             if kill_at <= now:
                 signal_group(group, signal.SIGKILL)
                 kill_at = math.inf
-            elif now < look_at:
+            elif now < check_at:
                 continue
             if _group_lives(group):
-                self._leftovers[group] = kill_at, now + _LOOK_EVERY
+                self._leftovers[group] = kill_at, now + _LEFTOVERS_INTERVAL
             else:
                 del self._leftovers[group]
 
@@ -94,18 +106,18 @@ class Terminator:
         """Seconds until :meth:`take_turn` is due."""
         pause = math.inf
         if self._leftovers:
-            pause = _LOOK_EVERY
+            pause = _LEFTOVERS_INTERVAL
         if self._kill_at:
-            pause = min(pause, _WAKE_EVERY, min(self._kill_at.values()) - time.monotonic())
+            pause = min(pause, _WAKE_INTERVAL, min(self._kill_at.values()) - time.monotonic())
         return pause
 
 
 def _group_lives(group: int) -> bool:
-    """True while something of a group, whose leader we have reaped, is running."""
-    # Zombies that nobody reaps would answer a signal for ever.
+    """True while a process of this group, whose leader has been reaped, is running."""
+    # The signal alone would succeed for ever if zombies are left that nobody reaps.
     lives = signal_group(group, 0) and group_lives(group)
     try:
-        # Where orphans become ours (the first process of a container), they wait for us.
+        # If orphans become children of this process (the first one of a container), reap them.
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass
     except ChildProcessError:

@@ -1,0 +1,49 @@
+"""The values of a plan's run in a worker pool, from before its start until after its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcall._os.current import get_system
+from pcall._wire.result_table import ResultTable
+from pcall.plan.plan import Plan
+from pcall.plan.value_store import Values
+
+__all__ = ["PlanValues"]
+
+
+class PlanValues:
+    """Holds the store of values, once there is one.
+
+    Args:
+        plan: the plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._store: Values | None = None
+
+    def open(self, table: ResultTable, workers: int) -> Values:
+        """Make the store, for so many workers."""
+        self._store = Values(self._plan, table, get_system(), workers)
+        return self._store
+
+    def value_of(self, index: int) -> Any:
+        """The value of a call that has returned; None when it was dropped.
+
+        Raises:
+            ResultError: it can't be read.
+        """
+        if self._store is not None:
+            return self._store.load(index)
+        settled = self._plan.calls[index].settled
+        return settled.value if settled else None
+
+    def is_used_up(self, index: int) -> bool:
+        """True for a value that the only call that needed it has had, and nobody has any more."""
+        return self._store is not None and self._store.is_used_up(index)
+
+    def close(self) -> None:
+        """Drop all values."""
+        if self._store is not None:
+            self._store.close()

@@ -1,0 +1,1 @@
+"""Tests of the promises to users, which hold on every engine."""

@@ -1,0 +1,121 @@
+"""README.rst: a ``Pcall`` that is dropped, or could not start, leaves nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import time
+import weakref
+
+import pytest
+
+from pcall import Pcall, pcall
+from tests.helpers.processes import has_ended
+
+
+@pytest.mark.fast
+def test_a_dropped_run_leaves_nothing(each_system):
+    """A Pcall that is garbage-collected takes its children with it."""
+    run = Pcall(time.sleep, iargs=[(60,)] * 2)
+    run.start()
+    pids = run.pids
+    del run
+    gc.collect()
+    assert all(has_ended(pid) for pid in pids)
+
+
+def fail_or_sleep(seconds):
+    if not seconds:
+        raise LookupError("no time")
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("most", [1, None])
+def test_a_dropped_run_with_a_failure_leaves_nothing(each_system, most):
+    """The traceback of a failure that was looked at does not hold the run."""
+
+    def first_of_a_run():
+        run = Pcall.options(max_tasks_per_child=most, max_workers=2)(fail_or_sleep, seconds=(0, 60))
+        run.start()
+        return next(run.as_completed()), run.livings, weakref.ref(run)
+
+    outcome, living, run = first_of_a_run()
+    gc.collect()
+    assert isinstance(outcome.error, LookupError)
+    assert run() is None
+    assert all(has_ended(child.pid) for child in living)
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise LookupError('mine')", "1 / 0"])
+def test_the_end_of_the_interpreter_leaves_nothing(end):
+    """An interpreter that ends without join() ends the children, in the grace period."""
+    script = (
+        "import signal, sys, time\n"
+        "from pcall import Pcall\n"
+        "def f(deaf):\n"
+        "    if deaf: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    time.sleep(60)\n"
+        "p = Pcall.options(grace_period=0.3)(f, deaf=(False, True))\n"
+        "p.start()\n"
+        "print(*p.pids, flush=True)\n"
+        f"{end}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    assert all(has_ended(pid) for pid in pids)
+
+
+START_FAILS = """
+import os, resource, socket
+from pcall import pcall
+
+def named(fd):
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+pcall(abs, x=())  # what is opened once is open
+pcall(len, iargs=[("",)])
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+for room in (0, 1, 2, 3):
+    before = sorted(os.listdir("/proc/self/fd"))
+    fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(room + 1)]
+    for fd in fds:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(fds), hard))
+    try:
+        print(room, pcall(len, iargs=[("ab",)]))
+    except OSError as error:
+        print(room, "failed", error.errno)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sorted(os.listdir("/proc/self/fd")) == before, room
+    mine = socket.socketpair()
+    names = tuple(named(end.fileno()) for end in mine)
+    assert pcall(named, fd=[end.fileno() for end in mine]) == names, room
+    for end in mine:
+        end.close()
+"""
+
+
+def test_a_start_that_failed_leaves_nothing():
+    """Where no descriptor is left the start raises OSError, and takes none with it."""
+    done = subprocess.run(
+        [sys.executable, "-c", START_FAILS], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert "0 failed 24" in done.stdout
+
+
+def test_a_failed_fork_leaves_nothing(monkeypatch):
+    """Where not one child could be forked, no descriptor is left."""
+
+    def fork():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch, pytest.raises(BlockingIOError, match="call 0"):
+        patch.setattr(os, "fork", fork)
+        pcall(abs, iargs=[(1,), (2,)])

@@ -1,0 +1,1 @@
+"""Tests of forked processes on this machine: crashes, descendants, locks, reuse, the system."""

@@ -1,0 +1,1 @@
+"""Tests of scale, of random interrupts and of the benchmarks."""
