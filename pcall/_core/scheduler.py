@@ -14,9 +14,8 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from pcall._core.call_failures import PcallTimeout
 from pcall._core.retry import Retry
@@ -24,8 +23,7 @@ from pcall._core.retry import Retry
 __all__ = ["Ended", "Expiry", "Scheduler", "Settled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Expiry:
+class Expiry(NamedTuple):
     """What follows from the time.
 
     Attributes:
@@ -39,8 +37,7 @@ class Expiry:
     fatal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """What follows from the end of a call.
 
     Attributes:
@@ -52,18 +49,17 @@ class Ended:
     skipped: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """A call that was settled before the run, and so is not executed.
 
     Attributes:
-        index: the call.
+        call: its index.
         value: its value.
         error: the exception that it failed with; None when it did not.
         skipped: calls that never start because of it.
     """
 
-    index: int
+    call: int
     value: Any = None
     error: BaseException | None = None
     skipped: tuple[int, ...] = ()
