@@ -10,7 +10,7 @@
 import logging as _logging
 import typing as _typing
 
-from pcall._entry import pcall
+from pcall._function import pcall
 from pcall._lazy import lazy_names as _lazy_names
 from pcall._version import __version__
 

@@ -1,15 +1,11 @@
-"""``pcall``, the function.
-
-It is all that ``import pcall`` loads. The first call, or the first use of ``Pcall``, imports
-the rest: a program that is only asked for its help does not pay for it.
-"""
+"""The class method ``Pcall.pcall``: build a run, start it, join it, and return its results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["BoundEntry", "Entry", "Targets", "pcall"]
+__all__ = ["BoundEntry", "Entry", "Targets"]
 
 Targets = Callable[..., Any] | Iterable[Callable[..., Any]]
 
@@ -18,18 +14,14 @@ class BoundEntry:
     """``Pcall.pcall`` of one class: build, start, join, and return the results.
 
     Args:
-        owner: the class. None: :class:`~pcall._pcall.Pcall`, which is imported once it is used.
+        owner: the class.
     """
 
-    def __init__(self, owner: type[Any] | None = None) -> None:
+    def __init__(self, owner: type[Any]) -> None:
         self._owner = owner
         self.__doc__ = Entry.__doc__
 
     def _run_class(self) -> Any:
-        if self._owner is None:
-            from pcall._pcall import Pcall
-
-            self._owner = Pcall
         return self._owner
 
     def __repr__(self) -> str:
@@ -114,6 +106,3 @@ class Entry:
 
     def __get__(self, instance: object, owner: type[Any]) -> BoundEntry:
         return BoundEntry(owner)
-
-
-pcall = BoundEntry()

@@ -13,7 +13,7 @@ from pcall._core.arguments import build_calls
 from pcall._core.calls import Calls
 from pcall._core.failure_report import failure_of
 from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore, OutcomeStore
+from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
@@ -21,12 +21,8 @@ from pcall._core.seconds import check_seconds, limit_of
 from pcall._entry import Entry, Targets
 from pcall._run import Run
 from pcall._run_observers import observers_of
-from pcall.engines.engine import Engine
-from pcall.engines.inline import InlineCalls, InlineEngine
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.parent.fresh_engine import FreshEngine
-from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
-from pcall.engines.local.parent.workload import IndependentCalls
 from pcall.engines.local.seeding import chance
 
 # A failure names its class by this module, in the child too, which must not have to import it.
@@ -297,28 +293,46 @@ class Pcall:
 
 def _make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
     """Compose the state of these calls with the engine that the options ask for."""
-    inline = options.max_workers == 0
-    pooled = not inline and options.max_tasks_per_child != 1
-    timeout = None if inline else timeout
+    if options.max_workers == 0:
+        return _inline_run(calls, options)
+    if options.max_tasks_per_child != 1:
+        return _pool_run(calls, options, timeout)
+    state = _make_state(calls, options, timeout, options.max_workers, OutcomeStore(calls))
+    return Run(state, FreshEngine(state))
+
+
+def _inline_run(calls: Calls, options: Options) -> Run:
+    # Each run loads the engine that it needs.
+    from pcall.engines.inline import InlineCalls, InlineEngine
+
+    state = _make_state(calls, options, None, 1, OutcomeStore(calls))
+    return Run(state, InlineEngine(state, InlineCalls(calls)))
+
+
+def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:
+    from pcall._core.chunk_outcomes import ChunkOutcomeStore
+    from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
+    from pcall.engines.local.parent.workload import IndependentCalls
+
+    outcomes = ChunkOutcomeStore(calls)
+    state = _make_state(calls, options, timeout, pool_size(options, len(calls)), outcomes)
+    workload = IndependentCalls(calls, state.scheduler, options)
+    return Run(state, PoolEngine(state, outcomes, workload))
+
+
+def _make_state(
+    calls: Calls,
+    options: Options,
+    timeout: float | None,
+    max_workers: int | None,
+    outcomes: OutcomeStore,
+) -> RunState:
     scheduler = Scheduler(
         len(calls),
-        max_workers=(
-            1 if inline else pool_size(options, len(calls)) if pooled else options.max_workers
-        ),
+        max_workers=max_workers,
         max_errors=options.max_errors,
         timeout=timeout,
         retry=options.rule,
     )
-    outcomes = ChunkOutcomeStore(calls) if pooled else OutcomeStore(calls)
     observers = observers_of(options.progress_choice)
-    state = RunState(
-        calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance
-    )
-    engine: Engine
-    if inline:
-        engine = InlineEngine(state, InlineCalls(calls))
-    elif isinstance(outcomes, ChunkOutcomeStore):
-        engine = PoolEngine(state, outcomes, IndependentCalls(calls, scheduler, options))
-    else:
-        engine = FreshEngine(state)
-    return Run(state, engine)
+    return RunState(calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance)

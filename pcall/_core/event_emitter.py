@@ -9,8 +9,8 @@ from operator import not_
 
 from pcall._core.calls import Calls
 from pcall._core.observers import Observers
-from pcall._core.outcome_store import WorkerFigures
 from pcall._core.records import Event, Kind, Outcome
+from pcall._core.worker_figures import WorkerFigures
 
 __all__ = ["EventEmitter"]
 

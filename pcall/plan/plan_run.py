@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore, OutcomeStore
+from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
 from pcall._run import Run
 from pcall._run_observers import observers_of

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout, TaskCancelled, pcall
+from tests.helpers import ROOT
+from tests.helpers.cases import FINE
 from tests.helpers.processes import is_reaped
+from tests.helpers.scripts import environment, python, system_name
 from tests.helpers.waiting import SOON
 
 
@@ -144,27 +146,13 @@ def test_one_of_a_group_fails():
     assert not other.childs[0].is_alive()
 
 
-CTRL_C = """
-import asyncio, time
-from pcall import Pcall
-
-async def main():
-    run = Pcall(time.sleep, iargs=[(60,)] * 3)
-    run.start()
-    print(*run.pids, flush=True)
-    await run
-
-try:
-    asyncio.run(main())
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-"""
-
-
 def test_ctrl_c():
     """A Ctrl-C while a run is awaited ends the children, and goes on as KeyboardInterrupt."""
     with subprocess.Popen(
-        [sys.executable, "-c", CTRL_C], stdout=subprocess.PIPE, text=True
+        python(ROOT / "tests/scripts/objects.py", system_name(), "awaited"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     ) as process:
         try:
             assert process.stdout is not None
@@ -174,6 +162,6 @@ def test_ctrl_c():
         finally:
             process.kill()
     assert rest == "interrupted\n"
-    assert process.returncode == 0
+    assert process.returncode == FINE
     assert len(pids) == 3
     assert all(is_reaped(pid) for pid in pids)

@@ -8,13 +8,14 @@ import logging
 import os
 import signal
 import subprocess
-import sys
-import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
 from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, pcall
+from tests.helpers import ROOT
+from tests.helpers.scripts import environment, python, system_name
 
 BEGIN = ">>>> Begin child log "
 END = "<<<< End child log "
@@ -206,77 +207,43 @@ def test_waiting_does_not_merge_and_joining_does_once(log):
     assert log.read_text().count(BEGIN) == 1
 
 
-def script(tmp_path, body):
-    path = tmp_path / "script.py"
-    head = """
-    import logging, os, signal, sys, time
-    from pcall import Pcall, pcall
-    logging.basicConfig(filename="main.log", level=logging.INFO, format="%(message)s")
-    """
-    path.write_text(textwrap.dedent(head) + textwrap.dedent(body))
-    return subprocess.Popen(
-        [sys.executable, path], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+def script(folder: Path, case: str, *arguments: object) -> subprocess.Popen[bytes]:
+    """Start a case of the script in the folder."""
+    command = python(ROOT / "tests/scripts/logs_endings.py", system_name(), case, *arguments)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, env=environment(), **streams)
 
 
 def test_ctrl_c(tmp_path):
     """After Ctrl-C in the parent each child's section is there."""
-    body = """
-    def target(n):
-        logging.info("hello %d", n)
-        os.write(1, b".")
-        time.sleep(600)
-    pcall(target, n=range(3))
-    """
-    process = script(tmp_path, body)
-    seen = b""
-    while len(seen) < 3:
-        seen += os.read(process.stdout.fileno(), 3)
+    process = script(tmp_path, "waits", 3)
+    for _ in range(3):
+        assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert b"KeyboardInterrupt" in err
     text = (tmp_path / "main.log").read_text()
     assert text.count(BEGIN) == text.count(END) == text.count("killed by SIGTERM") == 3
     assert all(f"hello {n}\n" in text for n in range(3))
-    assert sorted(os.listdir(tmp_path)) == ["main.log", "script.py"]
+    assert sorted(os.listdir(tmp_path)) == ["main.log"]
 
 
 def test_end_of_the_interpreter(tmp_path):
     """A run that is not over when the interpreter ends has its sections."""
-    body = """
-    def target(n):
-        logging.info("hello %d", n)
-        os.write(1, b".")
-        time.sleep(600)
-    run = Pcall(target, n=range(2))
-    run.start()
-    sys.stderr.close()
-    while True:
-        if os.path.exists(f"main.log:pid-{run.pids[0]}"):
-            break
-        time.sleep(0.01)
-    """
-    process = script(tmp_path, body)
+    process = script(tmp_path, "ends_before_its_run")
     process.communicate(timeout=60)
     text = (tmp_path / "main.log").read_text()
     assert text.count(BEGIN) == text.count(END) == 2
-    assert sorted(os.listdir(tmp_path)) == ["main.log", "script.py"]
+    assert sorted(os.listdir(tmp_path)) == ["main.log"]
 
 
 def test_death_of_the_parent(tmp_path):
     """When the parent is killed what children have logged stays on disk, beside the main log."""
-    body = """
-    def target(n):
-        logging.info("hello")
-        os.write(1, f"{os.getpid()}".encode())
-        time.sleep(600)
-    pcall(target, n=[0])
-    """
-    process = script(tmp_path, body)
-    pid = int(os.read(process.stdout.fileno(), 20))
+    process = script(tmp_path, "waits", 1)
+    pid = int(process.stdout.readline())
     process.kill()
     process.communicate(timeout=60)
-    assert (tmp_path / f"main.log:pid-{pid}").read_text().startswith("hello\n")
+    assert (tmp_path / f"main.log:pid-{pid}").read_text().startswith("hello 0\n")
     assert (tmp_path / "main.log").read_text() == ""
 
 

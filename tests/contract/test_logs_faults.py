@@ -7,8 +7,6 @@ import logging
 import logging.handlers
 import os
 import subprocess
-import sys
-import textwrap
 import threading
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 
 from pcall import Pcall, pcall
 from pcall._logs import record_frames
+from tests.helpers.scripts import run_case, system_name
 
 BEGIN = ">>>> Begin child log "
 END = "<<<< End child log "
@@ -40,16 +39,9 @@ def tell(n):
     return os.getpid()
 
 
-def run_script(tmp_path: Path, body: str, **kwargs) -> subprocess.CompletedProcess[str]:
-    path = tmp_path / "script.py"
-    head = """
-    import logging, logging.handlers, os, resource, signal, sys, time
-    from pcall import Pcall, pcall
-    """
-    path.write_text(textwrap.dedent(head) + textwrap.dedent(body))
-    return subprocess.run(
-        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=100, **kwargs
-    )
+def run(folder: Path, case: str) -> subprocess.CompletedProcess[str]:
+    """Run a case of the script to its end, in the folder."""
+    return run_case("logs_faults.py", case, system=system_name(), folder=folder)
 
 
 @pytest.mark.fast
@@ -136,29 +128,9 @@ def test_rotation_from_outside(tmp_path, kind):
     assert {file.name for file in tmp_path.iterdir()} <= {"main.log", "main.log.1"}
 
 
-FULL = """
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-class Keep(logging.Handler):
-    def emit(self, record):
-        print(record.levelname, record.getMessage())
-logging.raiseExceptions = False
-logging.basicConfig(filename="main.log", level=logging.INFO, format="%(message)s")
-logging.getLogger("pcall").addHandler(Keep())
-def target(n):
-    for number in range(100):
-        logging.info("call %d line %d", n, number)
-    return n
-logging.info("x" * 3000)
-# No file may become larger: what the disk says when it is full.
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-print(pcall(target, n=(0, 1)))
-"""
-
-
 def test_no_room_in_the_main_log(tmp_path):
     """With no room in the main log a child's file stays, and is reported; no result suffers."""
-    done = run_script(tmp_path, FULL)
-    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "no_room")
     assert done.stdout.endswith("(0, 1)\n")
     kept = sorted(file for file in tmp_path.iterdir() if ":pid-" in file.name)
     assert len(kept) == 2
@@ -171,28 +143,7 @@ def test_no_room_in_the_main_log(tmp_path):
 
 def test_the_outcome_names_the_file_that_stays(tmp_path):
     """The outcome of a call whose log could not be merged still names it."""
-    body = FULL.replace(
-        "print(pcall(target, n=(0, 1)))",
-        "run = Pcall(target, n=[0]); run.start(); run.join()\n"
-        "log = run.outcomes[0].log\nassert os.path.getsize(log) > 1000, log",
-    )
-    done = run_script(tmp_path, body)
-    assert done.returncode == 0, done.stderr
-
-
-READ_ONLY = """
-os.mkdir("logs")
-logging.basicConfig(filename="logs/main.log", level=logging.INFO, format="%(message)s")
-import tempfile
-pcall(len, cargs=["x"])  # imports what another user may not be able to
-os.chmod("logs", 0o555)
-if os.getuid() == 0:
-    os.setuid(65534)
-def target(n):
-    logging.info("call %d", n)
-    return n
-print(pcall(target, n=range(3)))
-"""
+    run(tmp_path, "no_room_and_the_outcome")
 
 
 def test_a_folder_that_may_not_be_written_to(tmp_path):
@@ -201,9 +152,8 @@ def test_a_folder_that_may_not_be_written_to(tmp_path):
     for parent in tmp_path.parents[:2]:
         with contextlib.suppress(PermissionError):
             parent.chmod(0o755)
-    done = run_script(tmp_path, READ_ONLY)
+    done = run(tmp_path, "read_only_folder")
     (tmp_path / "logs").chmod(0o755)
-    assert done.returncode == 0, done.stderr
     assert done.stdout == "(0, 1, 2)\n"
     assert done.stderr == ""
     lines = (tmp_path / "logs" / "main.log").read_text().splitlines()
@@ -220,61 +170,16 @@ def test_a_name_too_long(tmp_path):
 
 def test_a_long_log_takes_no_memory(tmp_path):
     """A log of a child is put into the main one without being read into memory as a whole."""
-    body = """
-    logging.basicConfig(filename="main.log", level=logging.INFO, format="%(message)s")
-    def target(n):
-        logging.info("x" * 1_000_000)
-        path = f"main.log:pid-{os.getpid()}"
-        os.truncate(path, 500_000_000)  # a hole: it takes no room, and reads as zeros
-    run = Pcall(target, n=[0])
-    run.start()
-    run.wait()
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run.join()
-    print(os.path.getsize("main.log"))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size)
-    os.unlink("main.log")
-    """
-    done = run_script(tmp_path, body)
-    assert done.returncode == 0, done.stderr
+    done = run(tmp_path, "long_log")
     size, grown = map(int, done.stdout.split())
     assert 500_000_000 < size < 500_001_000
     assert grown < 50_000  # KiB
-    assert [file.name for file in tmp_path.iterdir()] == ["script.py"]
+    assert [file.name for file in tmp_path.iterdir()] == []
 
 
 def test_a_thread_that_logs_all_the_time(tmp_path):
     """A thread of the parent logs while children are forked and merged: nothing blocks."""
-    body = """
-    import threading
-    stream = open("stream", "w")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[
-        logging.FileHandler("main.log"), logging.StreamHandler(stream),
-        logging.handlers.MemoryHandler(10, target=logging.NullHandler()),
-        logging.FileHandler("/dev/null")])
-    over = threading.Event()
-    def talk():
-        while not over.is_set():
-            logging.info("the parent")
-    def target(n):
-        logging.info("call %d", n)
-    thread = threading.Thread(target=talk)
-    thread.start()
-    try:
-        for _ in range(300):
-            pcall(target, 30, n=(0, 1))
-    finally:
-        over.set()
-        thread.join()
-    for name in ("main.log", "stream"):
-        lines = open(name).read().splitlines()
-        assert lines.count("call 0") == lines.count("call 1") == 300, name
-        assert set(lines) - {"call 0", "call 1", "the parent"} == {
-            line for line in lines if ">>>>" in line or "<<<<" in line}, name
-    assert len(os.listdir(".")) == 3
-    """
-    done = run_script(tmp_path, body)
-    assert done.returncode == 0, done.stderr
+    run(tmp_path, "beside_a_thread_that_logs")
 
 
 def test_two_runs_at_once(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from pcall import Pcall, pcall
 from tests.helpers.processes import has_ended
+from tests.helpers.scripts import run_case, system_name
 
 
 @pytest.mark.fast
@@ -71,41 +72,9 @@ def test_the_end_of_the_interpreter_leaves_nothing(end):
     assert all(has_ended(pid) for pid in pids)
 
 
-START_FAILS = """
-import os, resource, socket
-from pcall import pcall
-
-def named(fd):
-    return os.readlink(f"/proc/self/fd/{fd}")
-
-pcall(abs, x=())  # what is opened once is open
-pcall(len, iargs=[("",)])
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-for room in (0, 1, 2, 3):
-    before = sorted(os.listdir("/proc/self/fd"))
-    fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(room + 1)]
-    for fd in fds:
-        os.close(fd)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(fds), hard))
-    try:
-        print(room, pcall(len, iargs=[("ab",)]))
-    except OSError as error:
-        print(room, "failed", error.errno)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert sorted(os.listdir("/proc/self/fd")) == before, room
-    mine = socket.socketpair()
-    names = tuple(named(end.fileno()) for end in mine)
-    assert pcall(named, fd=[end.fileno() for end in mine]) == names, room
-    for end in mine:
-        end.close()
-"""
-
-
-def test_a_start_that_failed_leaves_nothing():
+def test_a_start_that_failed_leaves_nothing(tmp_path):
     """Where no descriptor is left the start raises OSError, and takes none with it."""
-    done = subprocess.run(
-        [sys.executable, "-c", START_FAILS], capture_output=True, text=True, timeout=60
-    )
+    done = run_case("objects.py", "start_fails", system=system_name(), folder=tmp_path)
     assert done.stderr == ""
     assert "0 failed 24" in done.stdout
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
-import sys
 import time
 
 import pytest
 
 from pcall import Call, ChildDied, NotStarted, Outcome, Pcall
+from tests.helpers.scripts import run_case, system_name
 
 MB = 1 << 20
 Quiet = Pcall.options(return_outcomes=True, max_errors=None)
@@ -144,21 +143,10 @@ def test_max_rss(each_system):
     assert small.max_rss >= MB
 
 
-PARENT_OF_300_MB = """
-import os
-from pcall import Pcall
-MB = 1 << 20
-held = bytearray(os.urandom(1) * (300 * MB))
-run = Pcall.options(return_outcomes=True)
-small, large = run.pcall(lambda n: len(bytearray(b"x" * n)), iargs=[(0,), (50 * MB,)])
-print(small.max_rss // MB, small.rss_growth // MB, large.rss_growth // MB)
-"""
-
-
-def test_growth_over_a_large_parent():
+def test_growth_over_a_large_parent(tmp_path):
     """rss_growth leaves out what the child has of its parent, however large that is."""
-    done = subprocess.run(
-        [sys.executable, "-c", PARENT_OF_300_MB], capture_output=True, text=True, timeout=60
+    done = run_case(
+        "objects.py", "growth_over_a_large_parent", system=system_name(), folder=tmp_path
     )
     assert done.stderr == ""
     whole, small, large = (int(word) for word in done.stdout.split())

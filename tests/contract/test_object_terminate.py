@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, TaskCancelled
+from tests.helpers import ROOT
 from tests.helpers.processes import has_ended
+from tests.helpers.scripts import environment, python
 from tests.helpers.waiting import until
 
 ENDS = ["terminate", "kill"]
@@ -232,35 +234,17 @@ def test_in_a_block(ready):
     assert run.results is None
 
 
-# As process 1 of a container does, without an init: this process inherits orphans.
-NOBODY_REAPS = """
-import ctypes, subprocess, time
-from pathlib import Path
-from pcall import Pcall
-
-PR_SET_CHILD_SUBREAPER = 36
-ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-def start_another():
-    return subprocess.Popen(["sleep", "60"]).pid
-
-run = Pcall.options(grace_period=0.3)(start_another)
-run.start()
-run.join()
-print("joined", flush=True)
-state = Path(f"/proc/{run.results[0]}/stat")
-print(state.read_text().rpartition(")")[2].split()[0] if state.exists() else "gone")
-"""
-
-
 @pytest.fixture(scope="module")
 def nobody_reaps() -> str:
-    """What the script above prints until it ends, or is ended."""
+    """Return what the script prints until it ends, or is ended."""
     with subprocess.Popen(
-        [sys.executable, "-c", NOBODY_REAPS], stdout=subprocess.PIPE, text=True
+        python(ROOT / "tests/scripts/objects.py", "linux", "join_among_orphans"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     ) as process:
         try:
-            return process.communicate(timeout=15)[0]
+            return process.communicate(timeout=60)[0]
         except subprocess.TimeoutExpired:
             process.kill()
             return process.communicate()[0]

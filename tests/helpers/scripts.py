@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pcall._os.current import get_system
+from pcall._os.portable import PortableSystem
 from tests.helpers import ROOT
 from tests.helpers.cases import FINE
 
@@ -37,6 +38,11 @@ sys.path.insert(0, sys.argv.pop(1))
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+def system_name() -> str:
+    """Return the name of the system that calls of this process use: linux or portable."""
+    return "portable" if isinstance(get_system(), PortableSystem) else "linux"
 
 
 def use_the_same_system() -> str:
@@ -114,6 +120,7 @@ def run_case(
     streams: str = "",
     timeout: float = 100,
     env: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run one function of a file in tests/scripts; fail unless it comes to its end.
 
@@ -131,13 +138,14 @@ def run_case(
         streams: redirections in the shell's language.
         timeout: the most seconds that it may take.
         env: what the environment has beside that of scripts.
+        settings: further ones of subprocess.run().
 
     Returns:
         The ended process, with the text of its streams.
     """
     path = ROOT / "tests/scripts" / script
     command = [*within, *python(path, system, case, *arguments, flags=flags)]
-    return _run(command, folder, streams, timeout, env or {})
+    return _run(command, folder, streams, timeout, env or {}, **settings)
 
 
 def check(
@@ -157,7 +165,12 @@ def check(
 
 
 def _run(
-    command: list[str], folder: Path, streams: str, timeout: float, env: Mapping[str, str]
+    command: list[str],
+    folder: Path,
+    streams: str,
+    timeout: float,
+    env: Mapping[str, str],
+    **settings: Any,
 ) -> subprocess.CompletedProcess[str]:
     found = subprocess.run(
         ["sh", "-c", f"exec {shlex.join(command)} {streams}"],
@@ -166,6 +179,7 @@ def _run(
         timeout=timeout,
         cwd=folder,
         env=environment(**env),
+        **settings,
     )
     if found.returncode != FINE:
         why = folder / "why"

@@ -9,17 +9,17 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, ResultError
+from tests.helpers.scripts import run_case, system_name
 
 MB = 1 << 20
 HANG_ENDS_AFTER = 1
@@ -256,33 +256,10 @@ def test_a_result_that_raises_in_the_parent_alone(way: str) -> None:
     assert "of type list" in str(error)
 
 
-def test_a_result_that_interrupts_in_the_parent_alone() -> None:
+def test_a_result_that_interrupts_in_the_parent_alone(tmp_path: Path) -> None:
     """A KeyboardInterrupt in the parent goes on, once, and nothing hangs or stays behind."""
-    script = """
-        import os
-        from pcall import pcall
-
-        def interrupt(pid):
-            if os.getpid() != pid:
-                raise KeyboardInterrupt
-
-        class Interrupts:
-            def __reduce__(self):
-                return interrupt, (os.getpid(),)
-
-        try:
-            pcall([int, Interrupts])
-        except KeyboardInterrupt:
-            print("interrupted")
-        try:
-            os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            print("no child")
-    """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=20
-    )
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "interrupted\nno child\n", "")
+    ran = run_case("objects.py", "result_interrupts", system=system_name(), folder=tmp_path)
+    assert (ran.stdout, ran.stderr) == ("interrupted\nno child\n", "")
 
 
 def test_a_result_whose_reducer_is_registered() -> None:

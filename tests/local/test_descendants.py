@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout
 from tests.helpers.processes import assert_ended
+from tests.helpers.scripts import run_case, system_name
 
 Quick = Pcall.options(grace_period=0.5)
 PROMPT = 10.0  # seconds that nothing here takes, unless something is waited for that sleeps
@@ -112,34 +112,10 @@ def test_what_outlives_one_that_was_killed(each_system: str, tmp_path: Path) -> 
     assert_ended([int(path.read_text())])
 
 
-def test_where_nobody_takes_in_orphans() -> None:
+def test_where_nobody_takes_in_orphans(tmp_path: Path) -> None:
     """Where the first process reaps no orphans, nothing waits for their zombies, nor leaves any."""
-    script = """
-        import ctypes, os, subprocess
-        from pcall import pcall
-
-        # As in a container whose first process this is: orphans become its children.
-        PR_SET_CHILD_SUBREAPER = 36
-        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-
-        def start_and_return():
-            return subprocess.Popen(["sleep", "60"]).pid
-
-        print(*pcall(start_and_return))
-        try:
-            print(os.waitpid(-1, os.WNOHANG))
-        except ChildProcessError:
-            print("no child")
-    """
-    ran = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        output, _ = ran.communicate(timeout=PROMPT - 2)
-    finally:
-        ran.kill()
-        ran.communicate()
-    assert ran.returncode == 0
-    pid, rest = output.splitlines()
+    system = {"system": system_name(), "folder": tmp_path, "timeout": PROMPT - 2}
+    ran = run_case("objects.py", "orphans_are_reaped", **system)
+    pid, rest = ran.stdout.splitlines()
     assert rest == "no child"
     assert_ended([int(pid)])

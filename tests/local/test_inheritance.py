@@ -10,20 +10,18 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections import Counter
 from multiprocessing import util
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 
 from pcall import Pcall, TaskCancelled, pcall
-from tests.helpers import scripts
+from tests.helpers.scripts import run_case, system_name
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")
@@ -31,21 +29,10 @@ fork = multiprocessing.get_context("fork")
 _arena = fork.Value("i")
 
 
-def run_script(folder: Path, body: str, **settings) -> str:
-    """Run a script to its end; return its stdout."""
-    script = folder / "script.py"
-    script.write_text(scripts.use_the_same_system() + textwrap.dedent(body))
-    environment = scripts.environment() | settings.pop("env", {})
-    found = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=folder,
-        env=environment,
-        **settings,
-    )
-    assert found.returncode == 0, found.stderr
+def run(folder: Path, case: str, *arguments: object, **settings: Any) -> str:
+    """Run a case of the script to its end; return its stdout."""
+    script = ("inheritance.py", case, *arguments)
+    found = run_case(*script, system=system_name(), folder=folder, **settings)
     assert found.stderr == ""
     return found.stdout
 
@@ -74,32 +61,7 @@ def test_current_and_parent_process():
 
 def test_parent_process_is_seen_to_have_died(tmp_path):
     """A child that cleans up after its parent's end sees that parent_process() is dead."""
-    body = """
-    import multiprocessing, os, pathlib, signal, time
-    from pcall import pcall
-
-    def target():
-        pathlib.Path("ready").touch()
-        try:
-            time.sleep(60)
-        finally:
-            parent = multiprocessing.parent_process()
-            pathlib.Path("alive.part").write_text(str(parent.is_alive()))
-            os.rename("alive.part", "alive")
-
-    pid = os.fork()
-    if pid == 0:
-        pcall(target)
-    while not os.path.exists("ready"):
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    end = time.monotonic() + 20
-    while not os.path.exists("alive") and time.monotonic() < end:
-        time.sleep(0.01)
-    print(pathlib.Path("alive").read_text())
-    """
-    assert run_script(tmp_path, body) == "False\n"
+    assert run(tmp_path, "parent_process_has_died") == "False\n"
 
 
 class Registered:
@@ -408,55 +370,14 @@ def test_no_descriptors_of_children_of_another_run():
 
 def test_stdin_is_dev_null(tmp_path):
     """A child and what it starts read nothing from stdin; what the parent can read stays."""
-    body = """
-    import os, subprocess, sys
-    from pcall import pcall
-
-    def target():
-        try:
-            input()
-        except EOFError:
-            ended = True
-        program = subprocess.run(["cat"], stdout=subprocess.PIPE).stdout
-        return ended, sys.stdin.read(), os.read(0, 10), program, os.readlink("/proc/self/fd/0")
-
-    first = sys.stdin.readline()
-    assert pcall([target, target]) == ((True, "", b"", b"", "/dev/null"),) * 2
-    print(first + sys.stdin.read(), end="")
-    """
     text = "".join(f"line {n}\n" for n in range(5000))
-    assert run_script(tmp_path, body, input=text) == text
+    assert run(tmp_path, "stdin_is_dev_null", input=text) == text
 
 
 @pytest.mark.parametrize("place", ["pipe", "file"])
 def test_streams_are_neither_doubled_nor_lost(tmp_path, place):
     """What was in the buffers at the fork, and what children print, is written once."""
-    body = """
-    import os, sys
-    from pcall import ChildProcessException, pcall
-
-    PLACE
-    own = open("own", "w")
-    own.write("pending in a file")
-    sys.stdout.buffer.write(b"bytes before\\n")
-    print("text before", end=";")
-
-    def target(i):
-        print(f"<child {i}>", end="")
-        sys.stdout.buffer.write(f"<bytes {i}>".encode())
-        if i == 3:
-            sys.exit(5)
-
-    for _ in range(2):
-        try:
-            pcall(target, i=range(4))
-        except ChildProcessException:
-            pass
-        print("between", end=";")
-    print("after")
-    """
-    to_file = "os.dup2(os.open('out', os.O_WRONLY | os.O_CREAT), 1)"
-    text = run_script(tmp_path, body.replace("PLACE", to_file if place == "file" else ""))
+    text = run(tmp_path, "streams", place)
     if place == "file":
         text = (tmp_path / "out").read_text()
     assert text.startswith("bytes before\ntext before;")
@@ -470,28 +391,7 @@ def test_streams_are_neither_doubled_nor_lost(tmp_path, place):
 
 def test_exit_handlers(tmp_path):
     """Exit handlers of the parent run in no child; those that a child registers run in it."""
-    body = """
-    import atexit, os, threading, time
-    from pcall import ChildProcessException, pcall
-
-    parent = os.getpid()
-    atexit.register(lambda: print("of the parent", os.getpid() == parent))
-
-    def target(i):
-        atexit.register(print, f"first of {i}")
-        atexit.register(print, f"last of {i}")
-        # One that is not a daemon is waited for, as at any interpreter's end.
-        threading.Timer(0.2, print, [f"thread of {i}"]).start()
-        if i == 1:
-            raise ValueError
-
-    for i in (0, 1):
-        try:
-            pcall(target, i=[i])
-        except ChildProcessException:
-            pass
-    """
-    lines = run_script(tmp_path, body).splitlines()
+    lines = run(tmp_path, "exit_handlers").splitlines()
     assert lines == [
         *("thread of 0", "last of 0", "first of 0"),
         *("thread of 1", "last of 1", "first of 1"),
@@ -556,18 +456,7 @@ def test_random_streams_repeat_when_seeded(seeded):
 
 def test_random_streams_repeat_in_another_interpreter(tmp_path):
     """A seeded script draws the same in every interpreter, whatever its hash seed."""
-    body = """
-    import random, numpy
-    from pcall import pcall
-
-    def draw(i):
-        return random.random(), float(numpy.random.random())
-
-    random.seed("text")
-    numpy.random.seed(1)
-    print(pcall(draw, i=range(5)))
-    """
-    found = {run_script(tmp_path, body, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2")}
+    found = {run(tmp_path, "random_numbers", env={"PYTHONHASHSEED": seed}) for seed in ("1", "2")}
     assert len(found) == 1
 
 
@@ -591,12 +480,4 @@ def test_the_parents_generators_are_not_disturbed(seeded):
 
 def test_another_bit_generator_of_numpy(tmp_path):
     """Where numpy.random has another bit generator than its usual one, calls still work."""
-    body = """
-    import numpy
-    from pcall import pcall
-
-    numpy.random.set_bit_generator(numpy.random.PCG64(3))
-    found = pcall(numpy.random.random, iargs=[()] * 5)
-    assert len(set(found)) == 5, found
-    """
-    run_script(tmp_path, body)
+    run(tmp_path, "another_bit_generator")

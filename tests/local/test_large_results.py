@@ -5,15 +5,14 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
-import subprocess
-import sys
-import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pcall import pcall
 from tests.helpers.processes import nameless_files
+from tests.helpers.scripts import run_case, system_name
 
 MB = 1 << 20
 SIZE = 64 * MB
@@ -24,79 +23,33 @@ def needs(module: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=f"{module} is not installed")
 
 
-# How a value of so many bytes is made, and an array in it. The frame holds the array as it is.
-ARRAY = pytest.param("numpy.ones(size // 8)", "value", id="array", marks=needs("numpy"))
-FRAME = pytest.param(
-    "pandas.DataFrame(numpy.ones((8, size // 64)).T, copy=False)",
-    "value[3]",
-    id="frame",
-    marks=needs("pandas"),
-)
-NESTED = pytest.param(
-    "{'one': [numpy.ones(size // 16)], 'two': (numpy.ones(size // 16), 'little')}",
-    "value['one'][0]",
-    id="nested",
-    marks=needs("numpy"),
-)
-BYTES = pytest.param("b'x' * size", "value", id="bytes")
-BYTEARRAY = pytest.param("bytearray(b'x') * size", "value", id="bytearray")
-
-# In a process of its own: what this one has freed it takes again, and nothing is seen of that.
-SCRIPT = """
-import gc, json, re
-try:
-    import numpy
-    import pandas
-except ImportError:
-    pass  # whoever needs it is skipped
-from pcall import Pcall
-
-def own():
-    "Bytes that this process alone has: what is mapped from a file is not counted."
-    with open("/proc/self/status") as file:
-        return int(re.search(r"RssAnon:\\s+(\\d+)", file.read())[1]) << 10
-
-def measure(size):
-    before = own()
-    run = Pcall(lambda: MAKE)
-    run.start()
-    run.join()
-    (value,), (outcome,) = run.results, run.outcomes
-    sum(PART[::512])
-    gc.collect()
-    return outcome.rss_growth, own() - before
-
-measure(100_000)  # imports, caches
-print(json.dumps(measure(SIZE)))
-"""
-
-
-def memory(make: str, part: str) -> tuple[float, float]:
-    """By how many times its size a value makes the child grow, and the parent that has read it."""
-    script = textwrap.dedent(SCRIPT).replace("MAKE", make).replace("PART", part)
-    ran = subprocess.run(
-        [sys.executable, "-c", script.replace("SIZE", str(SIZE))],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert ran.returncode == 0, ran.stderr
+def memory(kind: str, folder: Path) -> tuple[float, float]:
+    """Return by how many times its size a value makes the child grow, and its parent."""
+    # In a process of its own: what this one has freed it takes again, and nothing is seen of that.
+    ran = run_case("large_results.py", "measure", kind, SIZE, system=system_name(), folder=folder)
     child, parent = json.loads(ran.stdout)
     return child / SIZE, parent / SIZE
 
 
-@pytest.mark.parametrize(("make", "part"), [ARRAY, FRAME, NESTED])
-def test_arrays_are_not_copied(make: str, part: str) -> None:
+ARRAYS = [
+    pytest.param("array", marks=needs("numpy")),
+    pytest.param("frame", marks=needs("pandas")),
+    pytest.param("nested", marks=needs("numpy")),
+]
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_arrays_are_not_copied(kind: str, tmp_path: Path) -> None:
     """Neither sending arrays nor reading all of them makes a copy: the child's is in the file."""
-    child, parent = memory(make, part)
+    child, parent = memory(kind, tmp_path)
     assert 0.9 < child < 1.5
     assert parent < 0.3
 
 
-@pytest.mark.parametrize(("make", "part"), [BYTES, BYTEARRAY])
-def test_bytes_are_copied_once(make: str, part: str) -> None:
+@pytest.mark.parametrize("kind", ["bytes", "bytearray"])
+def test_bytes_are_copied_once(kind: str, tmp_path: Path) -> None:
     """Bytes have to lie where Python puts them: the parent has one copy, and keeps no file."""
-    child, parent = memory(make, part)
+    child, parent = memory(kind, tmp_path)
     assert 0.9 < child < 1.5
     assert 0.9 < parent < 1.3
 

@@ -6,10 +6,7 @@ import fcntl
 import os
 import select
 import signal
-import subprocess
-import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +19,7 @@ from pcall._os.linux import LinuxSystem
 from pcall._os.portable import PortableSystem
 from pcall._os.system import System
 from pcall._wire.decode import read_answer
+from tests.helpers.scripts import run_case, system_name
 
 # Python 3.12 warns of forks beside threads; pytest may have one that watches the time.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -66,23 +64,10 @@ def readable(fd: int, seconds: float) -> bool:
     return bool(select.select([fd], [], [], seconds)[0])
 
 
-def run_script(body: str, *arguments: str) -> str:
-    """Run a script to its end; return its stdout."""
-    head = """
-import errno, os, resource, signal, sys, time
-from pcall._os import capacity, current
-from pcall._os.linux import LinuxSystem
-from pcall._os.portable import PortableSystem
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", head + textwrap.dedent(body), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        start_new_session=True,
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+def run(case: str, folder: Path, *arguments: object, system: str = "linux") -> str:
+    """Run a case of the script to its end; return its stdout."""
+    settings = {"system": system, "folder": folder, "start_new_session": True}
+    return run_case("system.py", case, *arguments, **settings).stdout
 
 
 # ------------------------------------------------------------ the answer file
@@ -156,42 +141,11 @@ def test_a_grandchild_hides_no_end_or_looks_are_taken(system, forked):
         assert system.exit_poll_interval <= 0.1
 
 
-def test_a_sentinel_that_is_not_to_be_had_is_done_without():
+def test_a_sentinel_that_is_not_to_be_had_is_done_without(tmp_path):
     """With no descriptor left for a pidfd there is no sentinel, and the child is looked at."""
-    body = """
-    from pcall import pcall
-
-    system = current.get_system()
-    pcall(abs, iargs=[(0,)])
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(60)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    taken = []
-    try:
-        while True:
-            taken.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError:
-        pass
-    assert system.sentinel(pid, None) is None
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    # A run with ever more room: an error at once that says so, until it works.
-    worked = []
-    for _ in range(12):
-        try:
-            assert pcall(abs, iargs=[(-1,), (-2,), (-3,)]) == (1, 2, 3)
-            worked.append(True)
-        except OSError as error:
-            assert error.errno == errno.EMFILE, error
-            worked.append(False)
-        os.close(taken.pop())
-    assert worked == sorted(worked), worked
-    assert worked[-1], worked
-    """
     if LinuxSystem is not type(current._choose()):
         pytest.skip("Linux's own means are not to be had here")
-    run_script(body)
+    run("no_descriptor_for_a_sentinel", tmp_path)
 
 
 def test_exit_code_of_a_child_whose_status_was_taken(system, forked):
@@ -284,89 +238,26 @@ def test_the_descriptor_of_the_poller(system):
 
 # ------------------------------------------------------------ the end of the parent
 
-ORPHAN = """
-    system = globals()[sys.argv[1]]()
-    early = sys.argv[2] == "early"
-    reader, writer = os.pipe()
-    middle = os.fork()
-    if middle == 0:
-        parent = os.getpid()
-        watch = system.parent_watch(parent, 0.5)
-        if os.fork() == 0:
-            os.setpgid(0, 0)  # what ends it may end its group
-            os.close(reader)
-            if early:  # the parent dies before it is watched
-                while os.getppid() == parent:
-                    time.sleep(0.01)
-            for step, *args in watch:
-                step(*args)
-            if os.getppid() != parent:
-                os._exit(0)
-            os.write(writer, b"w")
-            time.sleep(60)
-            os._exit(0)
-        if early:
-            os._exit(0)
-        time.sleep(60)
-    os.close(writer)
-    if not early:
-        assert os.read(reader, 1) == b"w"
-        os.kill(middle, signal.SIGKILL)
-    os.waitpid(middle, 0)
-    start = time.monotonic()
-    while os.read(reader, 1):
-        pass
-    assert time.monotonic() - start < 20
-"""
-
 
 @pytest.mark.parametrize("when", ["watched", "early"])
-def test_a_child_ends_with_its_parent(system, when):
+def test_a_child_ends_with_its_parent(system, tmp_path, when):
     """A child ends soon after its parent, also where that died before it was watched."""
-    run_script(ORPHAN, type(system).__name__, when)
+    run("orphan", tmp_path, when, system=system_name())
 
 
 # ------------------------------------------------------------ the choice, and the room there is
 
 
-def test_the_choice_is_made_by_trying():
+def test_the_choice_is_made_by_trying(tmp_path):
     """No room for a descriptor at the first use is no reason to choose the portable way."""
     if LinuxSystem is not type(current._choose()):
         pytest.skip("Linux's own means are not to be had here")
-    body = """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    import ctypes
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        current.get_system()
-    except OSError as error:
-        assert error.errno == errno.EMFILE, error
-    else:
-        raise AssertionError("no error")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert type(current.get_system()) is LinuxSystem
-    """
-    run_script(body)
+    run("chosen_by_trying", tmp_path)
 
 
-def test_capacity_follows_the_limit_of_descriptors():
+def test_capacity_follows_the_limit_of_descriptors(tmp_path):
     """The room for children is what the limit of descriptors leaves, and never less than one."""
-    body = """
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-
-    def room(limit, each):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        return capacity.capacity(each)
-
-    assert 50 <= room(256, 2) <= 126
-    assert 33 <= room(256, 3) <= 84
-    before = room(256, 2)
-    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
-    assert before - 52 <= room(256, 2) <= before - 48
-    taken += [os.open(os.devnull, os.O_RDONLY) for _ in range(140)]
-    assert room(256, 2) == 1
-    """
-    run_script(body)
+    run("limit_of_descriptors", tmp_path)
 
 
 def test_capacity_of_this_machine():
@@ -375,14 +266,10 @@ def test_capacity_of_this_machine():
     assert isinstance(capacity.capacity(2), int)
 
 
-def test_resident_memory_grows_with_what_is_used():
+def test_resident_memory_grows_with_what_is_used(tmp_path):
     """The memory that a child starts with is counted: 50 MB more in the parent are seen."""
     # In a process of its own: what this one has freed before it may get again unseen.
-    found = run_script("""
-        before = capacity.resident_memory()
-        block = bytearray(50 << 20)
-        print(capacity.resident_memory() - before)
-    """)
+    found, _ = run("resident_memory", tmp_path).split()
     assert 42 << 20 < int(found) < 58 << 20
 
 
@@ -416,28 +303,11 @@ def small_group() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("others", "count"), [(0, 100), (20, 16)], ids=["seen before", "refused"])
-def test_calls_beyond_a_control_groups_processes_run_in_waves(system, small_group, others, count):
+def test_calls_beyond_a_control_groups_processes_run_in_waves(
+    system, tmp_path, small_group, others, count
+):
     """Calls run in waves where the control group above has room for 30 processes, or for 9."""
-    body = """
-    import subprocess
-    from pcall import pcall
-
-    with open(sys.argv[1] + "/cgroup.procs", "w") as file:
-        file.write(str(os.getpid()))
-    current.use_system(globals()[sys.argv[2]]())
-    sleepers = [subprocess.Popen(["sleep", "100"]) for _ in range(int(sys.argv[3]))]
-
-    def nap(x):
-        time.sleep(0.05)
-        return x * x
-
-    count = int(sys.argv[4])
-    assert pcall(nap, x=range(count)) == tuple(x * x for x in range(count))
-    for sleeper in sleepers:
-        sleeper.kill()
-        sleeper.wait()
-    """
-    run_script(body, str(small_group), type(system).__name__, str(others), str(count))
+    run("control_group", tmp_path, small_group, others, count, system=system_name())
 
 
 HOST = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw"

@@ -6,7 +6,6 @@ import contextvars
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pcall import CallError, ChildDied, DependenciesFailed, PcallTimeout, Plan, Retry, run, run_iter
+from tests.helpers import ROOT
+from tests.helpers.cases import FINE
 from tests.helpers.plan_model import Graph, graphs
-from tests.helpers.scripts import check
+from tests.helpers.scripts import environment, python, run_case
 
 numpy = pytest.importorskip("numpy")
 
@@ -396,48 +397,16 @@ def held(process):
     return own + sum(files.values())
 
 
-SCRIPT = """
-import sys
-import numpy
-from pcall import Plan, run
-
-kind, many, unit = sys.argv[1], 8, int(sys.argv[2])
-
-def step(value):
-    if kind == "bytes":
-        return value.replace(b"y", b"x")
-    if kind == "in place":
-        value += 1
-        return value
-    return value + 1
-
-first = (lambda: b"y" * unit) if kind == "bytes" else (lambda: numpy.zeros(unit // 8))
-plan = Plan()
-if kind == "apart":
-    # Two chains whose links are planned in turns: values go through files.
-    calls = [plan.call(first), plan.call(int)]
-    for _ in range(many):
-        calls = [plan.call(step, call) for call in calls]
-    call = calls[0]
-else:
-    call = plan.call(first)
-    for _ in range(many):
-        call = plan.call(step, call)
-print("ready", flush=True)
-sys.stdin.read(1)
-assert run(plan, output=plan.call(len, call), max_workers=2)
-"""
-
-
 @pytest.mark.parametrize("kind", ["array", "in place", "bytes", "apart"])
 def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
     """While a chain runs there are two of its values at a time, wherever they lie."""
     if not Path("/proc/self/smaps_rollup").exists():
         pytest.skip("no /proc here")
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, kind, str(UNIT)],
+        python(ROOT / "tests/scripts/values.py", "linux", "chain", kind, UNIT),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=environment(),
     ) as process:
         process.stdout.readline()
         before, most = held(process.pid), 0
@@ -445,36 +414,10 @@ def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
         process.stdin.close()
         while process.poll() is None:
             most = max(most, held(process.pid) - before)
-    assert process.returncode == 0
+    assert process.returncode == FINE
     assert UNIT < most < 2.5 * UNIT
 
 
 def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
     """An interrupt at the moment that they are made, or are to be closed, leaves no descriptor."""
-    script = """
-import gc
-from pcall import Plan, run
-from pcall.plan.value_store import Values
-made, close = Values.__init__, Values.close
-
-def interrupted(method):
-    def wrapped(*args):
-        if method is made:
-            made(*args)
-        raise KeyboardInterrupt
-    return wrapped
-
-before = len(descriptors())
-for name, method in (("__init__", made), ("close", close)):
-    setattr(Values, name, interrupted(method))
-    plan = Plan()
-    try:
-        run(plan, output=plan.call(bytes, 2_000_000))
-        sys.exit("no interrupt came")
-    except KeyboardInterrupt:
-        pass
-    setattr(Values, name, method)
-    gc.collect()
-    assert len(descriptors()) == before, (name, descriptors())
-"""
-    check(tmp_path, "linux", script)
+    run_case("values.py", "interrupted", system="linux", folder=tmp_path)

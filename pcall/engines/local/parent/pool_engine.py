@@ -8,10 +8,11 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 
+from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore, WorkerFigures
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
+from pcall._core.worker_figures import WorkerFigures
 from pcall._errors import TaskCancelled
 from pcall._os.signals import DeferSignals
 from pcall._wire.decode import Answer
