@@ -172,6 +172,7 @@ class Run:
     def abandon(self) -> None:
         """End everything, and wait for that. Interrupted, it kills and still waits."""
         number: int = signal.SIGTERM
+        self.state.scheduler.seal()
         # What interrupts is let in only where it is caught.
         with DeferSignals() as deferred:
             for _ in range(100):  # no more than one Ctrl-C after another can be

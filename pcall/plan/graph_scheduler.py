@@ -10,8 +10,9 @@ import heapq
 import math
 from collections.abc import Iterable, Iterator
 
+from pcall._core.decisions import Ended, Settled
 from pcall._core.retry import Retry
-from pcall._core.scheduler import Ended, Scheduler, Settled
+from pcall._core.scheduler import Scheduler
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
 from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
 from pcall.plan.plan import Plan
