@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Ended", "Expiry", "Settled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Expiry:
+class Expiry(NamedTuple):
     """What follows from the time.
 
     Attributes:
@@ -23,8 +21,7 @@ class Expiry:
     fatal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """What follows from the end of a call.
 
     Attributes:
@@ -36,18 +33,17 @@ class Ended:
     skipped: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """A call that was settled before the run, and so is not executed.
 
     Attributes:
-        index: the call.
+        call: its index.
         value: its value.
         error: the exception that it failed with; None when it did not.
         skipped: calls that never start because of it.
     """
 
-    index: int
+    call: int
     value: Any = None
     error: BaseException | None = None
     skipped: tuple[int, ...] = ()

@@ -187,7 +187,7 @@ class RunState:
     def settle(self) -> None:
         """Record the calls that were settled before the run."""
         for settled in self.scheduler.settle():
-            index, error = settled.index, settled.error
+            index, error = settled.call, settled.error
             outcome = Outcome(index, self.calls[index], error is None, settled.value, error)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)

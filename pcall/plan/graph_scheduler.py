@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from pcall._core.decisions import Ended, Settled
 from pcall._core.retry import Retry
@@ -232,7 +231,7 @@ class GraphScheduler(Scheduler):
             self._succeeded(index)
             return ended
         skipped = self._failed(index)
-        return replace(ended, skipped=tuple(sorted({*skipped, *ended.skipped})))
+        return ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
 
     def settle(self) -> Iterator[Settled]:
         calls = self._plan.calls
