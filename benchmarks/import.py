@@ -1,6 +1,6 @@
-"""What ``import pcall`` takes, and what it takes together with a first call.
+"""The time of ``import pcall``, by itself and together with a first call.
 
-Each is an interpreter of its own, and what a bare one takes (``python -c pass``) is taken off.
+Each runs in an interpreter of its own; the time of a bare one (``python -c pass``) is subtracted.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def contest(programs: dict[str, str], rounds: int) -> tuple[dict[str, list[float
     times: dict[str, list[float]] = {name: [] for name in names}
     cpu: dict[str, list[float]] = {name: [] for name in names}
     for code in programs.values():
-        run(code)  # writes what was not compiled, and reads the files once
+        run(code)  # compiles the modules, and reads the files once
     everybody = list(programs)
     for round_ in range(rounds):
         shift = round_ % len(everybody)
