@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any
 
 from pcall._core.run_state import RunState
-from pcall._os.signals import DeferSignals
+from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._tuning import LONGEST_WAIT
 from pcall.engines.engine import Engine
 
@@ -68,13 +68,13 @@ class Run:
     @property
     def children(self) -> tuple[Any, ...]:
         """The process object of each call, in call order, started or not."""
-        with self._lock:
+        with self._lock, DeferSignals():
             return self._engine.children
 
     @property
     def living(self) -> tuple[Any, ...]:
         """The process objects that are alive."""
-        with self._lock:
+        with self._lock, DeferSignals():
             return self._engine.living
 
     def fileno(self) -> int | None:
@@ -96,12 +96,12 @@ class Run:
 
     def grow(self, count: int) -> None:
         """The last ``count`` of the state's calls are new. They start in the next turn."""
-        with self._lock:
+        with self._lock, DeferSignals():
             self.state.grow(count)
 
     def seal(self) -> None:
         """No further calls will come: the run is over once those that there are have ended."""
-        with self._lock:
+        with self._lock, DeferSignals():
             self.state.scheduler.seal()
             self._release_if_over()
 
@@ -113,8 +113,9 @@ class Run:
             return
         try:
             self.state.begin()
-            self._engine.open()
-            self.state.settle()
+            with self._lock, DeferSignals():
+                self._engine.open()
+                self.state.settle()
             self._turn(0)
             while self._engine.synchronous and not self.over:
                 self._turn(None)
@@ -160,17 +161,22 @@ class Run:
     def stop(self, number: int) -> None:
         """End all calls with this signal."""
         self._check_owner()
-        with self._lock:
-            with DeferSignals():
-                self.state.stop_on_request()
+        with self._lock, DeferSignals():
+            self.state.stop_on_request()
             self._engine.stop(number)
             self._release_if_over()  # where calls only waited for another attempt
 
     def abandon(self) -> None:
-        """End everything, and wait for that. Interrupted, it kills and still waits."""
+        """End everything, and wait for that. Interrupted, it kills and still waits.
+
+        Raises:
+            BaseException: the first interrupt that came meanwhile (Ctrl-C, or whatever else a
+                signal handler raised), once everything has ended.
+        """
         number: int = signal.SIGTERM
+        interrupt: BaseException | None = None
         self.state.scheduler.seal()
-        # What interrupts is let in only where it is caught.
+        # An interrupt is delivered only where it is caught.
         with DeferSignals() as deferred:
             for _ in range(100):  # no more than one Ctrl-C after another can be
                 try:
@@ -180,14 +186,18 @@ class Run:
                         self._turn(None)
                     deferred.hold()
                     break
-                except BaseException:
+                except BaseException as error:
                     number = signal.SIGKILL
+                    if interrupt is None and is_interrupt(error):
+                        interrupt = error
                     with suppress(BaseException):
                         deferred.hold()
             with self._lock:
                 if not self._turns:
                     self._engine.close()
         self.finish()
+        if interrupt is not None:
+            raise interrupt
 
     def abandon_if_owner(self) -> None:
         """:meth:`abandon`, but nothing in a child that inherited this object."""
@@ -227,12 +237,14 @@ class Run:
             self._release_if_over()
 
     def _take_turn(self, wait: float | None) -> None:
-        with self._lock:
+        # A signal handler may use this very run. It runs where the state is in order: during the
+        # wait, and where the engine delivers signals.
+        with self._lock, DeferSignals():
             self._engine.start()
             pause = 0.0 if self.over else self.pause(wait)
         # Without the lock: other threads may look at the run, or end it.
         ready = self._engine.poll(pause)
-        with self._lock:
+        with self._lock, DeferSignals():
             self._engine.collect(ready)
             self._expire()
             self._engine.start()
@@ -263,8 +275,7 @@ class Run:
                 self.state.calls[index],
                 pid,
             )
-        with DeferSignals():
-            self.state.time_out(expiry, running)
+        self.state.time_out(expiry, running)
         if expiry.fatal:
             engine.cancel_all()
             return

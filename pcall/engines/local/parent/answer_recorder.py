@@ -9,7 +9,7 @@ from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._core.worker_figures import WorkerFigures
 from pcall._errors import TaskCancelled
-from pcall._os.signals import DeferSignals
+from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._wire.decode import Answer
 from pcall.engines.local.parent.call_outcome import outcome_of
 from pcall.engines.local.parent.terminator import Terminator
@@ -49,6 +49,8 @@ class AnswerRecorder:
     def take_answers(self, worker: WorkerHandle) -> None:
         """Report what a worker has answered since the last time."""
         with DeferSignals() as deferred:
+            if worker.is_closed:
+                return
             worker.hear()
             while worker.given:
                 at = worker.at
@@ -57,10 +59,13 @@ class AnswerRecorder:
                     # What is unpickled here may run code of the user's, and be interrupted.
                     deferred.deliver()
                     values, errors = worker.answers(stop)
+                except BaseException as problem:
+                    if is_interrupt(problem) or (worker.given and worker.at == at):
+                        raise
                 finally:
                     deferred.hold()
                 if not worker.given or worker.at != at:
-                    continue  # a signal handler of the user's has ended the run meanwhile
+                    continue  # a signal handler has used the run meanwhile, and was here before
                 self._record(worker, stop, values, errors)
                 if not done:
                     return

@@ -6,7 +6,7 @@ import signal
 import time
 
 from pcall._core.run_state import RunState
-from pcall._os.signals import DeferSignals
+from pcall._os.signals import DeferSignals, deliver_due
 from pcall._tuning import FORK_BURST
 from pcall.engines.local.parent.call_outcome import outcome_of, take_answer
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
@@ -25,7 +25,7 @@ class FreshEngine(LocalEngine):
 
     def __init__(self, state: RunState) -> None:
         super().__init__(state)
-        self._read: set[int] = set()  # calls whose answers were begun to be read
+        self._interrupted: set[int] = set()  # calls at whose answers something broke in
         self._planned_for = 0  # calls for which the room of this machine was looked at
 
     @property
@@ -69,6 +69,7 @@ class FreshEngine(LocalEngine):
             if not scheduler.queued:
                 break
             self.collect(resources.poller.poll(0))
+            deliver_due()  # a Ctrl-C does not wait for it either
             deadline = scheduler.next_deadline
             if deadline is not None and deadline <= time.monotonic():
                 break
@@ -103,25 +104,33 @@ class FreshEngine(LocalEngine):
         self._state.started(key, forked.started)
 
     def _finish(self, key: int, forked: ForkedProcess) -> None:
-        again = key in self._read
-        self._read.add(key)
-        answer = take_answer(forked, again)
         state = self._state
-        outcome = outcome_of(
-            self._child(key).job,
-            forked,
-            answer,
-            signalled=self._terminator.was_signalled(key),
-            overdue=state.timeout if key in state.overdue else None,
-            attempt=state.scheduler.attempt(key),
-        )
-        with DeferSignals():
+        with DeferSignals() as deferred:
+            try:
+                # What is unpickled here may run code of the user's, and be interrupted.
+                deferred.deliver()
+                answer = take_answer(forked, key in self._interrupted)
+            except BaseException:
+                self._interrupted.add(key)
+                raise
+            finally:
+                deferred.hold()
+            if self._alive.get(key) is not forked:
+                return  # a signal handler has used the run meanwhile, and was here before
+            outcome = outcome_of(
+                self._child(key).job,
+                forked,
+                answer,
+                signalled=self._terminator.was_signalled(key),
+                overdue=state.timeout if key in state.overdue else None,
+                attempt=state.scheduler.attempt(key),
+            )
             if answer is None:
                 state.child_died(key)
             self._strike_off(key, forked)
             state.conclude(outcome)
             if state.is_retried(key):  # in another child
                 self._children.pop(key, None)
-                self._read.discard(key)
+                self._interrupted.discard(key)
             # The last of it: until then an interrupt has it done again.
             del self._alive[key]

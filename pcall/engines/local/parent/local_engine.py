@@ -72,8 +72,9 @@ class LocalEngine:
     def collect(self, ready: Iterable[int]) -> None:
         """Report the calls whose children have ended; kill what outlived its grace period."""
         for fd in ready:
-            if fd in self._by_sentinel:
-                self._to_collect[self._by_sentinel[fd]] = None
+            key = self._by_sentinel.get(fd)
+            if key is not None:
+                self._to_collect[key] = None
         # The children whose end no descriptor tells, or not in time.
         everywhere = get_system().exit_poll_interval
         self._to_collect.update(dict.fromkeys(self._alive if everywhere else self._unwatched))
@@ -106,7 +107,8 @@ class LocalEngine:
             # Calls that have ended by themselves until now were not ended by us.
             self.collect(self._resources.poller.poll(0))
         for key in list(self._alive):
-            self._end_on_request(key, signal_number)
+            if key in self._alive:  # what was unpickled meanwhile may have ended another
+                self._end_on_request(key, signal_number)
         if signal_number == signal.SIGKILL:
             self._terminator.kill_leftovers()
 

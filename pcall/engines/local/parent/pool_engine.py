@@ -253,6 +253,8 @@ class PoolEngine(LocalEngine):
     def _end_on_request(self, key: int, signal_number: int) -> None:
         worker = self._workers[key]
         self._recorder.take_answers(worker)  # calls that have ended until now were not ended by us
+        if self._workers.get(key) is not worker:
+            return  # a signal handler has used the run meanwhile, and was here before
         if worker.given and worker.running:
             self._state.ended_by_us.add(worker.at)
         self._end(worker, EVERY_CALL, signal_number)

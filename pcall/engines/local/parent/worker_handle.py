@@ -98,6 +98,11 @@ class WorkerHandle:
         self._done = 0  # chunks of it that are known to have ended
 
     @property
+    def is_closed(self) -> bool:
+        """True once it has ended, and its descriptors were given back."""
+        return self.socket.fileno() < 0
+
+    @property
     def table(self) -> ResultTable:
         """The table that it answers in."""
         return self._table
