@@ -25,15 +25,12 @@ from typing import Any
 
 from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals
+from pcall._tuning import LONGEST_WAIT
 from pcall.engines.engine import Engine
 
 __all__ = ["Run"]
 
 _log = logging.getLogger("pcall")
-
-# The longest wait at a time, in seconds. Since the wait began, a signal handler or another thread
-# may have set an earlier deadline (terminate() does), which does not end the wait.
-_LONGEST_WAIT = 0.25
 
 
 class Run:
@@ -86,7 +83,7 @@ class Run:
 
     def pause(self, wait: float | None = None) -> float:
         """Seconds until :meth:`turn` is due although nothing has happened."""
-        pause = _LONGEST_WAIT if wait is None else min(wait, _LONGEST_WAIT)
+        pause = LONGEST_WAIT if wait is None else min(wait, LONGEST_WAIT)
         if self._engine.is_open:
             pause = min(pause, self._engine.pause())
         scheduler = self.state.scheduler
@@ -172,6 +169,7 @@ class Run:
     def abandon(self) -> None:
         """End everything, and wait for the end. If interrupted, kill, and still wait."""
         number: int = signal.SIGTERM
+        self.state.scheduler.seal()
         # An interrupt is let in only where it is caught.
         with DeferSignals() as deferred:
             for _ in range(100):  # more than any series of Ctrl-C

@@ -14,13 +14,12 @@ from functools import partial
 from typing import Any
 
 from pcall._core.records import Event, Observer
+from pcall._tuning import OBSERVER_INTERVAL
 
 __all__ = ["Choice", "Observers", "check_progress"]
 
 _log = logging.getLogger("pcall")
 
-# Seconds between two calls of an observer.
-_INTERVAL = 0.1
 
 # The option ``progress``, checked. True: choose a display. False: none. None: the environment
 # decides.
@@ -138,7 +137,7 @@ class Observers:
         for observer in filter(self._is_active, list(self._begun)):
             self._notify(observer, partial(observer.observe, events))
         # Count from now, not from when it was due: a slow observer must not take all the time.
-        self._due = self._clock() + _INTERVAL
+        self._due = self._clock() + OBSERVER_INTERVAL
 
     def _is_active(self, observer: Observer) -> bool:
         return any(each is observer for each in self._observers)  # by identity, not by __eq__

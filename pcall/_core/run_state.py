@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pcall._core.calls import Calls
+from pcall._core.decisions import Expiry
 from pcall._core.event_emitter import EventEmitter
 from pcall._core.observers import Observers
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Call, Outcome
-from pcall._core.scheduler import Expiry, Scheduler
+from pcall._core.scheduler import Scheduler
 from pcall._errors import NotStarted
 
 __all__ = ["LogSink", "RunState", "not_started"]
@@ -186,7 +187,7 @@ class RunState:
     def settle(self) -> None:
         """Record the calls that were settled before the run."""
         for settled in self.scheduler.settle():
-            index, error = settled.index, settled.error
+            index, error = settled.call, settled.error
             outcome = Outcome(index, self.calls[index], error is None, settled.value, error)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)

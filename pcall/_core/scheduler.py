@@ -14,59 +14,13 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
 
 from pcall._core.call_failures import PcallTimeout
+from pcall._core.decisions import Ended, Expiry, Settled
 from pcall._core.retry import Retry
 
-__all__ = ["Ended", "Expiry", "Scheduler", "Settled"]
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """The consequences of the time.
-
-    Attributes:
-        overdue: calls that have run longer than the timeout.
-        stop: calls to end: the overdue ones, or all running ones if the run fails.
-        fatal: True if the run fails.
-    """
-
-    overdue: tuple[int, ...] = ()
-    stop: tuple[int, ...] = ()
-    fatal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The consequences of the end of a call.
-
-    Attributes:
-        retried: True if the call is retried.
-        skipped: calls that will not start, or not again, because of it.
-    """
-
-    retried: bool = False
-    skipped: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A call that was settled before the run, and so is not executed.
-
-    Attributes:
-        index: the call.
-        value: its value.
-        error: the exception that it failed with; None when it did not.
-        skipped: calls that never start because of it.
-    """
-
-    index: int
-    value: Any = None
-    error: BaseException | None = None
-    skipped: tuple[int, ...] = ()
+__all__ = ["Scheduler"]
 
 
 _NO_EXPIRY = Expiry()

@@ -9,19 +9,17 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
+from pcall._core.decisions import Ended, Settled
 from pcall._core.retry import Retry
-from pcall._core.scheduler import Ended, Scheduler, Settled
+from pcall._core.scheduler import Scheduler
+from pcall._tuning import GRAPH_PIECE
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
 from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
 __all__ = ["GraphScheduler"]
-
-# Vertices that are looked at in one go.
-_PIECE = 20_000
 
 
 class GraphScheduler(Scheduler):
@@ -91,7 +89,7 @@ class GraphScheduler(Scheduler):
 
     # ------------------------------------------------------------ what is needed
 
-    def look_further(self, most: float = _PIECE) -> bool:
+    def look_further(self, most: float = GRAPH_PIECE) -> bool:
         """Look at more of the plan; False when all that is needed has been seen."""
         if self.complete:
             return False
@@ -233,7 +231,7 @@ class GraphScheduler(Scheduler):
             self._succeeded(index)
             return ended
         skipped = self._failed(index)
-        return replace(ended, skipped=tuple(sorted({*skipped, *ended.skipped})))
+        return ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
 
     def settle(self) -> Iterator[Settled]:
         calls = self._plan.calls

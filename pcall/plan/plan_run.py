@@ -11,10 +11,10 @@ from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
 from pcall._run import Run
 from pcall._run_observers import observers_of
+from pcall._tuning import CHUNK_SECONDS
 from pcall.engines.engine import Engine
 from pcall.engines.inline import InlineEngine
 from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
-from pcall.engines.local.parent.workload import CHUNK_SECONDS
 from pcall.engines.local.seeding import chance
 from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.call_stats import CallStats

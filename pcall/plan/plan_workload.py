@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pcall._tuning import PLAN_CHUNK_CALLS
 from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.plan.call_stats import CallStats
@@ -15,9 +16,6 @@ from pcall.plan.rerun_scheduler import RerunScheduler
 from pcall.plan.value_store import Values
 
 __all__ = ["PlanWorkload"]
-
-# So many calls a chunk may have when few are left, if they are that short.
-_FEW = 32
 
 
 class PlanWorkload:
@@ -69,7 +67,7 @@ class PlanWorkload:
 
     def chunk_size(self, workers: int) -> int:
         """A fair part of the calls that are left; their costs limit the chunk further."""
-        return max(_FEW, -(-self._scheduler.queued // (2 * workers)))
+        return max(PLAN_CHUNK_CALLS, -(-self._scheduler.queued // (2 * workers)))
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
         """Send the worker the large values that these calls need."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.scripts import environment
+
 WORK = """
 def outer(number):
     return inner(number)  # calls on
@@ -32,16 +34,16 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run Python there, and return what it printed."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))}
-    environment["PYTHONDONTWRITEBYTECODE"] = environment["NO_COLOR"] = "1"
+    env = {k: v for k, v in environment().items() if not k.startswith(("PYTEST", "COV"))}
+    env["PYTHONDONTWRITEBYTECODE"] = env["NO_COLOR"] = "1"
     return subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env=environment,
+        env=env,
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
     )
 
 

@@ -17,6 +17,7 @@ import time
 import pytest
 
 from pcall import ChildDied, Pcall, PcallTimeout, pcall
+from tests.helpers.scripts import environment
 
 log = logging.getLogger("test.records")
 
@@ -407,7 +408,10 @@ logging.info("over")
 def test_console_is_live():
     """What a child logs to the console is there at once, and once."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CONSOLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", CONSOLE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
     )
     assert os.read(process.stdout.fileno(), 100) == b"from 0\n"
     out, _ = process.communicate(b"x", timeout=30)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import multiprocessing.connection
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, TaskCancelled
+from tests.helpers.scripts import run_python
 from tests.helpers.waiting import SOON, until
 
 
@@ -83,9 +82,7 @@ def test_misuse_raises_in_optimized_mode_too(calls):
         f"try:\n    {calls}\n"
         "except AssertionError:\n    print('raised')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-O", "-c", script], capture_output=True, text=True, timeout=60
-    )
+    done = run_python("-O", "-c", script)
     assert (done.stdout, done.stderr) == ("raised\n", "")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
 import time
 import weakref
 
@@ -13,7 +11,7 @@ import pytest
 
 from pcall import Pcall, pcall
 from tests.helpers.processes import has_ended
-from tests.helpers.scripts import run_case, system_name
+from tests.helpers.scripts import run_case, run_python, system_name
 
 
 @pytest.mark.fast
@@ -63,10 +61,7 @@ def test_the_end_of_the_interpreter_leaves_nothing(end):
         "print(*p.pids, flush=True)\n"
         f"{end}\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
+    done = run_python("-c", script, status={"": 0, "sys.exit(3)": 3}.get(end, 1))
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2
     assert all(has_ended(pid) for pid in pids)

@@ -6,8 +6,6 @@ import array
 import collections
 import dataclasses
 import gc
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ import pytest
 
 from pcall import ChildProcessException, Pcall, pcall
 from tests.helpers.processes import nameless_files
+from tests.helpers.scripts import run_python
 
 try:
     import numpy
@@ -181,10 +180,7 @@ def test_more_arrays_than_descriptors() -> None:
         arrays = pcall(numpy.full, cargs=(20_000,), iargs=[(n,) for n in range(200)])
         print(all((array == n).all() for n, array in enumerate(arrays)), len(arrays))
     """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60
-    )
-    assert (ran.returncode, ran.stdout) == (0, "True 200\n"), ran.stderr
+    assert run_python("-c", textwrap.dedent(script)).stdout == "True 200\n"
 
 
 def test_a_large_error_gives_its_memory_back() -> None:

@@ -20,6 +20,7 @@ import pcall
 import pcall.exceptions
 import pcall.tasklog
 from tests.helpers import ROOT
+from tests.helpers.scripts import run_python
 
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -81,18 +82,11 @@ def as_script(text: str) -> str:
     return "\n".join(script) + "\n"
 
 
-def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_document(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run it as a file whose lines are the document's, so that tracebacks name those."""
     path = folder / "document.py"
     path.write_text(script)
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(path)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return run_python("-W", "error", path, cwd=folder, status=None)
 
 
 @pytest.mark.fast
@@ -101,7 +95,7 @@ def test_code_blocks_run(name, tmp_path):
     """The code blocks of a document, run one after another, do what they assert."""
     script = as_script((ROOT / name).read_text())
     assert "pcall" in script
-    done = run_script(script, tmp_path)
+    done = run_document(script, tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -115,7 +109,7 @@ def test_a_code_block_that_fails_is_seen(tmp_path):
     """The check above fails for a wrong block, with the document's line."""
     text = "Text\n\n.. code-block:: python\n\n    x = 1\n\nMore.\n\n"
     text += ".. code-block:: python\n\n    assert x == 2\n"
-    done = run_script(as_script(text), tmp_path)
+    done = run_document(as_script(text), tmp_path)
     assert done.returncode == 1
     assert 'document.py", line 11' in done.stderr
     assert "assert x == 2" in done.stderr
@@ -125,7 +119,7 @@ def test_results_that_the_readme_shows(tmp_path):
     """What stands in a comment beside ``print`` is what is printed, where it is always so."""
     script = as_script((ROOT / "README.rst").read_text())
     shown = re.findall(r"^ *print\((.*)\)  # (\(.*\)|\[.*\])$", script, re.MULTILINE)
-    done = run_script(script, tmp_path)
+    done = run_document(script, tmp_path)
     assert len(shown) >= 3
     for expression, result in shown:
         assert f"{result}\n" in done.stdout, f"{expression} does not print {result}"

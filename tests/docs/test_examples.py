@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.scripts import run_python
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NAMES = [
@@ -29,15 +29,9 @@ NAMES = [
 
 
 def run_example(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(path)],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    """Run an example from another folder."""
+    arguments = ("-W", "error", path)
+    return run_python(*arguments, cwd=folder, stdin=subprocess.DEVNULL, status=None)
 
 
 @pytest.mark.fast

@@ -1,4 +1,4 @@
-"""Contract, section 4: an answer comes home whatever its size, also where the format changes."""
+"""docs/design.rst: an answer comes home whatever its size, also where the format changes."""
 
 from __future__ import annotations
 

@@ -12,12 +12,11 @@ import sys
 import threading
 import time
 import traceback
-from pathlib import Path
 
 import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout, pcall
-from tests.helpers import scripts
+from tests.helpers.scripts import missed_by_coverage, run_python, use_the_same_system, write_script
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")
@@ -305,8 +304,8 @@ except PcallTimeout:
 
 def test_under_coverage(tmp_path):
     """Lines run in children, nested ones, failed ones and cancelled ones too, count as covered."""
-    source = scripts.use_the_same_system() + COVERED
-    missing, told = scripts.missed_by_coverage(tmp_path, source)
+    source = use_the_same_system() + COVERED
+    missing, told = missed_by_coverage(tmp_path, source)
     assert told == ""
     assert missing == ['return "never"']
 
@@ -351,23 +350,16 @@ def test_in_a_namespace_without_a_module():
 @pytest.mark.parametrize("way", ["-c", "-"])
 def test_in_code_from_the_command_line_and_from_stdin(tmp_path, way):
     """The same in python -c, and in a script that python reads from its stdin."""
-    code = scripts.use_the_same_system() + LOOSE + "print('done')\n"
+    code = use_the_same_system() + LOOSE + "print('done')\n"
     arguments = [way, code] if way == "-c" else [way]
-    found = subprocess.run(
-        [sys.executable, *arguments],
-        input=code if way == "-" else "",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-    )
-    assert (found.returncode, found.stdout, found.stderr) == (0, "done\n", "")
+    found = run_python(*arguments, input=code if way == "-" else "", cwd=tmp_path)
+    assert (found.stdout, found.stderr) == ("done\n", "")
 
 
 def test_in_an_interactive_session(tmp_path):
     """Typed into the interpreter line by line, calls work, and no line is read twice."""
     lines = [
-        *scripts.use_the_same_system().splitlines(),
+        *use_the_same_system().splitlines(),
         "from pcall import pcall",
         "def target(n): return n * 10",
         "",
@@ -375,26 +367,16 @@ def test_in_an_interactive_session(tmp_path):
         "print(pcall(target, n=range(4)))",
         "print('end')",
     ]
-    found = subprocess.run(
-        [sys.executable, "-i", "-q"],
-        input="\n".join(lines) + "\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-    )
+    found = run_python("-i", "-q", input="\n".join(lines) + "\n", cwd=tmp_path)
     assert found.stdout.split("\n") == ["(0, 10, 20)", "(0, 10, 20, 30)", "end", ""]
 
 
 def test_the_module_that_runs_as_a_script(tmp_path):
     """A script without `if __name__ == "__main__"` is run once, not once for each child."""
-    script = Path(tmp_path, "script.py")
-    code = """from pcall import pcall
-print("run")
-print(pcall(lambda n: n, n=range(3)))
-"""
-    script.write_text(scripts.use_the_same_system() + code)
-    found = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path
-    )
+    code = """
+    from pcall import pcall
+    print("run")
+    print(pcall(lambda n: n, n=range(3)))
+    """
+    found = run_python(write_script(tmp_path, use_the_same_system(), code), cwd=tmp_path)
     assert (found.stdout, found.stderr) == ("run\n(0, 1, 2)\n", "")

@@ -127,18 +127,7 @@ def test_what_ignores_sigterm_is_killed_after_the_grace_period(tmp_path, system,
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_children_forked_after_others_have_ended_are_killed_too(tmp_path, system):
     """The guard knows the living children of a run in which most calls have ended before."""
-    body = """
-def work(i):
-    if i < 30:
-        time.sleep(0.05)
-        return
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    note("child")
-    time.sleep(1000)
-
-Pcall.options(max_workers=4, grace_period=0.5).pcall(work, i=range(34))
-"""
-    with running(tmp_path, system, body) as parent:
+    with running(tmp_path, system, "forked_late") as parent:
         pids = noted(tmp_path, "child", 4)
         parent.kill()
         parent.wait(timeout=PROMPT)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pcall.progress import NotebookProgress
-from tests.helpers import ROOT
 from tests.helpers.progress_runs import show, small_run
+from tests.helpers.scripts import run_python
 
 # In a process of its own: nbclient leaves an event loop open.
 RUNNER = """
@@ -31,18 +28,11 @@ def run_notebook(*cells: str, path: Path) -> list[list[dict]]:
     for name in ("nbclient", "nbformat", "ipykernel"):
         pytest.importorskip(name)
     folders = dict.fromkeys(("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"), str(path))
-    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER],
-        input=json.dumps(cells),
-        env=os.environ | folders | {"PYTHONPATH": search, "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    settings = {
+        "input": json.dumps(cells),
+        "env": {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **folders},
+    }
+    return json.loads(run_python("-c", RUNNER, **settings).stdout)
 
 
 def test_a_real_notebook(tmp_path):

@@ -6,7 +6,6 @@ import inspect
 import io
 import logging
 import re
-import subprocess
 import sys
 import time
 
@@ -24,6 +23,7 @@ from pcall.progress import (
     choosing,
 )
 from tests.helpers.progress_runs import PROBE
+from tests.helpers.scripts import run_python
 
 
 class Recorder:
@@ -340,7 +340,4 @@ def test_no_display_is_imported_unless_it_is_used():
         "pcall.pcall(int, cargs=['1'])\n"
         "print([n for n in sys.modules if n.startswith(('pcall.progress', 'rich', 'IPython'))])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert run_python("-c", script).stdout.strip() == "[]"

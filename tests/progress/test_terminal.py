@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers.scripts import environment
 
 pyte = pytest.importorskip("pyte")
 
@@ -46,10 +46,10 @@ threading.Thread(target=chat, daemon=True).start()
 """
 
 
-def environment(**more: str) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "LC_ALL")}
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return env | {"PYTHONPATH": path, "TERM": "xterm-256color", "PYTHONUTF8": "1"} | more
+def terminal_environment(**more: str) -> dict[str, str]:
+    """Return the environment of a script that draws in colours."""
+    found = environment(TERM="xterm-256color", PYTHONUTF8="1")
+    return {k: v for k, v in found.items() if k not in ("NO_COLOR", "LC_ALL")} | more
 
 
 class Terminal:
@@ -68,7 +68,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=environment(**env),
+            env=terminal_environment(**env),
             start_new_session=True,
         )
         os.close(slave)
@@ -272,7 +272,7 @@ def test_in_tmux(rich, tmp_path):
     def tmux(*args: str) -> str:
         done = subprocess.run(
             ["tmux", "-L", server, "-f", "/dev/null", *args],
-            env=environment(TMUX_TMPDIR=sockets),
+            env=terminal_environment(TMUX_TMPDIR=sockets),
             capture_output=True,
             text=True,
             timeout=20,

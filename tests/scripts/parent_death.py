@@ -105,6 +105,18 @@ def ignore_sigterm(_: str) -> None:
     Impatient.pcall(work, i=range(10))
 
 
+def forked_late(_: str) -> None:
+    def work(i: int) -> None:
+        if i < 30:
+            time.sleep(0.05)
+            return
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        note("child")
+        time.sleep(1000)
+
+    Impatient.options(max_workers=4).pcall(work, i=range(34))
+
+
 def deep_in_c_code(_: str) -> None:
     def work(i: int) -> None:
         note("child")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.scripts import run_python
 
 RUN = ROOT / "benchmarks/run.py"
 LONGEST = 500  # seconds that a small workload gets, on a busy machine too
@@ -22,13 +22,8 @@ WRITTEN = ["performance.json", "performance.svg", "growth.svg", "performance.rst
 
 def run(*arguments: object, timeout: float = 110) -> subprocess.CompletedProcess[str]:
     """Run benchmarks/run.py to its end, without the peer that has a Python of its own."""
-    return subprocess.run(
-        [sys.executable, str(RUN), *map(str, arguments)],
-        env={**os.environ, "PCALL_PYATS_PYTHON": "/bin/false"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    env = {"PCALL_PYATS_PYTHON": "/bin/false"}
+    return run_python(RUN, *arguments, status=None, timeout=timeout, env=env)
 
 
 @pytest.fixture
@@ -100,14 +95,7 @@ def measured_here(folder: Path) -> dict[str, Any]:
     path = folder / "performance.json"
     found = json.loads(path.read_text())
     script = "import json, run; print(json.dumps(run.conditions(quick=True)))"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=RUN.parent,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_python("-c", script, cwd=RUN.parent)
     found["on"] = json.loads(done.stdout)
     path.write_text(json.dumps(found))
     return found

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout, pcall
-from tests.helpers import scripts
 from tests.helpers.processes import children, descriptors, resident_memory
+from tests.helpers.scripts import check
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")
@@ -52,20 +52,19 @@ def test_many_calls(each_system, tmp_path, count):
     """Each of many calls gives its result, and the parent is as it was, but for the results."""
     # In a small process: forks of the one that runs the tests take several times as long.
     body = f"""
-    def resident():
-        gc.collect()
-        fields = pathlib.Path("/proc/self/statm").read_text().split()
-        return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
+    import gc
+    from tests.helpers.processes import resident_memory
 
     pcall(abs, iargs=[(0,)] * 20)
-    before, size = (len(descriptors()), threading.active_count()), resident()
+    before, size = (len(descriptors()), threading.active_count()), resident_memory()
     assert pcall(lambda x: x * x, x=range({count})) == tuple(x * x for x in range({count}))
     assert (len(descriptors()), threading.active_count()) == before
     assert not my_children()
     # What Python keeps of the objects of 5000 calls for its next ones is far below that.
-    assert resident() - size < {16 * MB + count * 8192}
+    gc.collect()
+    assert resident_memory() - size < {16 * MB + count * 8192}
     """
-    scripts.check(tmp_path, each_system, body, head="import gc\n")
+    check(tmp_path, each_system, body)
 
 
 def test_descriptors_do_not_pile_up_while_calls_queue():
