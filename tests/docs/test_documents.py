@@ -6,7 +6,6 @@ import doctest
 import inspect
 import re
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
