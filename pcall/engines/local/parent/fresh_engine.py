@@ -30,7 +30,7 @@ class FreshEngine(LocalEngine):
 
     @property
     def capacity(self) -> int | None:
-        """How many calls it runs at once; None: all that the state lets start."""
+        """The number of calls that it runs at once; None: all that the state lets start."""
         return self._state.options.max_workers
 
     @property
@@ -39,7 +39,7 @@ class FreshEngine(LocalEngine):
         return tuple(self._child(index) for index in range(len(self._state.calls)))
 
     def open(self) -> None:
-        """Acquire what the run needs."""
+        """Acquire the resources of the run."""
         self._limit()
         self._acquire()
 
@@ -64,8 +64,8 @@ class FreshEngine(LocalEngine):
         while indices := scheduler.next_starts(burst, time.monotonic()):
             if not self._fork({index: self._child(index) for index in indices}, resources):
                 break
-            # Between two bursts: children that have ended give their descriptors and their
-            # memory back, and nobody's deadline waits for the last of many forks.
+            # Between two bursts, children that have ended give back descriptors and memory, and
+            # no deadline waits for the last of many forks.
             if not scheduler.queued:
                 break
             self.collect(resources.poller.poll(0))
@@ -76,7 +76,7 @@ class FreshEngine(LocalEngine):
         self._guard(resources)
 
     def pid(self, index: int) -> int | None:
-        """The process that runs a call."""
+        """The id of the process that runs a call; None if none does."""
         forked = self._alive.get(index)
         return None if forked is None else forked.pid
 
@@ -129,7 +129,7 @@ class FreshEngine(LocalEngine):
                 state.child_died(key)
             self._strike_off(key, forked)
             state.conclude(outcome)
-            if state.is_retried(key):  # in another child
+            if state.is_retried(key):  # the next attempt runs in another child
                 self._children.pop(key, None)
                 self._interrupted.discard(key)
             # The last of it: until then an interrupt has it done again.
