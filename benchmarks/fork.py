@@ -61,7 +61,7 @@ def rows(sizes: tuple[int, ...], calls: int, target: float, where: str = "") -> 
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    """Three calls, and up to 5000; then what others take for a fresh process each."""
+    """From 3 to 5000 calls; then the times of other libraries with a fresh process each."""
     sizes = (3, 100, 1000) if quick else (3, 100, 1000, 5000)
     yield from rows(sizes, 500 if quick else 6000, 1.15)
 

@@ -1,4 +1,4 @@
-"""What waiting costs: 100 children that sleep for 5 seconds."""
+"""The cost of waiting: 100 children that sleep for 5 seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNT = 100
 
 
 def nap(seconds: float) -> float:
-    """Sleep, and tell when it was over."""
+    """Sleep, and return the time of the end."""
     time.sleep(seconds)
     return time.monotonic()
 
@@ -88,7 +88,7 @@ def figures(values: list[float], scale: float) -> tuple[float, float, float]:
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    """The two targets, and what the peers take from the first fork to the last result."""
+    """The two targets, and the figures of the peers from the first fork to the last result."""
     seconds, repeats = (2.0, 1) if quick else (5.0, 3)
     work = f"{COUNT} children that sleep {seconds:g} s"
     taken = [with_pcall(seconds) for _ in range(repeats)]

@@ -1,4 +1,4 @@
-"""What an idle log file costs: trivial calls that log nothing, with a file handler and without."""
+"""The cost of an idle log file: trivial calls that log nothing, with a file handler and without."""
 
 from __future__ import annotations
 

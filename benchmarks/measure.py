@@ -1,4 +1,4 @@
-"""How figures are taken.
+"""How times are measured.
 
 Contenders take turns, so that whatever else the machine does meets all of them alike. Each
 turn gives a ratio; shown are the median of the ratios and the quartiles around it.
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from records import Point, Record, Row, points_of, rows_of, show_seconds, surroundings, to_json
+from records import Point, Record, Row, environment, points_of, rows_of, show_seconds, to_json
 from tables import text_of_points, text_of_rows
 
 __all__ = [
@@ -39,7 +39,7 @@ _ballast: list[mmap.mmap] = []
 def take_turns(contenders: Mapping[str, Callable[[], object]], repeats: int) -> Times:
     """Seconds of each contender, in each of so many rounds.
 
-    The order rotates, and what a contender made is freed before the next one starts.
+    The order rotates, and garbage of a contender is collected before the next one starts.
     """
     names = list(contenders)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -91,9 +91,9 @@ def point(panel: str, who: str, where: str, x: float, values: list[float]) -> Po
 
 
 def swell(size: int) -> int:
-    """Let this process have so many bytes resident, if it has fewer; how many it has then.
+    """Let this process grow to so many resident bytes; return how many it has then.
 
-    In small pages, each written to, as a process has them that grew object by object.
+    It grows in small pages, each written to, like a process that grew object by object.
     """
     missing = size - _resident()
     if missing > 0:
@@ -107,13 +107,13 @@ def swell(size: int) -> int:
 
 
 def _resident() -> int:
-    """At its peak, which is now as long as nothing large was freed."""
+    """The peak, which is the current size as long as nothing large has been freed."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main(measure: Callable[[bool], Iterable[Record]]) -> None:
-    """What a file of workloads does when it is run: measure, and print."""
+    """The main function of a workload's file: measure, and print."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes")
     parser.add_argument("--json", action="store_true", help="a record a line, for run.py")
@@ -127,6 +127,6 @@ def main(measure: Callable[[bool], Iterable[Record]]) -> None:
         if arguments.json:
             print(json.dumps(to_json(record)), flush=True)
     if not arguments.json:
-        print(", ".join(surroundings().values()))
+        print(", ".join(environment().values()))
         print(text_of_rows(rows_of(records)))
         print(text_of_points(points_of(records)))

@@ -1,6 +1,6 @@
-"""What pcall is measured against: each peer calls a function on a range, with so many workers.
+"""The peers of pcall: each calls a function on a range, with so many workers.
 
-Imported by a workload only after it has measured what a small parent matters for.
+A workload imports this only after the measurements that need a small parent.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def _bare(function: Function, count: int, window: int) -> list[Any]:
 
 
 def bare_all_first(function: Function, count: int) -> list[Any]:
-    """All are forked, then read."""
+    """Fork all children, then read all answers."""
     return _bare(function, count, count + 1)
 
 
 def bare_window(function: Function, count: int, window: int = 8) -> list[Any]:
-    """No more than so many at once."""
+    """Run no more than so many children at once."""
     return _bare(function, count, window)
 
 
@@ -146,7 +146,7 @@ if not importlib.util.find_spec("uberjob"):
 def pyats_python() -> str | None:
     """A Python that has pyATS: this one, or that of an environment of its own; None: neither.
 
-    pyATS needs versions of much else that other peers may not work with.
+    pyATS needs versions of many packages that other peers may not work with.
     """
     python = os.environ.get("PCALL_PYATS_PYTHON", sys.executable)
     tried = subprocess.run([python, "-c", "import pyats.async_, tblib"], capture_output=True)

@@ -1,4 +1,4 @@
-"""The two pictures: how long peers take beside pcall, and how the time of a call grows."""
+"""The two pictures: the time of peers compared with pcall, and how the time of a call grows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLOURS = {
     "made and copied here": GREY,
 }
 
-# What beside_peers looks like.
+# The looks of beside_peers().
 _LABELS, _FIGURES, _LINE = 172, 46, 17
 _AIMED = "#e08a1e"
 
@@ -60,7 +60,7 @@ def _ends(row: Row) -> tuple[float, float, float]:
 def _halves(
     works: Sequence[tuple[str, list[Row]]],
 ) -> tuple[list[tuple[str, list[Row]]], list[tuple[str, list[Row]]]]:
-    """Two columns, as nearly as high as each other as the order lets them be."""
+    """Split into two columns of nearly equal height, in the same order."""
     sizes = [len(rows) + 2 for _, rows in works]
     cut = min(range(len(works) + 1), key=lambda at: abs(sum(sizes[:at]) - sum(sizes[at:])))
     return list(works[:cut]), list(works[cut:])
@@ -124,7 +124,7 @@ def _panel(
     title: str,
     show: Callable[[float], str],
 ) -> float:
-    """One set of axes, with its curves and what they are; where it ends."""
+    """Draw one set of axes, with its curves and their names; return where it ends."""
     top, bottom, right = 84.0, 324.0, left + 292
     canvas.text(left, 68, title, bold=True)
     start = left + 44

@@ -1,4 +1,4 @@
-"""Plans of 10 000 trivial calls, against uberjob's threads; and one that needs the processor."""
+"""Plans of 10 000 trivial calls, against uberjob's threads; and one that is bound by the CPU."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def measure(quick: bool) -> Iterator[Row]:
             {
                 "pcall": partial(_tree, calls, steps),
                 ONE: lambda: sum(work(steps, index) for index in range(calls)),
-                # What two cores of this machine can do at best.
+                # The best that two cores of this machine can do.
                 BARE: lambda: peers.bare_window(partial(work, steps), calls, WORKERS),
             },
             repeats,

@@ -1,4 +1,4 @@
-"""What a workload yields: rows of the table, and points of the curves."""
+"""The records that a workload yields: rows of the table, and points of the curves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = [
     "Point",
     "Record",
     "Row",
+    "environment",
     "from_json",
     "moment",
     "points_of",
     "rows_of",
     "show_seconds",
-    "surroundings",
     "to_json",
 ]
 
@@ -28,14 +28,14 @@ class Row:
     """One line of the table.
 
     Attributes:
-        work: what was done.
-        subject: who did it.
+        work: the work.
+        subject: the contender that did it.
         against: the peer; empty for a figure that needs none.
-        figure: a ratio to the peer, or what ``unit`` says.
+        figure: a ratio to the peer, or a value in ``unit``.
         low, high: quartiles.
         target: the figure must be at most this; None: no target, for information.
         unit: of the figure.
-        detail: what it was made of.
+        detail: the medians that the ratio is made of.
     """
 
     work: str
@@ -61,8 +61,8 @@ class Point:
     Attributes:
         panel: the picture that the curve is in.
         who: the contender.
-        where: the surroundings that differ between curves of one contender; may be empty.
-        x: what grows.
+        where: the condition that differs between curves of one contender; may be empty.
+        x: the quantity that grows.
         y: seconds for each call, the median.
         low, high: quartiles.
     """
@@ -80,7 +80,7 @@ Record = Row | Point
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """What :func:`from_json` makes the record of."""
+    """The record as JSON, for :func:`from_json`."""
     return {type(record).__name__.lower(): asdict(record)}
 
 
@@ -92,24 +92,24 @@ def from_json(found: dict[str, Any]) -> Record:
 
 
 def rows_of(records: Iterable[Record]) -> list[Row]:
-    """Those that are lines of the table."""
+    """The records that are lines of the table."""
     return [record for record in records if isinstance(record, Row)]
 
 
 def points_of(records: Iterable[Record]) -> list[Point]:
-    """Those that are points of curves."""
+    """The records that are points of curves."""
     return [record for record in records if isinstance(record, Point)]
 
 
 def show_seconds(seconds: float) -> str:
-    """Seconds in a unit that suits them."""
+    """Seconds as text, in a suitable unit."""
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
 
 
-def surroundings() -> dict[str, str]:
-    """What figures are taken on, but for what changes from run to run."""
+def environment() -> dict[str, str]:
+    """The machine and the interpreter that figures are measured on; the same for each run."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "kernel": f"{platform.system()} {platform.release()}, {platform.machine()}",
@@ -118,6 +118,6 @@ def surroundings() -> dict[str, str]:
 
 
 def moment() -> dict[str, str]:
-    """When, and what else the machine did."""
+    """The time of a measurement, and the load of the machine."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return {"date": time.strftime("%Y-%m-%d"), "load": load}

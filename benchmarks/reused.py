@@ -1,4 +1,4 @@
-"""Children that live on: many trivial calls, large arguments, and what progress costs."""
+"""Reused workers: many trivial calls, large arguments, and the cost of progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def size(data: bytes) -> int:
 
 
 def starmap(function: Callable[..., int], arguments: list[tuple[object, ...]], chunk: int | None):
-    """``multiprocessing.Pool``, made for this and ended after it."""
+    """``multiprocessing.Pool``, started for this work and ended after it."""
     with peers.FORK.Pool(WORKERS) as pool:
         return pool.starmap(function, arguments, chunk)
 

@@ -15,19 +15,19 @@ import time
 from pathlib import Path
 
 import peers
-from records import Record, from_json, moment, points_of, rows_of, surroundings
+from records import Record, environment, from_json, moment, points_of, rows_of
 from tables import text_of_points, text_of_rows
 from written import Measured, load, write
 
 WORKLOADS = [
     *("fork", "fork500", "reused", "arrays", "with_pyats", "cpu", "plan", "idle", "logs"),
-    *("growth", "sizes"),
+    *("import", "growth", "sizes"),
 ]
-LONGEST = 600  # seconds: one that takes longer hangs, or the machine does much else
+LONGEST = 600  # seconds: a workload that takes longer hangs, or the machine is busy
 
 
 def run_workload(python: str, name: str, quick: bool) -> tuple[list[Record], str]:
-    """What it yielded, and what was wrong; nothing else is left of it."""
+    """Run one workload: its records, and what went wrong. Leave nothing of it behind."""
     here = Path(__file__).resolve().parent
     command = [python, str(here / f"{name}.py"), "--json", *["--quick"] * quick]
     path = os.pathsep.join(filter(None, [str(here.parent), os.environ.get("PYTHONPATH")]))
@@ -44,7 +44,7 @@ def run_workload(python: str, name: str, quick: bool) -> tuple[list[Record], str
     except subprocess.TimeoutExpired:
         wrong = f"took longer than {LONGEST} s"
     finally:
-        # Also what a peer has left behind, which would disturb those to come.
+        # Also the processes that a peer has left behind, which would disturb the next workloads.
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -58,12 +58,12 @@ def run_workload(python: str, name: str, quick: bool) -> tuple[list[Record], str
 
 
 def conditions(quick: bool) -> dict[str, str]:
-    """What figures must have in common to stand in one table."""
-    return {**surroundings(), "rounds": "few rounds" if quick else "all rounds"}
+    """The conditions that figures must share to stand in one table."""
+    return {**environment(), "rounds": "few rounds" if quick else "all rounds"}
 
 
 def measure(names: list[str], quick: bool) -> tuple[Measured, list[str]]:
-    """All of these workloads, and which of them did not run to their end, and why."""
+    """Run all of these workloads; return their records, and why some did not run to their end."""
     measured = Measured({}, {}, conditions(quick), list(peers.MISSING))
     broken = []
     with_pyats = peers.pyats_python()
@@ -84,7 +84,7 @@ def measure(names: list[str], quick: bool) -> tuple[Measured, list[str]]:
 
 
 def main() -> None:
-    """Measure, tell what was met and what was missing, and write what was asked for."""
+    """Measure, report missed targets and missing peers, and write the files that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(WORKLOADS))
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller sizes")
@@ -110,7 +110,7 @@ def main() -> None:
     if before and before.on != conditions(arguments.quick):
         parser.error(f"the rest was measured otherwise: {before.note()}; run all workloads")
 
-    # As with Ctrl-C: what runs now ends, too.
+    # As with Ctrl-C: the running workload ends, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     measured, broken = measure(arguments.names or WORKLOADS, arguments.quick)
     records = [record for found in measured.records.values() for record in found]

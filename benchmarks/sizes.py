@@ -1,4 +1,4 @@
-"""How the time of a call grows with the size of what it returns."""
+"""How the time of a call grows with the size of its result."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def make(size: int, index: int) -> numpy.ndarray:
 
 
 def make_and_copy(function: Callable[[int], numpy.ndarray], count: int) -> list[numpy.ndarray]:
-    """The same in this process: the least that arrays take whose maker keeps nothing of them."""
+    """The same in this process: the least time that it takes to make and copy such arrays."""
     return [function(index).copy() for index in range(count)]
 
 
 def read(run: Callable[[], object]) -> None:
-    """All of each array, since what is mapped and not read has cost little yet."""
+    """Read all of each array, since an array that is mapped but not read has cost little yet."""
     for array in run():  # type: ignore[attr-defined]
         array.sum()
 
 
 def measure(quick: bool) -> Iterator[Point]:
-    """Made by a call, brought home, and read once."""
+    """Arrays made by a call, brought home, and read once."""
     for size, count in list(COUNTS.items())[: -2 if quick else None]:
         function = partial(make, size)
         contenders: dict[str, Callable[[], object]] = {

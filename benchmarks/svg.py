@@ -1,4 +1,4 @@
-"""As much of SVG as two pictures need, and scales that go by powers of ten."""
+"""The part of SVG that two pictures need, and logarithmic scales."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Scale:
     Args:
         values: all of them are to be on it.
         start, stop: the places of its ends.
-        room: of the whole length, what is left free at each end.
+        room: the share of the whole length that is left free at each end.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Scale:
 
 
 class Canvas:
-    """A picture on a white ground, so that it can be read on a dark page, too."""
+    """A picture on a white background, so that it can be read on a dark page, too."""
 
     def __init__(self, width: int, title: str) -> None:
         self.width, self.title = width, title

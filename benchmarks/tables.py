@@ -1,4 +1,4 @@
-"""What was measured, as text for a terminal and as reStructuredText."""
+"""The measured figures, as text for a terminal and as reStructuredText."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def text_of_points(points: Iterable[Point]) -> str:
 
 
 def rst_of_rows(rows_by_workload: Mapping[str, Sequence[Row]]) -> str:
-    """Two tables: the figures that there is a target for, and the others."""
+    """Two tables: the figures that have a target, and the others."""
     rows = [row for found in rows_by_workload.values() for row in found]
     aimed = [
         (_work(row), row.against or "-", _figure(row), _spread(row), _target(row), _met(row))

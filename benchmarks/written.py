@@ -1,4 +1,4 @@
-"""What the documents show of a measurement: kept as JSON, drawn, and put into their text."""
+"""A measurement in the documents: kept as JSON, drawn, and put into their text."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _END = ".. measured: end\n"
 
 @dataclass
 class Measured:
-    """The records of each workload, and what they were taken on.
+    """The records of each workload, and the conditions that they were measured under.
 
     Attributes:
         records: by workload.
         taken: when each workload ran, and the load before it.
-        on: the surroundings, and how thoroughly; all have that in common.
-        missing: peers that were not there.
+        on: the environment and the number of rounds, which all records share.
+        missing: peers that are not installed.
     """
 
     records: dict[str, list[Record]]
@@ -34,25 +34,25 @@ class Measured:
     missing: list[str]
 
     def over(self, before: Measured) -> Measured:
-        """These, and of the workloads that were not run what was measured before."""
+        """These records, and the earlier ones of the workloads that were not run."""
         records = {**before.records, **self.records}
         return Measured(records, {**before.taken, **self.taken}, self.on, self.missing)
 
     def note(self) -> str:
-        """The surroundings in one line."""
+        """The environment in one line."""
         on = self.on
         days = sorted({each["date"] for each in self.taken.values()})
         when = " to ".join(days[:1] + days[1:][-1:])
         return ", ".join([on["python"], on["kernel"], f"{on['cores']} cores", on["rounds"], when])
 
     def busy(self) -> str:
-        """How much else the machine did, or what was measured before did still."""
+        """A sentence about the load of the machine, which an earlier workload may have left."""
         loads = [float(each["load"].split(",")[0]) for each in self.taken.values()]
         return f"The load when a workload began was {min(loads)} to {max(loads)}."
 
 
 def load(folder: Path) -> Measured | None:
-    """What was written there; None when nothing was."""
+    """The measurement that was written there; None when there is none."""
     path = folder / "performance.json"
     if not path.exists():
         return None
@@ -64,7 +64,7 @@ def load(folder: Path) -> Measured | None:
 
 
 def write(measured: Measured, folder: Path, order: Sequence[str]) -> None:
-    """The records, the pictures, and the tables in ``performance.rst``, if it is there."""
+    """Write the records, the pictures, and the tables in ``performance.rst``, if it exists."""
     records = {name: measured.records[name] for name in order if name in measured.records}
     every = [record for found in records.values() for record in found]
     note = measured.note()

@@ -23,7 +23,7 @@ def show(*args, **kwargs):
 # One value a call, by name.
 assert pcall(show, x=(1, 2)) == (((), {"x": 1}), ((), {"x": 2}))
 
-# Common arguments come first; what varies comes after them, and wins where names meet.
+# Common arguments come first, varying ones after them. If both have a name, the varying one wins.
 results = pcall(
     show,
     cargs=("common",),
@@ -38,7 +38,7 @@ assert results == (
     (("common", "second"), {"retries": 1, "port": 22}),
 )
 
-# Anything that can be iterated over will do, an endless iterator beside a finite one too.
+# Any iterables will do, also an endless iterator beside a finite one.
 numbered = pcall(show, number=itertools.count(1), name={"ann": 0, "bob": 0}.keys())
 print(numbered)
 assert numbered == (((), {"number": 1, "name": "ann"}), ((), {"number": 2, "name": "bob"}))
@@ -53,7 +53,7 @@ results = pcall([max, min, lambda values: factor * sum(values)], cargs=([3, 1, 2
 print(results)
 assert results == (3, 1, 60)
 
-# A mistake is told before any process is started, and the message names the place.
+# A mistake is reported before any process is started, and the message names the place.
 try:
     pcall(show, iargs=[(1, 2), 3])
 except TypeError as error:

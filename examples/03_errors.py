@@ -1,4 +1,4 @@
-"""Errors: what a call raises comes home, and what dies is told by name."""
+"""Errors: exceptions of calls arrive as they are, and a process that dies is reported."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pcall import ChildDied, ChildProcessException, Pcall, pcall
 
 
 class Refused(Exception):
-    """An exception with two arguments: many ways of pickling lose such a one."""
+    """An exception with two arguments, which most pools fail to unpickle."""
 
     def __init__(self, host, port):
         super().__init__(f"{host} refused port {port}")
@@ -21,7 +21,7 @@ def connect(host):
     return f"connected to {host}"
 
 
-# pcall raises ChildProcessException *from* what the call raised.
+# pcall raises ChildProcessException *from* the exception of the call.
 try:
     pcall(connect, host=("alpha", "beta", "gamma"))
 except ChildProcessException as error:
@@ -46,7 +46,7 @@ def crash(how):
     return "fine"
 
 
-# A child that dies takes nothing with it but its own call.
+# A child that dies costs its own call, and no other.
 outcomes = Pcall.options(return_outcomes=True, max_errors=None).pcall(
     crash, how=("nothing", "signal", "exit")
 )

@@ -14,8 +14,8 @@ def measure(seconds):
     try:
         time.sleep(seconds)
     finally:
-        # When the time is up the child gets SIGTERM, which raises TaskCancelled here.
-        # So this runs. It has the grace period: 5 seconds, if nothing else is asked for.
+        # When the time is up, the child gets SIGTERM, which raises TaskCancelled here.
+        # So this runs. It has the grace period, by default 5 seconds.
         report.write_text("cleaned up")
     return seconds
 
@@ -27,7 +27,7 @@ except PcallTimeout as error:
     print(error)
     assert isinstance(error, TimeoutError)  # Python's own
     assert error.running[0].index == 1  # which call it was
-    assert error.outcomes[0].value == 0  # what the other returned is not lost
+    assert error.outcomes[0].value == 0  # the other call's result is not lost
 else:
     raise AssertionError("600 seconds are too long")
 print("the slow one has", report.read_text())
@@ -42,7 +42,7 @@ def stubborn():
             pass
 
 
-# What does not end within the grace period is killed.
+# A call that does not end within the grace period is killed.
 begin = time.monotonic()
 try:
     Pcall.options(grace_period=0.5).pcall(stubborn, timeout=0.5)
@@ -51,7 +51,7 @@ except PcallTimeout as error:
     assert error.failures[0].exitcode == -9
 print(f"and it was gone after {time.monotonic() - begin:.1f} s")
 
-# By default one call out of time ends the whole run. With errors allowed for, it ends alone.
+# By default one timeout ends the whole run. If errors are tolerated, only that call ends.
 outcomes = Pcall.options(max_errors=None, return_outcomes=True).pcall(
     measure, timeout=1, seconds=(0.1, 600, 0.2)
 )

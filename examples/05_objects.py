@@ -10,7 +10,7 @@ def cook(dish, minutes):
     return f"{dish} is ready"
 
 
-# Building it starts nothing.
+# Building the object starts nothing.
 kitchen = Pcall(cook, dish=("soup", "roast", "cake"), minutes=(5, 15, 10))
 assert kitchen.results is None
 
@@ -35,7 +35,7 @@ with Pcall(cook, dish=("soup", "roast", "cake"), minutes=(1, 9, 5)) as kitchen:
 assert sorted(order) == [0, 1, 2]
 assert kitchen.results is not None
 
-# Ended by hand: no exception, for it was asked for. The outcomes tell how far it came.
+# Terminated on request, so nothing is raised. The outcomes show how far it came.
 kitchen = Pcall(cook, dish=("tea", "stew"), minutes=(0, 6000))
 kitchen.start()
 next(kitchen.as_completed())
@@ -45,7 +45,7 @@ print([outcome.ok for outcome in kitchen.outcomes])
 assert kitchen.results is None
 assert [outcome.ok for outcome in kitchen.outcomes] == [True, False]
 
-# Two at a time, and what each call took.
+# Two at a time, and the figures of each call.
 TwoAtATime = Pcall.options(max_workers=2)
 run = TwoAtATime(cook, dish=("a", "b", "c", "d"), minutes=(2, 2, 2, 2))
 run.start()

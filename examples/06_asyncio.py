@@ -20,7 +20,7 @@ async def ticks(seen):
 
 
 async def greet(name):
-    """A coroutine function can be a target, too: it runs in a loop of its child's own."""
+    """A coroutine function can be a target, too: the child runs it in an event loop of its own."""
     await asyncio.sleep(0.1)
     return f"hello {name}"
 
@@ -43,7 +43,7 @@ async def main():
     assert greetings == ("hello ann", "hello bob")
     assert squares == (25,)
 
-    # Cancelling ends the children; when the cancellation is out, they are gone.
+    # Cancelling ends the children; when CancelledError arrives, they are gone.
     run = Pcall(time.sleep, iargs=[(600,), (600,)])
     try:
         await asyncio.wait_for(run, timeout=0.5)

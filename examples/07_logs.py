@@ -1,4 +1,4 @@
-"""Logs: what each call logs to a file is one section of the main log, in call order."""
+"""Logs: the messages of each call are one section of the main log, in call order."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ with tempfile.TemporaryDirectory() as folder:
     # The first call was the slowest, and its section is the first.
     places = [text.index(f"Begin child log {path}:pid-{outcome.pid}") for outcome in outcomes]
     assert places == sorted(places)
-    # The one that was killed has its last words, and how it ended.
+    # The section of the killed call has its last message, and how it ended.
     assert "connecting to router-2" in text
     assert "killed by SIGKILL" in text
     assert os.listdir(folder) == ["main.log"]

@@ -1,7 +1,7 @@
-"""Policy: how many at once, children that live on, attempts, and how many failures are too many.
+"""Policy: parallelism, reused workers, retries, and the number of tolerated failures.
 
-A device answers at the third attempt, one never does, one crashes the process that asks. Each
-option below says what is to be done about it, and the function knows nothing of that.
+One device answers at the third attempt, one never does, one crashes the process that asks. The
+options below decide how to handle this; the function knows nothing of them.
 """
 
 import os
@@ -42,14 +42,14 @@ Patient = Pcall.options(
     return_outcomes=True,
 )
 for outcome in Patient.pcall(ask, device=DEVICES):
-    told = outcome.value if outcome.ok else f"{type(outcome.error).__name__}: {outcome.error}"
-    print(f"{DEVICES[outcome.index]:>12}: {told} (attempts: {outcome.attempts})")
+    shown = outcome.value if outcome.ok else f"{type(outcome.error).__name__}: {outcome.error}"
+    print(f"{DEVICES[outcome.index]:>12}: {shown} (attempts: {outcome.attempts})")
     assert outcome.ok == (DEVICES[outcome.index] != "dead")
     assert outcome.attempts == {"good": 1, "other": 1, "poisonous": 2}.get(
         DEVICES[outcome.index], 3
     )
 
-# One failure is one too many: what has not been started by then is left out.
+# No failure is tolerated: calls that have not started by then are skipped.
 Strict = Pcall.options(max_workers=1, max_errors=0)
 try:
     Strict.pcall(ask, device=("dead", "good", "other"))
@@ -60,8 +60,8 @@ except ChildProcessException as error:
     assert len(skipped) == 2
 
 
-# Children that live on: for many calls that take next to no time. What was said above holds for
-# each call of theirs, too: one that crashes costs itself and its child, and no other call.
+# Reused workers: for many very short calls. The same guarantees hold for each call: one that
+# crashes costs itself and its worker, and no other call.
 def collatz(number):
     if number == 4321:
         os.abort()

@@ -1,7 +1,7 @@
-"""Progress: a function that fails one time in six, called thousands of times, seen as it happens.
+"""Progress: thousands of calls of a function that fails one time in six, watched as they run.
 
-In a terminal the figures are redrawn while it runs. The same is on a page for the browser, where
-each exception can be opened by itself. Give a path to keep the page:
+In a terminal the figures are redrawn while it runs. A page for the browser has the same figures,
+and each exception can be unfolded there. Give a path to keep the page:
 
     python examples/09_progress.py page.html
 """
@@ -19,7 +19,7 @@ CALLS = 3000
 
 
 class NoAnswer(Exception):
-    """What a device that does not answer raises."""
+    """Raised if a device does not answer."""
 
 
 def probe(device):
@@ -32,7 +32,7 @@ def probe(device):
 
 
 class FailuresSeen:
-    """Anything with these three methods can watch a run."""
+    """Any object with these three methods can observe a run."""
 
     def begin(self):
         self.failed = self.retried = 0
@@ -51,7 +51,7 @@ def main(page):
     seen = FailuresSeen()
     Watched = Pcall.options(
         max_workers=32,
-        max_tasks_per_child=None,  # children live on and take the next call
+        max_tasks_per_child=None,  # reused workers: each takes call after call
         max_errors=None,  # however many fail, the others go on
         retry=2,
         return_outcomes=True,
@@ -61,7 +61,7 @@ def main(page):
 
     failed = [outcome for outcome in outcomes if not outcome.ok]
     assert len(outcomes) == CALLS
-    assert 0 < len(failed) < CALLS / 6  # one in six, but for those that went well at last
+    assert 0 < len(failed) < CALLS / 6  # fewer than one in six, since some succeed when retried
     assert seen.failed == len(failed)
     text = page.read_text()
     assert "100 %" in text

@@ -1,7 +1,7 @@
 """A plan on real input: the words of the standard library's sources, load, count, merge.
 
 Each file is loaded and counted by itself; the counts are merged two by two, as a tree, so that
-no step waits for all files. The same is done serially, and must come to the same.
+no step waits for all files. The same is done serially, and must give the same result.
 """
 
 import re
@@ -27,12 +27,12 @@ def merge(first, second):
 
 
 def statistics(words, files):
-    """What the words of this many files come to."""
+    """The counts of the words of this many files."""
     return {"files": files, "words": words.total(), "most common": words.most_common(3)}
 
 
 def plan_statistics(paths):
-    """The plan, and the call that its result comes from."""
+    """The plan, and the call that has its result."""
     plan = Plan()
     with plan.scope("load"):
         texts = [plan.call(load, path) for path in paths]
@@ -64,7 +64,7 @@ def main():
         "most common": words.most_common(3),
     }
 
-    # A file that is not there: what needs it is skipped, and the error says where it was planned.
+    # A file that does not exist: its dependents are skipped, and the error names the planning line.
     plan, result = plan_statistics([*paths[:4], folder / "no such file.py"])
     try:
         run(plan, output=result)

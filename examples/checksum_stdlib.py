@@ -52,8 +52,8 @@ def main():
     serial = summary(checksum(paths))
     serial_seconds = time.perf_counter() - begin
 
-    # A process for every file would be most of the work: give each core a hand of them,
-    # dealt out from the largest to the smallest.
+    # A process for every file would be most of the work. So each core gets a share of the files,
+    # dealt from the largest to the smallest.
     begin = time.perf_counter()
     cores = os.cpu_count() or 1
     by_size = sorted(paths, key=os.path.getsize, reverse=True)

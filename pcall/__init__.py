@@ -8,24 +8,53 @@
 """
 
 import logging as _logging
+import typing as _typing
 
-from pcall._core.records import Call, Outcome
-from pcall._core.retry import Retry
-from pcall._pcall import Pcall, pcall
+from pcall._function import pcall
+from pcall._lazy import lazy_names as _lazy_names
 from pcall._version import __version__
-from pcall.exceptions import (
-    CallError,
-    ChildDied,
-    ChildProcessException,
-    DependenciesFailed,
-    NotStarted,
-    PcallError,
-    PcallTimeout,
-    RemoteError,
-    ResultError,
-    TaskCancelled,
-)
-from pcall.plan import Plan, run, run_iter
+
+if _typing.TYPE_CHECKING:
+    from pcall._core.records import Call, Outcome
+    from pcall._core.retry import Retry
+    from pcall._pcall import Pcall
+    from pcall.exceptions import (
+        CallError,
+        ChildDied,
+        ChildProcessException,
+        DependenciesFailed,
+        NotStarted,
+        PcallError,
+        PcallTimeout,
+        RemoteError,
+        ResultError,
+        TaskCancelled,
+    )
+    from pcall.plan import Plan, run, run_iter
+else:
+    # Hidden from type checkers, which would take any name for one of the package.
+    __getattr__, __dir__ = _lazy_names(
+        globals(),
+        {
+            "pcall._core.records": ("Call", "Outcome"),
+            "pcall._core.retry": ("Retry",),
+            "pcall._pcall": ("Pcall",),
+            "pcall.exceptions": (
+                "exceptions",
+                "CallError",
+                "ChildDied",
+                "ChildProcessException",
+                "DependenciesFailed",
+                "NotStarted",
+                "PcallError",
+                "PcallTimeout",
+                "RemoteError",
+                "ResultError",
+                "TaskCancelled",
+            ),
+            "pcall.plan": ("plan", "Plan", "run", "run_iter"),
+        },
+    )
 
 # Without it, a failed call of a script that set up no logging would be printed to stderr.
 _logging.getLogger("pcall").addHandler(_logging.NullHandler())

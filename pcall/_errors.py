@@ -1,14 +1,12 @@
-"""Exceptions that refer to no outcome. They stand below everything else in the library.
+"""Exceptions that hold no outcomes. Every other module may import this one.
 
-:mod:`pcall.exceptions` is the public module for them.
+Users import them from :mod:`pcall.exceptions`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 __all__ = [
     "DependenciesFailed",
@@ -21,29 +19,32 @@ __all__ = [
 
 
 class PcallError(Exception):
-    """Base of what pcall raises about a run."""
+    """Base class of the exceptions that pcall raises about a run."""
 
     __module__ = "pcall.exceptions"
 
 
 class NotStarted(PcallError):
-    """A call never ran: the run stopped while it was queued."""
+    """A call never started: the run stopped while the call was queued."""
 
     __module__ = "pcall.exceptions"
 
 
 class DependenciesFailed(PcallError):
-    """To be raised by a call of a plan: the values of these calls are of no use.
+    """A call of a plan raises this when it got values that it can't use.
 
-    They are made again, and then the call that raised it; so often at most as ``pcall.run``
-    says.
+    The calls that it names are made again, then the calls between them and this one, and then
+    this one. That happens at most three times for each call.
 
     Args:
-        dependencies: by name (of an argument, say) the calls, which the failing one needs,
-            directly or not.
+        dependencies: the calls to make again, by any name (of an argument, for example). The
+            call that raises this must depend on each of them, directly or not.
+
+    Attributes:
+        dependencies: the same, with lists of calls.
 
     Raises:
-        TypeError: it is no mapping, or one whose values are no lists of calls.
+        TypeError: ``dependencies`` is not a mapping of names to iterables of calls.
     """
 
     __module__ = "pcall.exceptions"
@@ -65,19 +66,19 @@ class DependenciesFailed(PcallError):
 class ResultError(PcallError):
     """A result could not be pickled in the child, or not unpickled in the parent.
 
-    The text names the type of the value; the cause is what pickling raised.
+    The text names the type of the value. The cause is the exception that pickling raised.
     """
 
     __module__ = "pcall.exceptions"
 
 
 class RemoteError(PcallError):
-    """Stands for an exception of a child that could not be rebuilt in the parent.
+    """Replaces an exception of a child that could not be rebuilt in the parent.
 
     Attributes:
-        type_name: the qualified name of the original's class.
-        text: the original's ``str()``.
-        traceback: the original's formatted traceback.
+        type_name: the qualified name of the original exception's class.
+        text: the ``str()`` of the original.
+        traceback: the formatted traceback of the original; empty if there is none.
     """
 
     __module__ = "pcall.exceptions"
@@ -93,10 +94,10 @@ class RemoteError(PcallError):
 
 
 class TaskCancelled(BaseException):
-    """Raised in the main thread of a child by SIGTERM, so that ``finally`` blocks run.
+    """Raised by SIGTERM in the main thread of a child, so that ``finally`` blocks run.
 
-    A ``BaseException``, as ``asyncio.CancelledError`` is, so that ``except Exception``
-    does not swallow it.
+    It is a ``BaseException``, like ``asyncio.CancelledError``, so that ``except Exception`` does
+    not catch it.
     """
 
     __module__ = "pcall.exceptions"

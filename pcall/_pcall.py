@@ -1,123 +1,34 @@
-"""``Pcall``, the object, and ``pcall``, the function."""
+"""``Pcall``, the object."""
 
 from __future__ import annotations
 
 import math
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from pcall._core.arguments import build_calls
-from pcall._core.call_failures import ChildProcessException, PcallTimeout
 from pcall._core.calls import Calls
 from pcall._core.failure_report import failure_of
 from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore, OutcomeStore
+from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
 from pcall._core.seconds import check_seconds, limit_of
+from pcall._entry import Entry, Targets
 from pcall._run import Run
-from pcall.engines.engine import Engine
-from pcall.engines.inline import InlineCalls, InlineEngine
+from pcall._run_observers import observers_of
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.parent.fresh_engine import FreshEngine
-from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
-from pcall.engines.local.parent.workload import IndependentCalls
 from pcall.engines.local.seeding import chance
 
-__all__ = ["Pcall", "pcall"]
+# A failure names its class by this module, in the child too, which must not have to import it.
+from pcall.exceptions import ChildProcessException, PcallTimeout
 
-Targets = Callable[..., Any] | Iterable[Callable[..., Any]]
-
-
-class _BoundEntry:
-    """``Pcall.pcall`` of one class: build, start, join, and return the results."""
-
-    def __init__(self, owner: type[Pcall]) -> None:
-        self._owner = owner
-        self.__doc__ = _Entry.__doc__
-
-    def __repr__(self) -> str:
-        return f"<{self._owner.__module__}.{self._owner.__qualname__}.pcall>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BoundEntry) and other._owner is self._owner
-
-    def __hash__(self) -> int:
-        return hash((_BoundEntry, self._owner))
-
-    def __call__(
-        self,
-        /,
-        targets: Targets,
-        timeout: float | None = None,
-        cargs: Iterable[Any] = (),
-        iargs: Iterable[Iterable[Any]] | None = None,
-        ckwargs: Mapping[str, Any] | None = None,
-        ikwargs: Iterable[Mapping[str, Any]] | None = None,
-        **varkwargs: Iterable[Any],
-    ) -> tuple[Any, ...]:
-        run = self._owner(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
-        try:
-            run.start()
-            run.join()
-        except BaseException:
-            run._run.abandon_if_owner()  # it may have been interrupted between two turns
-            raise
-        return run.results or ()
-
-    async def aio(
-        self,
-        /,
-        targets: Targets,
-        timeout: float | None = None,
-        cargs: Iterable[Any] = (),
-        iargs: Iterable[Iterable[Any]] | None = None,
-        ckwargs: Mapping[str, Any] | None = None,
-        ikwargs: Iterable[Mapping[str, Any]] | None = None,
-        **varkwargs: Iterable[Any],
-    ) -> tuple[Any, ...]:
-        """The same, awaited: the event loop goes on meanwhile, and no thread is used."""
-        return await self._owner(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
-
-
-class _Entry:
-    """Call targets in parallel, each call in a forked process of its own.
-
-    Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
-    values[i] for varkwargs}}``. There are as many calls as the shortest of ``iargs``,
-    ``ikwargs``, the values of ``varkwargs`` and several targets has items; one for each
-    target when none of these is given. ``pcall.aio(...)`` is the same to be awaited.
-
-    Args:
-        targets: one callable, or an iterable of callables. A coroutine function runs in
-            an event loop of its own.
-        timeout: the longest that any call may run from the start of its child, in
-            seconds. None and 0: no limit.
-        cargs: positional arguments of every call.
-        iargs: for each call an iterable of positional arguments.
-        ckwargs: keyword arguments of every call.
-        ikwargs: for each call a mapping of keyword arguments.
-        **varkwargs: keyword arguments with, each, an iterable of one value a call.
-
-    Returns:
-        The results in call order; the outcomes, with the option ``return_outcomes``.
-
-    Raises:
-        TypeError: an argument has the wrong shape. Nothing was forked.
-        ValueError: the timeout is negative. Nothing was forked.
-        ChildProcessException: a call failed; raised from what it raised, after all calls
-            in flight had ended.
-        ChildDied: a child ended without answering.
-        PcallTimeout: a call ran too long, and all were ended.
-        OSError: a child could not be forked; those started before were ended.
-    """
-
-    def __get__(self, instance: Pcall | None, owner: type[Pcall]) -> _BoundEntry:
-        return _BoundEntry(owner)
+__all__ = ["Pcall"]
 
 
 class Pcall:
@@ -136,7 +47,7 @@ class Pcall:
 
     _options = Options()
 
-    pcall = _Entry()
+    pcall = Entry()
 
     def __init__(
         self,
@@ -382,28 +293,46 @@ class Pcall:
 
 def _make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
     """Compose the state of these calls with the engine that the options ask for."""
-    inline = options.max_workers == 0
-    pooled = not inline and options.max_tasks_per_child != 1
-    timeout = None if inline else timeout
+    if options.max_workers == 0:
+        return _inline_run(calls, options)
+    if options.max_tasks_per_child != 1:
+        return _pool_run(calls, options, timeout)
+    state = _make_state(calls, options, timeout, options.max_workers, OutcomeStore(calls))
+    return Run(state, FreshEngine(state))
+
+
+def _inline_run(calls: Calls, options: Options) -> Run:
+    # Each run loads the engine that it needs.
+    from pcall.engines.inline import InlineCalls, InlineEngine
+
+    state = _make_state(calls, options, None, 1, OutcomeStore(calls))
+    return Run(state, InlineEngine(state, InlineCalls(calls)))
+
+
+def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:
+    from pcall._core.chunk_outcomes import ChunkOutcomeStore
+    from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
+    from pcall.engines.local.parent.workload import IndependentCalls
+
+    outcomes = ChunkOutcomeStore(calls)
+    state = _make_state(calls, options, timeout, pool_size(options, len(calls)), outcomes)
+    workload = IndependentCalls(calls, state.scheduler, options)
+    return Run(state, PoolEngine(state, outcomes, workload))
+
+
+def _make_state(
+    calls: Calls,
+    options: Options,
+    timeout: float | None,
+    max_workers: int | None,
+    outcomes: OutcomeStore,
+) -> RunState:
     scheduler = Scheduler(
         len(calls),
-        max_workers=(
-            1 if inline else pool_size(options, len(calls)) if pooled else options.max_workers
-        ),
+        max_workers=max_workers,
         max_errors=options.max_errors,
         timeout=timeout,
         retry=options.rule,
     )
-    outcomes = ChunkOutcomeStore(calls) if pooled else OutcomeStore(calls)
-    state = RunState(calls, options, timeout, scheduler, outcomes, time.monotonic, chance)
-    engine: Engine
-    if inline:
-        engine = InlineEngine(state, InlineCalls(calls))
-    elif isinstance(outcomes, ChunkOutcomeStore):
-        engine = PoolEngine(state, outcomes, IndependentCalls(calls, scheduler, options))
-    else:
-        engine = FreshEngine(state)
-    return Run(state, engine)
-
-
-pcall = Pcall.pcall
+    observers = observers_of(options.progress_choice)
+    return RunState(calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance)

@@ -25,15 +25,12 @@ from typing import Any
 
 from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals
+from pcall._tuning import LONGEST_WAIT
 from pcall.engines.engine import Engine
 
 __all__ = ["Run"]
 
 _log = logging.getLogger("pcall")
-
-# The longest wait at a time, in seconds. A signal handler or another thread may have set an
-# earlier deadline (terminate() does) since the wait began, and does not end the wait.
-_LONGEST_WAIT = 0.25
 
 
 class Run:
@@ -86,7 +83,7 @@ class Run:
 
     def pause(self, wait: float | None = None) -> float:
         """Seconds until :meth:`turn` is due although nothing has happened."""
-        pause = _LONGEST_WAIT if wait is None else min(wait, _LONGEST_WAIT)
+        pause = LONGEST_WAIT if wait is None else min(wait, LONGEST_WAIT)
         if self._engine.is_open:
             pause = min(pause, self._engine.pause())
         scheduler = self.state.scheduler
@@ -115,7 +112,7 @@ class Run:
         if not len(self.state.calls) and self.state.over:
             return
         try:
-            self.state.events.begin()
+            self.state.begin()
             self._engine.open()
             self.state.settle()
             self._turn(0)
@@ -172,6 +169,7 @@ class Run:
     def abandon(self) -> None:
         """End everything, and wait for that. Interrupted, it kills and still waits."""
         number: int = signal.SIGTERM
+        self.state.scheduler.seal()
         # What interrupts is let in only where it is caught.
         with DeferSignals() as deferred:
             for _ in range(100):  # no more than one Ctrl-C after another can be

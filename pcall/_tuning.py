@@ -20,7 +20,6 @@ __all__ = [
     "FORK_BURST",
     "FRAME_SEARCH_SIZE",
     "GRAPH_PIECE",
-    "GUARDED_CHILDREN",
     "GUARD_DELAY",
     "LARGE_VALUE",
     "LEFTOVER_LOOK_INTERVAL",
@@ -111,7 +110,7 @@ WAKE_INTERVAL = 0.1
 # Seconds after which a run forks its orphan guard. Most runs are over before.
 GUARD_DELAY = 0.2
 
-# Seconds between two reports to observers.
+# Seconds between two calls of an observer.
 OBSERVER_INTERVAL = 0.1
 
 # ------------------------------------------------------------------ forks
@@ -127,16 +126,13 @@ LONGEST_FORK_BURST = 0.05
 # Children up to which a run forks without a look at what the machine can hold.
 UNCHECKED_CHILDREN = 16
 
-# Children that one orphan guard has room for. Places that nobody has touched take no memory.
-GUARDED_CHILDREN = 1 << 20
-
 # Bytes that a small child takes beyond its page tables: kernel stack, private pages.
 BYTES_PER_CHILD = 1 << 20
 
-# Processes that may have come and gone between a refused fork and the count of them.
+# Processes that may have started or ended between a refused fork and the count.
 RACING_PROCESSES = 32
 
-# The share of the memory that is free now which page tables may fill.
+# The share of the memory that is free now that children may take.
 SHARE_OF_MEMORY = 0.5
 
 # ------------------------------------------------------------------ answers

@@ -1,22 +1,22 @@
-"""Everything that pcall raises about a run.
+"""The exceptions that pcall raises about a run.
 
 .. code-block:: text
 
     Exception
-     └── PcallError                     something went wrong with a run
-          ├── ChildProcessException     a call failed; raised *from* what it raised
-          │    ├── ChildDied            a child ended without answering
+     └── PcallError                     base class
+          ├── ChildProcessException     a call failed; raised *from* its exception
+          │    ├── ChildDied            a child ended before it returned a result
           │    └── CallError            a call of a plan failed
-          ├── PcallTimeout              a call ran too long (a builtin TimeoutError, too)
+          ├── PcallTimeout              a call ran too long (also a builtin TimeoutError)
           ├── NotStarted                a call was still queued when the run stopped
-          ├── DependenciesFailed        raised by a call: what it was given is of no use
+          ├── DependenciesFailed        a call raises it: it can't use the values it got
           ├── ResultError               a result could not be pickled or unpickled
-          └── RemoteError               stands for an exception that could not be rebuilt
+          └── RemoteError               replaces an exception that could not be rebuilt
     BaseException
      └── TaskCancelled                  raised in a child by SIGTERM
 
-An exception keeps its fields and can itself be pickled, so that a run inside a
-child brings them home through any number of levels.
+Every exception keeps its fields when it is pickled. So it can be raised in a run inside a child,
+at any depth, and arrives complete.
 """
 
 from pcall._core.call_failures import (

@@ -1,9 +1,9 @@
-"""From targets and columns of arguments to calls. Pure: nothing is forked, nothing called.
+"""Builds calls from targets and columns of arguments. No target is called here.
 
 Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
 values[i] for varkwargs}}``. The columns (several targets, ``iargs``, ``ikwargs``, each of
-``varkwargs``) are read together, each once and left to right, as ``zip`` does: the
-shortest gives the number of calls.
+``varkwargs``) are read together, once each and left to right, as ``zip`` does. The shortest
+column determines the number of calls.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ def build_calls(
     ikwargs: Any = None,
     varkwargs: Mapping[str, Any] | None = None,
 ) -> Calls:
-    """The calls that these arguments make, in call order.
+    """Build the calls, in call order.
 
     Args:
         targets: one callable, or an iterable of callables.
-        cargs: positional arguments of every call.
-        iargs: for each call an iterable of positional arguments; None: not given.
-        ckwargs: keyword arguments of every call.
-        ikwargs: for each call a mapping of keyword arguments; None: not given.
-        varkwargs: for each name an iterable with one value a call.
+        cargs: positional arguments for every call.
+        iargs: for each call, an iterable of positional arguments; None if not given.
+        ckwargs: keyword arguments for every call; None if not given.
+        ikwargs: for each call, a mapping of keyword arguments; None if not given.
+        varkwargs: for each keyword name, an iterable with one value per call.
 
     Raises:
-        TypeError: an argument has the wrong shape; the text names it and the call.
+        TypeError: an argument has the wrong type; the text names the argument and the call.
     """
     common = tuple(_iterate("cargs", cargs))
     common_kwargs = _mapping("ckwargs", {} if ckwargs is None else ckwargs)
@@ -59,12 +59,12 @@ def build_calls(
     if iargs is not None and len(columns) == 1 and not common:
         args = list(columns[0])
         return Calls(len(args), targets, common, common_kwargs, args=args)
-    rows = list(zip(*columns))  # noqa: B905 - the shortest decides
+    rows = list(zip(*columns))  # noqa: B905 - the shortest column decides
     count = len(rows)
     if len(names) == len(columns):
         return Calls(count, targets, common, common_kwargs, names=names, rows=rows)
 
-    # One column of each kind again, from the first on.
+    # Split the rows into columns again, in the order in which the columns were added.
     taken = 0
     of_targets = of_args = of_kwargs = None
     if not callable(targets):
@@ -94,7 +94,7 @@ def build_calls(
 def _tuples(iargs: Any) -> Iterable[tuple[Any, ...]]:
     items = _iterate("iargs", iargs)
     if type(iargs) in (list, tuple) and set(map(type, iargs)) == {tuple}:
-        return items  # the way of most, without a look at each
+        return items  # the usual case: no need to convert each item
     return _each("iargs", items, lambda name, item: tuple(_iterate(name, item)))
 
 
@@ -117,13 +117,14 @@ def _iterate(name: str, value: Iterable[Any], expected: str = "an iterable") -> 
     try:
         return iter(value)
     except TypeError as error:
-        cause = error if hasattr(type(value), "__iter__") else None  # its own code failed
+        # With an __iter__ of its own, the error comes from there.
+        cause = error if hasattr(type(value), "__iter__") else None
         raise TypeError(f"{name} must be {expected}, not {_kind(value)}") from cause
 
 
 def _is_mapping(value: Any) -> bool:
-    likens = hasattr(value, "keys") and hasattr(value, "__getitem__")
-    return likens or isinstance(value, Mapping)
+    has_methods = hasattr(value, "keys") and hasattr(value, "__getitem__")
+    return has_methods or isinstance(value, Mapping)
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

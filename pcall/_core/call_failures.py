@@ -1,6 +1,6 @@
-"""Exceptions that a run raises about its calls, with the outcomes of these.
+"""Exceptions that a run raises about its calls. They hold the outcomes.
 
-:mod:`pcall.exceptions` is the public module for them.
+Users import them from :mod:`pcall.exceptions`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["CallError", "ChildDied", "ChildProcessException", "PcallTimeout"]
 class ChildProcessException(PcallError):
     """A call failed.
 
-    It is raised *from* the exception that the call raised in its child, so that
-    ``__cause__`` is that exception: same type, same attributes, the child's frames.
-    Its text is the original's; a note says which call failed and how many others did.
+    It is raised *from* the exception that the call raised in its child: ``__cause__`` is that
+    exception, with the same type and attributes, and the frames of the child. The text is that
+    of the original. Notes name the call, and count the other failures.
 
     Attributes:
         failures: the outcomes of the calls that failed, in call order.
@@ -45,15 +45,15 @@ class ChildProcessException(PcallError):
 class CallError(ChildProcessException):
     """A call of a plan failed.
 
-    It is raised *from* what became of the first call that failed, in plan order: the exception
-    that the call raised, or ``ChildDied``, or ``PcallTimeout``.
+    It is raised *from* the error of the first call that failed, in plan order: the exception
+    that the call raised, or a ``ChildDied``, or a ``PcallTimeout``.
 
     Attributes:
         failures: the outcomes of the calls that failed, in plan order.
-        outcomes: the outcomes of all calls that the run needed, in plan order. Of those that
-            ended well, ``value`` is None where nothing needed it any more.
-        call: the call.
-        place: where it was planned: ``filename``, ``line``, ``function``.
+        outcomes: the outcomes of all calls that the run needed, in plan order. The ``value`` of
+            a call that returned is None if it was dropped because no call needed it any more.
+        call: the call that failed first.
+        place: the source line that planned it: ``filename``, ``line``, ``function``.
         skipped: the calls that did not start because of failures.
     """
 
@@ -79,12 +79,11 @@ class CallError(ChildProcessException):
 
 
 class ChildDied(ChildProcessException):
-    """A child ended before it answered: a signal, ``os._exit``, the OOM killer, ``exec``.
+    """A child ended before it returned a result: a signal, ``os._exit``, the OOM killer, ``exec``.
 
     Attributes:
-        exitcode: as ``multiprocessing`` has it: the status that the child exited with,
-            or the negative number of the signal that killed it; None when somebody
-            else took the status first.
+        exitcode: as in ``multiprocessing``: the exit status of the child, or the negative number
+            of the signal that killed it; None if another wait took the status first.
         signal: the signal that killed it, or None.
     """
 
@@ -113,11 +112,11 @@ class ChildDied(ChildProcessException):
 
 
 class PcallTimeout(PcallError, TimeoutError):
-    """A call ran longer than the timeout, and was ended.
+    """A call ran longer than the timeout, and its child was ended.
 
     Attributes:
         timeout: the limit, in seconds.
-        running: the outcomes of the calls that were still running then.
+        running: the outcomes of the calls that were still running at that time.
         failures: the outcomes of all calls that failed, in call order.
         outcomes: the outcome of every call, in call order.
     """
@@ -132,7 +131,7 @@ class PcallTimeout(PcallError, TimeoutError):
         failures: tuple[Outcome, ...] = (),
         outcomes: tuple[Outcome | None, ...] = (),
     ) -> None:
-        # One argument only: with two, OSError takes them for errno and strerror.
+        # One argument only: OSError, a base class, takes two for errno and strerror.
         super().__init__(text)
         self.timeout = timeout
         self.running = running

@@ -1,4 +1,7 @@
-"""The calls of a run, kept as columns: a hundred thousand are no objects until asked for."""
+"""The calls of a run, stored as columns.
+
+A run may have 100 000 calls, so :class:`~pcall._core.records.Call` objects are made on demand.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,24 @@ from pcall._core.records import Call, name_of, show
 
 __all__ = ["Calls"]
 
-Parts = tuple[Any, tuple[Any, ...], Mapping[str, Any]]
+# Target, positional and keyword arguments of a call. A plain tuple, since it is made for each
+# trivial call, and unpacked in C.
+CallParts = tuple[Any, tuple[Any, ...], Mapping[str, Any]]
 
 
 class Calls(Sequence[Call]):
-    """Calls in call order. What is the same for all is kept once.
+    """Calls in call order. A value that all calls share is stored once.
 
     Args:
-        count: how many there are.
-        target: the callable of all, unless ``targets`` are given.
-        common: positional arguments of all, unless ``args`` are given.
-        common_kwargs: keyword arguments of all, unless ``kwargs`` are given.
-        targets: a callable for each call.
-        args: positional arguments for each call.
-        kwargs: keyword arguments for each call.
-        names: of further keyword arguments.
-        rows: for each call the values for these names.
+        count: the number of calls.
+        target: the callable of all calls, unless ``targets`` is given.
+        common: the positional arguments of all calls, unless ``args`` is given.
+        common_kwargs: the keyword arguments of all calls, unless ``kwargs`` is given.
+        targets: for each call, its callable.
+        args: for each call, its positional arguments.
+        kwargs: for each call, its keyword arguments.
+        names: the names of further keyword arguments.
+        rows: for each call, the values of ``names``.
     """
 
     def __init__(
@@ -59,16 +64,20 @@ class Calls(Sequence[Call]):
             index += self._count
         if not 0 <= index < self._count:
             raise IndexError(index)
-        ((target, args, kwargs),) = self.parts(index, index + 1)
+        target, args, kwargs = next(self.parts(index, index + 1))
         return Call(index, target, args, dict(kwargs))
 
     def scope(self, index: int) -> tuple[str, ...]:
-        """What a call is counted under: the function's name."""
+        """The names that progress counts a call under: the name of its function."""
         target = self._target if self._targets is None else self._targets[index]
         return (name_of(target),)
 
     def scopes(self, start: int, stop: int) -> Iterator[tuple[tuple[str, ...], int, int]]:
-        """These calls in runs of one scope each: the scope, the first, the one behind the last."""
+        """Split a range of calls by scope.
+
+        Yields:
+            Scope, start and stop of each part whose calls have the same scope.
+        """
         if self._targets is None:
             if start < stop:
                 yield self.scope(start), start, stop
@@ -78,10 +87,10 @@ class Calls(Sequence[Call]):
             yield scope, places[0], places[-1] + 1
 
     def decorate(self, decorator: Callable[[Any], Any]) -> None:
-        """Put this around each target.
+        """Apply a decorator to each target.
 
         Raises:
-            TypeError: what the decorator returned can't be called.
+            TypeError: the decorator returned an object that is not callable.
         """
         if self._targets is None:
             self._target = _decorated(decorator, self._target)
@@ -89,21 +98,22 @@ class Calls(Sequence[Call]):
             self._targets = [_decorated(decorator, target) for target in self._targets]
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
-        """Make these calls, one with each step of the iterator.
+        """An iterator that makes the next call at each step, and returns its value.
 
-        What a call raises is raised by its step as it is, ``StopIteration`` too: so count the
-        steps, a ``for`` loop would take it for the end. And so nothing here is a generator.
+        An exception of the call leaves ``next()`` as it is, also a ``StopIteration``. A ``for``
+        loop would take that for the end, so the caller has to count the steps. For the same
+        reason the iterator is not a generator, which would replace it by a ``RuntimeError``.
         """
         positional = self._positional(start, stop)
         if positional is not None:
-            # In C between two calls: for trivial ones that is most of what they take.
+            # Stay in C between two calls: for trivial ones, this is most of their time.
             return starmap(self._target, positional)
         return starmap(_call, self.parts(start, stop))
 
     def _positional(self, start: int, stop: int) -> Iterable[tuple[Any, ...]] | None:
-        """The positional arguments of each of these calls, where they have no others.
+        """The arguments of these calls, if all of them can be passed by position; else None.
 
-        Those that are named as a function names its first parameters are as good as positional.
+        Keyword arguments can if their names are those of the function's first parameters.
         """
         if self._targets is not None or self._common_kwargs or self._kwargs:
             return None
@@ -117,23 +127,23 @@ class Calls(Sequence[Call]):
             rows if first == self._names else map(itemgetter(*map(self._names.index, first)), rows)
         )
 
-    def parts(self, start: int, stop: int) -> Iterator[Parts]:
-        """Target, positional and keyword arguments of each of these calls."""
+    def parts(self, start: int, stop: int) -> Iterator[CallParts]:
+        """The target, positional and keyword arguments of each of these calls."""
         targets = repeat(self._target) if self._targets is None else self._targets[start:stop]
         args = repeat(self._common) if self._args is None else self._args[start:stop]
         kwargs: Any = repeat(self._common_kwargs, stop - start)
         if self._kwargs is not None:
             kwargs = self._kwargs[start:stop]
         if self._rows is not None:
-            # In C as far as possible: this is most of what a trivial call takes.
+            # Stay in C as far as possible: this is most of the time of a trivial call.
             named = map(dict, map(zip, repeat(self._names), self._rows[start:stop]))
             common = self._kwargs is not None or self._common_kwargs
             kwargs = map(_merged, kwargs, named) if common else named
-        return zip(targets, args, kwargs)  # noqa: B905 - some repeat for ever
+        return zip(targets, args, kwargs)  # noqa: B905 - some of them are endless
 
 
 def _first_parameters(target: Any, count: int) -> tuple[str, ...]:
-    """The names of a function's first parameters; fewer where it takes not so many by name."""
+    """The names of a function's first ``count`` parameters; fewer if it has fewer."""
     if type(target) is not FunctionType or target.__code__.co_posonlyargcount:
         return ()
     code = target.__code__

@@ -9,8 +9,8 @@ from operator import not_
 
 from pcall._core.calls import Calls
 from pcall._core.observers import Observers
-from pcall._core.outcome_store import WorkerFigures
 from pcall._core.records import Event, Kind, Outcome
+from pcall._core.worker_figures import WorkerFigures
 
 __all__ = ["EventEmitter"]
 
@@ -33,10 +33,14 @@ class EventEmitter:
         """True when somebody observes."""
         return bool(self._to)
 
-    def begin(self) -> None:
-        """The run starts."""
+    def begin(self, planned: Iterable[int]) -> None:
+        """The run starts.
+
+        Args:
+            planned: the calls that are part of it.
+        """
         self._to.begin()
-        self.planned(range(len(self._calls)))
+        self.planned(planned)
 
     def turn(self) -> None:
         """Pass on the gathered events, when that is due."""

@@ -1,4 +1,4 @@
-"""From outcomes to what a run raises: which exception, and what its notes tell."""
+"""Builds the exception of a run from its outcomes, and the notes of the exception."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pcall._wire.exception_codec import safe_str, type_name
 
 __all__ = ["failure_notes", "failure_of"]
 
-_SHOWN = 10  # kinds of other failures that the notes list
+# How many kinds of failures a note lists, and how many running calls a text names.
+_SHOWN = 10
 
 
 def failure_of(
@@ -21,24 +22,24 @@ def failure_of(
     ignored: Collection[int] = (),
     ended_from_outside: Collection[int] = (),
 ) -> ChildProcessException | PcallTimeout | None:
-    """What to raise for these outcomes; None when there is nothing to raise.
+    """The exception to raise for these outcomes; None if no call failed.
 
-    The first failure in call order is the cause. What is raised is of its kind: a lost child
-    raises ``ChildDied``, a call out of time ``PcallTimeout``, anything else
-    ``ChildProcessException``. When one call's time ended the whole run, that comes first.
+    The cause is the first failure in call order. It selects the type: ``ChildDied`` if the child
+    died, ``PcallTimeout`` if the call ran too long, ``ChildProcessException`` otherwise. A
+    timeout that ended the whole run takes precedence.
 
     Args:
-        outcomes: of all calls, in call order.
-        timed_out: indices of the calls that were running when the time of one was up, and
-            that were ended for it.
+        outcomes: the outcomes of all calls, in call order.
+        timed_out: indices of the calls that were running when one of them reached the timeout,
+            and that were ended for it.
         timeout: the limit, in seconds.
         ignored: indices of calls that were ended on request.
-        ended_from_outside: indices of calls whose child died or whose time was up. A call can
-            also *raise* these errors: when it makes calls of its own.
+        ended_from_outside: indices of calls whose child died, or that ran too long. A call can
+            also *raise* these errors, if it makes calls of its own.
     """
     failures = tuple(o for o in outcomes if not o.ok and o.attempts)
-    told = [o for o in failures if o.index not in ignored]
-    if not told:
+    reported = [o for o in failures if o.index not in ignored]
+    if not reported:
         return None
     all_of_them = tuple(outcomes)
     error: ChildProcessException | PcallTimeout
@@ -48,7 +49,7 @@ def failure_of(
         error = PcallTimeout(_still_running(running, timeout), timeout, running, failures)
         error.outcomes = all_of_them
     else:
-        first = told[0]
+        first = reported[0]
         cause = first.error
         ended = first.index in ended_from_outside
         if ended and isinstance(cause, ChildDied):
@@ -74,7 +75,13 @@ def _still_running(running: Sequence[Outcome], timeout: float | None) -> str:
 
 
 def failure_notes(first: Outcome, failures: Sequence[Outcome], skipped: int) -> list[str]:
-    """What to tell of other failures than the first, equal ones once, and of skipped calls."""
+    """Notes that count the other failures, by type and text, and the skipped calls.
+
+    Args:
+        first: the failure that is the cause.
+        failures: all failures.
+        skipped: the number of calls that did not start.
+    """
     notes = []
     others = [o for o in failures if o is not first]
     if others:

@@ -1,31 +1,28 @@
-"""From the run to its observers: which there are, and events passed on a few times a second.
+"""Passes the events of a run to its observers, a few times a second.
 
-An observer is code that has nothing to do with the calls. One that fails is reported once, by the
-logger ``pcall``, and told no more; the run goes on as if it had never been there.
+An observer is code that has nothing to do with the calls. If it fails, that is logged once, by
+the logger ``pcall``; the run goes on without it.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from pcall._core.records import Event, Observer
+from pcall._tuning import OBSERVER_INTERVAL
 
-__all__ = ["Choice", "Observers", "check_progress", "observers_of"]
+__all__ = ["Choice", "Observers", "check_progress"]
 
 _log = logging.getLogger("pcall")
 
-# Seconds between two times that observers are told something.
-_INTERVAL = 0.1
 
-# The option ``progress``, checked: whether to choose, or what was chosen; None: as the
-# environment says.
+# The option ``progress``, checked. True: choose a display. False: none. None: the environment
+# decides.
 Choice = bool | tuple[Observer, ...] | None
 
 _EXPECTED = (
@@ -36,10 +33,16 @@ _EXPECTED = (
 
 
 def check_progress(value: Any) -> Choice:
-    """The value of the option ``progress``: a flag, None, or the observers as a tuple.
+    """Check the option ``progress``.
+
+    Args:
+        value: True, False, None, an observer, or an iterable of observers.
+
+    Returns:
+        The flag or None, or the observers as a tuple.
 
     Raises:
-        TypeError: it is none of these; the text names what was expected.
+        TypeError: it is none of these; the text says what was expected.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -65,101 +68,84 @@ def _shown(value: Any) -> str:
     return f"{value!r}" if isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
-def observers_of(choice: Choice) -> Observers:
-    """The observers of a run that is being built.
-
-    Args:
-        choice: of :func:`check_progress`. None: what the environment variable
-            ``PCALL_PROGRESS`` says, save in a child, whose calls are part of its parent's.
-
-    Raises:
-        ValueError: the environment variable says something else than it can.
-    """
-    names = ""
-    if choice is None and multiprocessing.parent_process() is None:
-        names = os.environ.get("PCALL_PROGRESS", "")
-    if not names and choice is not True:
-        return Observers(choice or ())
-    # For runs that are shown alone: its modules are a tenth of what importing pcall takes.
-    from pcall.progress.choosing import automatic, named
-
-    return Observers((automatic(),) if choice is True else named(names))
-
-
 class Observers:
     """The observers of one run.
 
     Args:
-        observers: what is to be told of it.
+        observers: the observers.
+        clock: returns the time, in seconds.
     """
 
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+    def __init__(
+        self, observers: Iterable[Observer] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._observers = list(observers)
+        self._clock = clock
         self._begun: list[Observer] = []
         self._events: list[Event] = []
         self._due = math.inf
 
     def __bool__(self) -> bool:
-        """True while there is anybody to tell, so that events are worth making."""
+        """True while there are observers, so that events are worth making."""
         return bool(self._observers)
 
     def begin(self) -> None:
         """The run starts."""
         for observer in list(self._observers):
-            # First: of one whose beginning was interrupted the end is still told.
+            # Before begin(): if that is interrupted, end() is called all the same.
             self._begun.append(observer)
-            self._tell(observer, observer.begin)
-        self._due = time.monotonic()
+            self._notify(observer, observer.begin)
+        self._due = self._clock()
 
     def add(self, event: Event) -> None:
-        """This happened. It is passed on at the next :meth:`turn` that is due."""
+        """Queue an event. The next :meth:`turn` that is due passes it on."""
         if self._observers:
             self._events.append(event)
 
     def turn(self) -> None:
-        """Pass on what was gathered, when it is time to; to be called in every turn of a run."""
-        if time.monotonic() >= self._due:
+        """Pass queued events on if it is time to. A run calls this in each turn of its loop."""
+        if self._clock() >= self._due:
             self._pass_on()
 
     def pause(self) -> float:
-        """Seconds until :meth:`turn` has something to do; infinite when nobody is to be told."""
-        return max(0.0, self._due - time.monotonic()) if self._observers else math.inf
+        """Seconds until :meth:`turn` has something to do; infinite without observers."""
+        return max(0.0, self._due - self._clock()) if self._observers else math.inf
 
     def end(self) -> None:
-        """The run is over. Harmless when called again, and before :meth:`begin`."""
+        """The run has ended. Calling this again, or before :meth:`begin`, does nothing."""
         try:
             if self._begun:
                 self._pass_on()
         finally:
             self._due = math.inf
-            self._tell_the_end()
+            self._notify_end()
 
-    def _tell_the_end(self) -> None:
+    def _notify_end(self) -> None:
         while self._begun:
             observer = self._begun.pop(0)
-            # One that failed is told, too: it may have a terminal to tidy up.
-            quiet = not self._listens(observer)
+            # Also one that failed: it may have to restore a terminal.
+            quiet = not self._is_active(observer)
             try:
-                self._tell(observer, observer.end, quiet=quiet)
+                self._notify(observer, observer.end, quiet=quiet)
             except BaseException:
-                self._tell_the_end()  # what interrupts one keeps it from no other
+                self._notify_end()  # an interrupt in one must not keep the others from ending
                 raise
 
     def _pass_on(self) -> None:
-        # Taken before anything is told: an interrupted observer is not told them again.
+        # Taken before any observer runs: one that is interrupted does not get them again.
         events, self._events = self._events, []
-        for observer in filter(self._listens, list(self._begun)):
-            self._tell(observer, partial(observer.observe, events))
-        # From now, and not from when it was due: a slow observer must not get all the time.
-        self._due = time.monotonic() + _INTERVAL
+        for observer in filter(self._is_active, list(self._begun)):
+            self._notify(observer, partial(observer.observe, events))
+        # Count from now, not from when it was due: a slow observer must not take all the time.
+        self._due = self._clock() + OBSERVER_INTERVAL
 
-    def _listens(self, observer: Observer) -> bool:
-        return any(each is observer for each in self._observers)  # whatever it is equal to
+    def _is_active(self, observer: Observer) -> bool:
+        return any(each is observer for each in self._observers)  # by identity, not by __eq__
 
-    def _tell(self, observer: Observer, what: Callable[[], None], quiet: bool = False) -> None:
+    def _notify(self, observer: Observer, method: Callable[[], None], quiet: bool = False) -> None:
         try:
-            what()
-        except Exception:  # what interrupts the run (Ctrl-C, an exit) goes on
+            method()
+        except Exception:  # a BaseException (Ctrl-C, SystemExit) interrupts the run
             self._observers = [other for other in self._observers if other is not observer]
             if not quiet:
                 _log.warning(

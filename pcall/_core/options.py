@@ -1,14 +1,13 @@
-"""The policy of a run: one frozen record, checked once."""
+"""The options of a run: one frozen dataclass, checked when it is made."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pcall._core.observers import Observers, check_progress, observers_of
+from pcall._core.observers import Choice, check_progress
 from pcall._core.records import Observer
 from pcall._core.retry import Retry
 from pcall._core.seconds import check_seconds
@@ -40,24 +39,26 @@ def _check_retry(value: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What ``Pcall.options`` takes.
+    """The options that ``Pcall.options`` takes.
 
     Attributes:
-        max_workers: how many calls run at once. None: as many as this machine can hold.
-            0: none in a child; they run one after another in this process.
-        max_tasks_per_child: calls that a child takes before it ends: 1, or more. None: no
-            end to it. With other than 1, ``max_workers`` is by default one a core.
-        max_errors: failed calls after which, when there are more, no further call starts.
-            None: no limit.
-        retry: attempts in all; or a :class:`Retry`; or a decorator of the target, which
-            tries again in the child. None: one attempt.
-        grace_period: seconds from SIGTERM to SIGKILL.
-        progress: True: shown in a way that is chosen; or what shows it, one or several
-            observers (see :mod:`pcall.progress`). None: as ``PCALL_PROGRESS`` says.
-        tasklog: True: what children log comes home, in call order. False: logging is left
-            alone.
-        return_outcomes: True: a failed call raises nothing, and the outcomes are returned
-            in place of the values.
+        max_workers: the number of calls that run at once. None: as many as this machine can
+            hold, or one per core if ``max_tasks_per_child`` is not 1. 0: no child is forked;
+            the calls run one after another in this process. Default None.
+        max_tasks_per_child: the number of calls that a child runs before it exits. None: no
+            limit. Default 1.
+        max_errors: once more calls than this have failed, no further call starts. None: no
+            limit. Default 0.
+        retry: the number of attempts for each call; or a :class:`Retry`; or a decorator of the
+            target, which tries again in the same child. Default None: one attempt.
+        grace_period: seconds between SIGTERM and SIGKILL. Default 5.
+        progress: True chooses a display; False shows nothing. Otherwise one or several observers
+            (see :mod:`pcall.progress`). Default None: the environment variable
+            ``PCALL_PROGRESS`` decides.
+        tasklog: True: log records of children are passed to the parent's handlers, in call
+            order. False: logging is left alone. Default True.
+        return_outcomes: True: the outcomes are returned instead of the values, and a failed
+            call raises nothing. Default False.
     """
 
     max_workers: int | None = None
@@ -83,30 +84,32 @@ class Options:
 
     @property
     def rule(self) -> Retry | None:
-        """When a call is tried again, in another child."""
+        """The rule for retrying a call in another child; None if there is none."""
         if isinstance(self.retry, int):
             return Retry(self.retry)
         return self.retry if isinstance(self.retry, Retry) else None
 
-    def observers(self) -> Observers:
-        """Whom a run tells of its progress."""
-        choice: Any = self.progress
-        return observers_of(choice)
+    @property
+    def progress_choice(self) -> Choice:
+        """The option ``progress``, with its observers as a tuple."""
+        return check_progress(self.progress)
 
     @property
     def decorator(self) -> Callable[[Any], Any] | None:
-        """What is to be put around the targets."""
+        """The decorator of the targets; None if there is none."""
         return self.retry if callable(self.retry) else None
 
     def but(self, policy: dict[str, Any]) -> Options:
-        """These options with some of them replaced.
+        """A copy of these options, with some of them replaced.
 
         Raises:
-            TypeError: a name is unknown; the text offers the nearest one.
+            TypeError: a name is unknown; the text suggests the nearest one.
         """
         known = [field.name for field in fields(self)]
         for name in policy:
             if name not in known:
+                import difflib  # needed for this message alone
+
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
                 raise TypeError(f"unknown option {name!r}; {hint}")

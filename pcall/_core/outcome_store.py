@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from pcall._core.calls import Calls
 from pcall._core.records import Outcome
 
-__all__ = ["ChunkOutcomeStore", "OutcomeStore", "WorkerFigures"]
+__all__ = ["OutcomeStore"]
 
 
 class OutcomeStore(Sequence[Outcome | None]):
@@ -85,137 +83,3 @@ class OutcomeStore(Sequence[Outcome | None]):
     def values(self) -> tuple[Any, ...]:
         """The values of all calls, of which none has failed."""
         return tuple(self._outcomes[index].value for index in range(len(self)))
-
-
-class WorkerFigures(NamedTuple):
-    """A reused worker, and the columns with the figures of the calls that it runs.
-
-    Attributes:
-        child: its process object.
-        pid: its process id.
-        rss: bytes of resident memory that it was forked with.
-        clock: seconds that ``time.time()`` is ahead of ``time.monotonic()``.
-        ended: by call, the time of its end on the monotonic clock.
-        cpu: by call, seconds of processor time.
-        max_rss: by call, bytes of the worker's peak memory until then; 0 before it is known.
-    """
-
-    child: Any
-    pid: int
-    rss: int
-    clock: float
-    ended: memoryview[float]
-    cpu: memoryview[float]
-    max_rss: memoryview[int]
-
-
-class _Chunk(NamedTuple):
-    """Consecutive calls that one worker ran one after another, and that all returned."""
-
-    start: int
-    stop: int
-    began: float
-    worker: WorkerFigures
-
-
-class ChunkOutcomeStore(OutcomeStore):
-    """Outcomes of calls that come in long chunks. They are made when somebody asks for them.
-
-    Args: see :class:`OutcomeStore`.
-    """
-
-    def __init__(self, calls: Calls, value_of: Callable[[int], Any] | None = None) -> None:
-        super().__init__(calls, value_of)
-        self._values: list[Any] = [None] * len(calls)
-        self._chunks: list[_Chunk] = []
-        self._sorted = 0  # so many of the chunks are in call order
-        self._workers: dict[int, WorkerFigures] = {}  # of calls that failed
-
-    def record_chunk(
-        self, start: int, stop: int, began: float, worker: WorkerFigures, values: list[Any]
-    ) -> None:
-        """Take the values of consecutive calls that one worker ran one after another.
-
-        Args:
-            start: the first.
-            stop: the one behind the last.
-            began: the time when the first began, on the monotonic clock.
-            worker: the worker.
-            values: the returned values.
-        """
-        missing = stop - len(self._values)
-        if missing > 0:  # the run has grown
-            self._values += [None] * max(missing, len(self) - len(self._values))
-        self._values[start:stop] = values
-        self._chunks.append(_Chunk(start, stop, began, worker))
-        self._complete(range(start, stop))
-
-    def child(self, index: int) -> Any:
-        """The process object of the worker that ran a call, or None."""
-        chunk = self._chunk(index)
-        worker = self._workers.get(index) if chunk is None else chunk.worker
-        return None if worker is None else worker.child
-
-    def claim(self, index: int, worker: WorkerFigures) -> None:
-        """Note the worker that ran a call which has failed."""
-        self._workers[index] = worker
-
-    def disclaim(self, index: int) -> None:
-        """The call is retried."""
-        self._workers.pop(index, None)
-
-    def has(self, index: int) -> bool:
-        return super().has(index) or self._chunk(index) is not None
-
-    def _chunk(self, index: int) -> _Chunk | None:
-        """The chunk of a call that returned."""
-        if self._sorted < len(self._chunks):
-            self._chunks.sort(key=attrgetter("start"))
-            self._sorted = len(self._chunks)
-        place = bisect_right(self._chunks, index, key=attrgetter("start")) - 1
-        if place < 0 or index >= self._chunks[place].stop:
-            return None
-        return self._chunks[place]
-
-    def _find(self, index: int) -> Outcome | None:
-        made = super()._find(index)
-        chunk = None if made else self._chunk(index)
-        if chunk is None:
-            return made
-        worker = chunk.worker
-        began = chunk.began if index == chunk.start else worker.ended[index - 1]
-        rss = worker.max_rss[index]
-        measured = rss > 0  # of calls of less than a millisecond that may come later
-        outcome = Outcome(
-            index=index,
-            call=self._calls[index],
-            ok=True,
-            value=self._values[index],
-            pid=worker.pid,
-            exitcode=0,
-            attempts=1,
-            started=began + worker.clock,
-            duration=worker.ended[index] - began,
-            cpu_time=worker.cpu[index] if measured else None,
-            max_rss=rss if measured else None,
-            rss_growth=max(0, rss - worker.rss) if measured else None,
-        )
-        if measured:
-            self._outcomes[index] = outcome
-        return outcome
-
-    def reopen(self, index: int) -> None:
-        chunk = self._chunk(index)
-        if chunk is not None:
-            self._chunks.remove(chunk)
-            if chunk.start < index:
-                self._chunks.append(chunk._replace(stop=index))
-            if index + 1 < chunk.stop:
-                began = chunk.worker.ended[index]
-                self._chunks.append(chunk._replace(start=index + 1, began=began))
-            self._sorted = 0
-        self.disclaim(index)
-        super().reopen(index)
-
-    def values(self) -> tuple[Any, ...]:
-        return tuple(self._values)

@@ -1,4 +1,4 @@
-"""The records that the rooms of this library hand to each other: frozen, and plain data."""
+"""The frozen records that the packages of this library exchange: calls, outcomes, events."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _short.maxstring = _short.maxother = 60
 
 
 def show(value: Any) -> str:
-    """The value's ``repr()``, shortened; something in its place where that fails."""
+    """The shortened ``repr()`` of a value; its type if ``repr()`` fails."""
     try:
         return _short.repr(value)
-    except Exception:  # a user's repr() must not hide the error that is being told
+    except Exception:  # a user's repr() must not hide the error that is being reported
         return f"<{type(value).__name__}>"
 
 
 def name_of(target: Any) -> str:
-    """The qualified name of a callable, or of its class."""
+    """The qualified name of a callable; that of its class if it has none."""
     while isinstance(target, functools.partial):
         target = target.func
     name = getattr(target, "__qualname__", None) or getattr(target, "__name__", None)
@@ -37,7 +37,7 @@ class Call:
     """One call: a target and its arguments.
 
     Attributes:
-        index: its place in call order, from 0.
+        index: its position in call order, from 0.
         target: the callable.
         args: positional arguments.
         kwargs: keyword arguments.
@@ -54,13 +54,13 @@ class Call:
         return name_of(self.target)
 
     def __str__(self) -> str:
-        """The call as one would write it, long arguments shortened."""
+        """The call as source text, with long arguments shortened."""
         shown = [show(value) for value in self.args]
         shown += [f"{name}={show(value)}" for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Targets and arguments came by fork, so many of them can't be pickled.
+        # The child inherited targets and arguments, so many of them can't be pickled.
         args = tuple(portable(value) for value in self.args)
         kwargs = {name: portable(value) for name, value in self.kwargs.items()}
         return Call, (self.index, portable(self.target), args, kwargs)
@@ -71,22 +71,23 @@ class Outcome:
     """How one call ended.
 
     Attributes:
-        index: the call's place in call order, from 0.
+        index: the position of the call in call order, from 0.
         call: the call itself.
-        ok: True when it returned a value.
-        value: what it returned; None when it failed.
-        error: what it raised, or what became of it; None when it returned.
-        pid: process id of its child; None when it never started.
-        exitcode: of its child, as ``multiprocessing`` has it; None when it never started,
-            or when somebody else took the status first.
-        attempts: how many times it was started.
-        started: when, in seconds since the epoch; None when it never was.
-        duration: seconds from there to its end, or None.
-        cpu_time: seconds of user and system time that its child took, or None.
-        max_rss: peak resident memory of its child in bytes, or None.
-        rss_growth: how many bytes of that the child grew beyond what it had of its parent
-            at the fork, or None.
-        log: path of its log while that exists.
+        ok: True if the call returned.
+        value: the returned value; None if the call failed.
+        error: the exception that the call raised, or one that says how it ended otherwise
+            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned.
+        pid: the process id of its child; None if it never started.
+        exitcode: the exit code of its child, as in ``multiprocessing``; None if the call never
+            started, or if another wait took the exit status first.
+        attempts: how many times the call was started.
+        started: when it was started, in seconds since the epoch; None if it never was.
+        duration: seconds from its start to its end, or None.
+        cpu_time: seconds of user and system time that its child used, or None.
+        max_rss: the peak resident memory of its child, in bytes, or None.
+        rss_growth: the part of ``max_rss`` that the child added to the memory it shared with its
+            parent at the fork, in bytes, or None.
+        log: the path of its log file while that exists.
     """
 
     index: int
@@ -105,27 +106,25 @@ class Outcome:
     log: str | None = None
 
     def result(self) -> Any:
-        """The value of the call.
+        """Return the value of the call, or raise its exception.
 
         Raises:
-            BaseException: what the call raised, when it failed.
+            BaseException: the exception of the call, if it failed.
         """
         if self.error is not None:
             raise self.error
         return self.value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = [getattr(self, field.name) for field in fields(self)]
-        state[3] = portable(self.value)
-        state[4] = None if self.error is None else dump_exception(self.error)
-        return _load_outcome, tuple(state)
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        state["value"] = portable(self.value)
+        state["error"] = None if self.error is None else dump_exception(self.error)
+        return _load_outcome, (state,)
 
 
-def _load_outcome(*state: Any) -> Outcome:
-    values = list(state)
-    if values[4] is not None:
-        values[4] = load_exception(values[4])
-    return Outcome(*values)
+def _load_outcome(state: dict[str, Any]) -> Outcome:
+    error = state["error"]
+    return Outcome(**{**state, "error": None if error is None else load_exception(error)})
 
 
 Kind = Literal["planned", "started", "done", "failed", "retried", "skipped"]
@@ -133,20 +132,21 @@ Kind = Literal["planned", "started", "done", "failed", "retried", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to some calls of one scope at one moment.
+    """A change of state of one or more calls of one scope, at one moment.
 
     Attributes:
         kind: ``"planned"``: they are part of the run, and wait; ``"started"``: they run;
-            ``"done"``, ``"failed"``: they are over; ``"retried"``: an attempt failed, and they
-            wait to be started again; ``"skipped"``: they waited, and will never start.
-        scope: the function's name, or a plan's scope names.
-        time: when, by the parent's ``time.monotonic()``, in seconds.
-        count: how many calls; trivial ones are told of in batches. It is -1 where a call was
-            told of as started that waits, after all.
-        wall: seconds that these calls ran, summed; of calls that have ended.
-        cpu: seconds of user and system time that they took, summed.
-        max_rss: peak resident memory in bytes, the highest among them.
-        outcome: of a call that failed or is retried, which has an event of its own.
+            ``"done"``, ``"failed"``: they have ended; ``"retried"``: an attempt failed, and they
+            wait for the next one; ``"skipped"``: they waited, and will never start.
+        scope: the name of the function, or the scope names of a plan.
+        time: when, in seconds, by the parent's ``time.monotonic()``.
+        count: the number of calls; trivial calls are reported in batches. -1 takes back a
+            ``"started"`` event: the call waits again.
+        wall: the total time that the calls ran, in seconds; 0 for kinds that end no attempt.
+        cpu: the total user and system time that they used, in seconds; likewise.
+        max_rss: the highest peak resident memory among them, in bytes; likewise.
+        outcome: the outcome of a call that failed or is retried. Each such call has an event of
+            its own. Otherwise None.
     """
 
     kind: Kind
@@ -160,17 +160,17 @@ class Event:
 
 
 class Observer(Protocol):
-    """What is told of a run while it goes on, in the thread that waits for it."""
+    """Gets the events of a run while it goes on, in the thread that waits for the run."""
 
     def begin(self) -> None:
         """The run starts."""
 
     def observe(self, events: Sequence[Event]) -> None:
-        """These events happened, in this order.
+        """Process events, given in the order in which they happened.
 
-        Called several times a second while the run is waited for, often with no event, so
-        that what shows a clock can go on showing it.
+        Called several times a second while the run is waited for, often without any event, so
+        that a display can update its clock.
         """
 
     def end(self) -> None:
-        """The run is over, in whatever way; also when it was interrupted."""
+        """The run has ended; also called if it was interrupted."""

@@ -1,4 +1,4 @@
-"""When a failed call is tried again: the rule alone, no clock, no process."""
+"""The rule that decides when a failed call is retried."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Predicate = Callable[[BaseException], Any]
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a call is tried, for which errors, and how long it waits in between.
+    """How often a call is tried, after which exceptions, and how long it waits in between.
 
-    Before attempt *n* + 1 it waits ``min(max_wait, wait * 2 ** (n - 1))`` seconds, and up to
-    ``jitter`` seconds more, at random. No worker waits with it.
+    Before attempt *n* + 1 the call waits ``min(max_wait, wait * 2 ** (n - 1))`` seconds, plus a
+    random time of up to ``jitter`` seconds. It occupies no worker while it waits.
 
     Attributes:
-        attempts: how often a call is tried in all, 1 or more.
-        on: the exception classes that are tried again, or a function that is given the
-            exception and says so. A timeout is a ``PcallTimeout``, a lost child a
-            ``ChildDied``; both are an ``Exception``, which is the default.
-        wait: seconds before the second attempt; default 0. Doubled before each further one.
-        max_wait: the longest wait, in seconds; default 60.
-        jitter: seconds; default 0.
+        attempts: the number of attempts, the first one included; 1 or more.
+        on: the exception classes after which a call is retried, or a function that gets the
+            exception and returns True to retry. A timeout is a ``PcallTimeout``, a child that
+            died a ``ChildDied``. Default ``Exception``, which includes both.
+        wait: seconds before the second attempt, doubled before each further one. Default 0.
+        max_wait: the longest wait, in seconds. Default 60.
+        jitter: the longest random addition, in seconds. Default 0.
 
     Raises:
-        TypeError: a value is of the wrong type.
-        ValueError: a value is out of its range.
+        TypeError: a value has the wrong type.
+        ValueError: a value is out of range.
     """
 
     attempts: int
@@ -56,18 +56,18 @@ class Retry:
             object.__setattr__(self, name, seconds)
         if _is_class(self.on):
             return
-        # Other classes can be called as well, but say nothing of an error.
+        # Other classes are callable, too, but calling one decides nothing about an exception.
         if isinstance(self.on, type) or not callable(self.on):
             object.__setattr__(self, "on", _classes(self.on))
 
     def decides(self, error: BaseException) -> bool:
-        """True when a call that failed so is to be tried again, if attempts are left."""
+        """True if a call that failed with this exception is to be retried, if attempts are left."""
         on: Any = self.on
         if _is_class(on) or isinstance(on, tuple):
             return isinstance(error, on)
         try:
             return bool(on(error))
-        except Exception as problem:  # the call's own error must not be lost for it
+        except Exception as problem:  # must not replace the call's own exception
             error.add_note(
                 f"the function that was given as on= failed: {type(problem).__name__}: "
                 f"{safe_str(problem)}"
@@ -75,10 +75,10 @@ class Retry:
             return False
 
     def delay(self, attempt: int, chance: float) -> float:
-        """Seconds to wait after this attempt (from 1).
+        """Seconds to wait before the next attempt.
 
         Args:
-            attempt: the one that failed.
+            attempt: the number of the attempt that failed, from 1.
             chance: a random number from 0 to 1.
         """
         doubled = self.wait * 2.0 ** min(attempt - 1, 1000) if self.wait else 0.0

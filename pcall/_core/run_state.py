@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pcall._core.calls import Calls
+from pcall._core.decisions import Expiry
 from pcall._core.event_emitter import EventEmitter
+from pcall._core.observers import Observers
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Call, Outcome
-from pcall._core.scheduler import Expiry, Scheduler
+from pcall._core.scheduler import Scheduler
 from pcall._errors import NotStarted
 
 __all__ = ["LogSink", "RunState", "not_started"]
@@ -41,6 +43,7 @@ class RunState:
         timeout: seconds that each call may take; None: no limit.
         scheduler: decides what starts when.
         outcomes: keeps the outcomes.
+        observers: the receivers of events.
         clock: gives the time in seconds; it never goes back.
         chance: gives a random number from 0 to 1, for the jitter of a retry.
 
@@ -61,6 +64,7 @@ class RunState:
         timeout: float | None,
         scheduler: Scheduler,
         outcomes: OutcomeStore,
+        observers: Observers,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -69,7 +73,7 @@ class RunState:
         self.timeout = timeout
         self.scheduler = scheduler
         self.outcomes = outcomes
-        self.events = EventEmitter(calls, options.observers(), clock)
+        self.events = EventEmitter(calls, observers, clock)
         self.logs: LogSink | None = None
         self.overdue: set[int] = set()
         self.timed_out: tuple[int, ...] = ()
@@ -98,6 +102,10 @@ class RunState:
     def ended_from_outside(self) -> set[int]:
         """The calls whose child died, and those that ran longer than the timeout."""
         return self._lost | self.overdue
+
+    def begin(self) -> None:
+        """Report the start of the run to the observers."""
+        self.events.begin(self.scheduler.planned() if self.events else ())
 
     # ------------------------------------------------------------ growing
 
@@ -179,7 +187,7 @@ class RunState:
     def settle(self) -> None:
         """Record the calls that were settled before the run."""
         for settled in self.scheduler.settle():
-            index, error = settled.index, settled.error
+            index, error = settled.call, settled.error
             outcome = Outcome(index, self.calls[index], error is None, settled.value, error)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)

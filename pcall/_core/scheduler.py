@@ -13,60 +13,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import Any
 
 from pcall._core.call_failures import PcallTimeout
+from pcall._core.decisions import Ended, Expiry, Settled
 from pcall._core.retry import Retry
 
-__all__ = ["Ended", "Expiry", "Scheduler", "Settled"]
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """What follows from the time.
-
-    Attributes:
-        overdue: calls that have run longer than the timeout.
-        stop: calls to end for it: those, or, where that fails the run, everything running.
-        fatal: True where it does.
-    """
-
-    overdue: tuple[int, ...] = ()
-    stop: tuple[int, ...] = ()
-    fatal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What follows from the end of a call.
-
-    Attributes:
-        retried: True when it will be tried again.
-        skipped: calls that will not start, or not again, because of it.
-    """
-
-    retried: bool = False
-    skipped: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A call that was settled before the run, and so is not executed.
-
-    Attributes:
-        index: the call.
-        value: its value.
-        error: the exception that it failed with; None when it did not.
-        skipped: calls that never start because of it.
-    """
-
-    index: int
-    value: Any = None
-    error: BaseException | None = None
-    skipped: tuple[int, ...] = ()
+__all__ = ["Scheduler"]
 
 
 _NO_EXPIRY = Expiry()
@@ -185,6 +139,10 @@ class Scheduler:
     def reason(self, index: int) -> str | None:
         """Why this call was skipped, where another call is the reason."""
         return None
+
+    def planned(self) -> Iterable[int]:
+        """The calls that are part of the run."""
+        return range(self._count)
 
     def settle(self) -> Iterator[Settled]:
         """Take note of the calls that were settled before the run."""

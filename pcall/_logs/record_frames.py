@@ -23,13 +23,13 @@ from copy import copy
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from pcall._tuning import FRAME_SEARCH_SIZE
 from pcall._wire.exception_codec import dump_exception, load_exception, portable
 
 __all__ = ["Frame", "FrameReader", "pack_record", "unpack_record", "write_frame"]
 
 _MAGIC = b"\x93pLr"
 _HEADER = struct.Struct("=4sIHII")
-_SEARCH_SIZE = 1 << 16  # bytes to search at a time for the next frame
 
 _PLAIN = {int, float, bool, str, bytes, type(None)}
 
@@ -190,7 +190,7 @@ class FrameReader:
 
     def _next_magic(self, start: int, size: int) -> int:
         while start < size:
-            data = os.pread(self._fd, _SEARCH_SIZE, start)
+            data = os.pread(self._fd, FRAME_SEARCH_SIZE, start)
             found = data.find(_MAGIC)
             if found >= 0:
                 return start + found

@@ -17,9 +17,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from pcall._tuning import LOG_COPY_SIZE
+
 __all__ = ["Section", "merge_section"]
 
-_BUFFER = 1 << 20
 _BOMS = {
     "utf-8-sig": (codecs.BOM_UTF8,),
     "utf-16": (codecs.BOM_UTF16,),
@@ -145,7 +146,7 @@ def _copy(source: Any, handler: logging.FileHandler) -> None:
     fd = stream.fileno()
     last = newline
     first = True
-    while data := source.read(_BUFFER):
+    while data := source.read(LOG_COPY_SIZE):
         if first:
             for mark in marks:
                 data = data.removeprefix(mark)

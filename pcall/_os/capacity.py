@@ -12,18 +12,12 @@ import resource
 import sys
 
 from pcall._os.cgroups import read, read_line, room_for_memory, room_for_processes
+from pcall._tuning import BYTES_PER_CHILD, RACING_PROCESSES, SHARE_OF_MEMORY
 
 __all__ = ["RSS_UNIT", "capacity", "processes_exhausted", "resident_memory"]
 
 # The unit of ru_maxrss: bytes on macOS, kibibytes elsewhere.
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-
-# The memory of a small child beyond its page tables: kernel stack, private pages.
-_BYTES_PER_CHILD = 1 << 20
-# Processes that may have started or ended between a refused fork and the count.
-_BURST = 32
-# The share of the free memory that children may take.
-_SHARE_OF_MEMORY = 0.5
 
 
 def capacity(fds_per_child: int) -> int:
@@ -45,7 +39,7 @@ def processes_exhausted(children: int) -> bool:
     Args:
         children: how many children this run had; some may have ended since.
     """
-    if _by_cgroup_pids() <= children + _BURST:
+    if _by_cgroup_pids() <= children + RACING_PROCESSES:
         return True
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if limit == resource.RLIM_INFINITY:
@@ -59,7 +53,7 @@ def processes_exhausted(children: int) -> bool:
                     tasks += len(os.listdir(f"/proc/{pid}/task"))
             except OSError:
                 pass  # it has ended since
-    return tasks + 2 * (children + _BURST) >= limit
+    return tasks + 2 * (children + RACING_PROCESSES) >= limit
 
 
 def resident_memory() -> int:
@@ -104,7 +98,7 @@ def _by_memory() -> int:
     in_groups = room_for_memory()
     if in_groups is not None:
         free = min(free, in_groups)
-    return int(free * _SHARE_OF_MEMORY) // (page_tables + _BYTES_PER_CHILD)
+    return int(free * SHARE_OF_MEMORY) // (page_tables + BYTES_PER_CHILD)
 
 
 def _by_cgroup_pids() -> int:

@@ -8,15 +8,21 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 __all__ = ["fork_warns", "no_warning"]
 
 _WARNS_OF_THREADS = sys.version_info >= (3, 12)
 
-_lock: Any = threading.Lock()
-# Another thread may hold it at a fork.
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)
+# The only entry is the lock. A child gets another one, since another thread may hold this one at a
+# fork, and the thread that forks does: the child releases its copy when it leaves the block.
+_lock = [threading.Lock()]
+
+
+def _renew_lock() -> None:
+    _lock[:] = [threading.Lock()]
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def fork_warns() -> bool:
@@ -35,7 +41,7 @@ def no_warning() -> Iterator[None]:
         yield
         return
     # The filters belong to the whole process: one thread at a time.
-    with _lock, warnings.catch_warnings():
+    with _lock[0], warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 

@@ -281,7 +281,7 @@ def _rebuild(recipe: bytes, members: Any) -> BaseException:
 
 
 def _local_class(address: int, module: str, name: str) -> type[BaseException]:
-    """A class that no import finds but that existed before the fork.
+    """A class that can't be imported by name but existed before the fork.
 
     It is looked up among the living subclasses; the address alone is never trusted, since a
     class that the child defined has no counterpart here.

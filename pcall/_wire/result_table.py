@@ -18,6 +18,8 @@ __all__ = [
     "HANDED_OFF",
     "INT",
     "IN_FILE",
+    "LENGTH_BITS",
+    "LENGTH_MASK",
     "LONG_ANSWER",
     "NONE",
     "PICKLED",
@@ -32,19 +34,23 @@ __all__ = [
 NONE, FALSE, TRUE, INT, FLOAT, PICKLED, ENCODED, IN_FILE, HANDED_OFF = range(1, 10)
 CONSTANTS = {NONE: None, FALSE: False, TRUE: True}
 
+# The place of an answer in a file, as one number: its length stands in the low bits.
+LENGTH_BITS = 20
+LENGTH_MASK = (1 << LENGTH_BITS) - 1
+
 # Bytes of pickle from which an answer goes to a file of its own: a shorter one with its header and
 # type name (at most 1040 bytes) stays below the 1 MiB that pack_place() can express.
-LONG_ANSWER = (1 << 20) - 2048
+LONG_ANSWER = LENGTH_MASK - 2047
 
 
 def pack_place(place: int, length: int) -> int:
     """A position in a file, and a length below 1 MiB, as one number."""
-    return place << 20 | length
+    return place << LENGTH_BITS | length
 
 
 def unpack_place(number: int) -> tuple[int, int]:
     """The position and the length that :func:`pack_place` was given."""
-    return number >> 20, number & (1 << 20) - 1
+    return number >> LENGTH_BITS, number & LENGTH_MASK
 
 
 class ResultTable:

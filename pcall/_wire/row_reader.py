@@ -56,14 +56,14 @@ def read_row(table: ResultTable, index: int, source: AnswerSource) -> Any:
         Exception: the answer can't be read; whatever the source or unpickling raises.
     """
     kind = table.kinds[index]
+    if kind == PICKLED:
+        return loads(source.short_answer(index))
     if kind == INT:
         return table.values[index]
     if kind == FLOAT:
         return table.floats[index]
     if kind in CONSTANTS:
         return CONSTANTS[kind]
-    if kind == PICKLED:
-        return loads(source.short_answer(index))
     if kind == IN_FILE:
         answer = source.file_answer(index)
     else:

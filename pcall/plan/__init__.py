@@ -8,8 +8,22 @@
 {'total': 14, 'last': 9}
 """
 
-from pcall.plan.nodes import Gather, Item, Lit, Node, Place, PlanCall
-from pcall.plan.plan import Plan
-from pcall.plan.running import run, run_iter
+import typing as _typing
+
+from pcall._lazy import lazy_names as _lazy_names
+
+if _typing.TYPE_CHECKING:
+    from pcall.plan.nodes import Gather, Item, Lit, Node, Place
+    from pcall.plan.plan import Plan, PlanCall
+    from pcall.plan.running import run, run_iter
+else:
+    __getattr__, __dir__ = _lazy_names(
+        globals(),
+        {
+            "pcall.plan.nodes": ("Gather", "Item", "Lit", "Node", "Place"),
+            "pcall.plan.plan": ("Plan", "PlanCall"),
+            "pcall.plan.running": ("run", "run_iter"),
+        },
+    )
 
 __all__ = ["Gather", "Item", "Lit", "Node", "Place", "Plan", "PlanCall", "run", "run_iter"]

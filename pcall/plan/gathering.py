@@ -1,8 +1,8 @@
-"""Calls inside of containers: finding them, and what a container becomes that holds some.
+"""Finds calls inside containers, and replaces the containers that hold some.
 
-Looked into are lists, tuples (named too), sets, frozensets, dicts (keys and values),
-dataclasses, and what inherits from these, nested to any depth. A container without calls
-stays what it is.
+The containers are lists, tuples (named tuples too), sets, frozensets, dicts (keys and values),
+dataclasses, and subclasses of these, nested to any depth. A container without calls is left as
+it is.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from pcall._core.records import show
-from pcall.plan.nodes import Gather, Node
-
-if TYPE_CHECKING:
-    from pcall.plan.plan import Plan
+from pcall.plan.nodes import Gather, Node, PlanBase
 
 __all__ = ["Gatherer"]
 
@@ -26,33 +23,58 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 _Build = Callable[[list[Any]], Any]
 
 
-class Gatherer:
-    """Turns the containers that arguments of one plan are into gathers.
+class _Known(NamedTuple):
+    """A container that was replaced before.
 
-    The same container, unchanged, becomes the same gather: a thousand calls with one list of
-    a thousand calls are two thousand edges, and not a million.
+    Attributes:
+        container: kept alive, so that no other container gets its ``id()``.
+        gather: its replacement.
+    """
+
+    container: Any
+    gather: Gather
+
+
+class _Recipe(NamedTuple):
+    """How a container is built again from the values of its parts.
+
+    Attributes:
+        build: makes the container.
+        keys: the parts that have to be hashable.
+        hashable: False if the container is known to be unhashable.
+    """
+
+    build: _Build
+    keys: Sequence[Any]
+    hashable: bool
+
+
+class Gatherer:
+    """Replaces containers in the arguments of one plan by gathers.
+
+    The same container, unchanged, becomes the same gather. So a thousand calls that get one list
+    of a thousand calls are two thousand edges, and not a million.
 
     Args:
         plan: the plan.
-        few: a gather of more calls than this is a vertex of its own; of so many, to wait for
-            them directly costs less.
+        few: up to this many calls, the user of a gather waits for the calls directly, which
+            is cheaper. A gather of more calls is a vertex of its own.
     """
 
-    def __init__(self, plan: Plan, few: float = 4) -> None:
+    def __init__(self, plan: PlanBase, few: float = 4) -> None:
         self._plan = plan
         self._few = few
-        # By the identity of a container, which is kept so that no other takes its number: the
-        # container, what was in it, and what it has become.
-        self._known: dict[int, tuple[Any, Sequence[Any], Gather]] = {}
-        self._inside: set[int] = set()  # containers that are being looked into
-        self._entered_again: set[int] = set()  # and that were met again inside themselves
+        self._known: dict[int, _Known] = {}  # by the id() of the container
+        self._inside: set[int] = set()  # ids of containers whose contents are being converted
+        self._recursive: set[int] = set()  # those of them that were met again inside themselves
 
     def convert(self, value: Any) -> Any:
-        """The value, or the gather that stands for it when it holds calls.
+        """Replace a value by a gather if it holds calls; otherwise return it as it is.
 
         Raises:
-            ValueError: a call of another plan; a container that holds itself, and calls.
-            TypeError: what can't be a key is one, or a container can't be built again.
+            ValueError: it holds a call of another plan, or it is a container that holds both
+                itself and calls.
+            TypeError: an unhashable node is a key, or the container can't be built again.
         """
         if isinstance(value, Node):
             return self._checked(value)
@@ -73,31 +95,31 @@ class Gatherer:
         if known is None and not self._may_hold(parts):
             return value
         if id(value) in self._inside:
-            self._entered_again.add(id(value))
+            self._recursive.add(id(value))
             return value
         self._inside.add(id(value))
         try:
             converted = list(map(self.convert, parts))
         finally:
             self._inside.discard(id(value))
-            again = id(value) in self._entered_again
-            self._entered_again.discard(id(value))
+            recursive = id(value) in self._recursive
+            self._recursive.discard(id(value))
         if (
             known is not None
-            and len(known[1]) == len(converted)
-            and all(map(is_, known[1], converted))
+            and len(known.gather.parts) == len(converted)
+            and all(map(is_, known.gather.parts, converted))
         ):
-            return known[2]
+            return known.gather
         if not any(isinstance(part, Node) for part in converted):
             return value
-        if again:
+        if recursive:
             raise ValueError(f"a {type(value).__name__} holds itself, and calls: {show(value)}")
         gather = self._make(value, converted)
-        self._known[id(value)] = value, gather.parts, gather
+        self._known[id(value)] = _Known(value, gather)
         return gather
 
     def _may_hold(self, parts: Sequence[Any]) -> bool:
-        """False when none of these can be a call, or hold one: most often told in C."""
+        """False if none of these can be a call or hold one. For most containers that is quick."""
         return any(
             issubclass(kind, (Node, *_CONTAINERS)) or dataclasses.is_dataclass(kind)
             for kind in set(map(type, parts))
@@ -105,18 +127,18 @@ class Gatherer:
 
     def _make(self, value: Any, parts: list[Any]) -> Gather:
         kind = type(value)
-        build, keys, hashable = _how(value, parts)
-        for key in keys:
+        recipe = _recipe(value, parts)
+        for key in recipe.keys:
             if isinstance(key, Node) and not key.hashable:
                 raise TypeError(f"{key!r} can't be hashed, and is a key of a {kind.__name__}")
-        gather = Gather(self._plan, kind, tuple(parts), build, keys, hashable)
+        gather = Gather(self._plan, kind, tuple(parts), recipe.build, recipe.keys, recipe.hashable)
         vertices = dict.fromkeys(
             vertex for part in parts if isinstance(part, Node) for vertex in part.vertices
         )
         if len(vertices) <= self._few:
             gather.vertices = tuple(vertices)
         else:
-            gather.number = self._plan._add_gather(tuple(vertices))
+            gather.number = self._plan.graph.add_gather(tuple(vertices))
             gather.vertices = (gather.number,)
         return gather
 
@@ -131,31 +153,35 @@ def _parts(value: Any) -> Sequence[Any]:
     return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
 
 
-def _how(value: Any, parts: list[Any]) -> tuple[_Build, Sequence[Any], bool]:
-    """How a container is built again, which parts are its keys, and whether it is hashable."""
+def _recipe(value: Any, parts: list[Any]) -> _Recipe:
+    """How to build this container again.
+
+    Raises:
+        TypeError: its type is not known well enough.
+    """
     kind = type(value)
     if kind in (list, set):
-        return kind, parts if kind is set else (), False
+        return _Recipe(kind, parts if kind is set else (), False)
     if kind is frozenset:
-        return frozenset, parts, True
+        return _Recipe(frozenset, parts, True)
     if kind is dict:
-        return _build_dict, parts[: len(value)], False
+        return _Recipe(_build_dict, parts[: len(value)], False)
     if isinstance(value, tuple):
         hashable = all(not isinstance(part, Node) or part.hashable for part in parts)
         if kind is tuple:
-            return tuple, (), hashable
+            return _Recipe(tuple, (), hashable)
         if hasattr(kind, "_make"):
-            return kind._make, (), hashable
+            return _Recipe(kind._make, (), hashable)
     elif dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         changed = [isinstance(part, Node) for part in parts]
-        return _Refilled(value, names, changed), (), kind.__hash__ is not None
+        return _Recipe(_CopyWithValues(value, names, changed), (), kind.__hash__ is not None)
     elif isinstance(value, list):
-        return _refill_list(value), (), False
+        return _Recipe(_refill_list(value), (), False)
     elif isinstance(value, dict):
-        return _refill_by_update(value, _build_dict), parts[: len(value)], False
+        return _Recipe(_refill_by_update(value, _build_dict), parts[: len(value)], False)
     elif isinstance(value, set):
-        return _refill_by_update(value, list), parts, False
+        return _Recipe(_refill_by_update(value, list), parts, False)
     raise TypeError(
         f"{show(value)} holds calls, and a {kind.__name__} can't be built again with their values"
     )
@@ -166,10 +192,10 @@ def _build_dict(values: list[Any]) -> dict[Any, Any]:
     return dict(zip(values[:half], values[half:], strict=True))
 
 
-class _Refilled:
-    """Makes a copy of a dataclass's object, with other values where there were calls.
+class _CopyWithValues:
+    """Copies a dataclass instance, with values in the fields that held calls.
 
-    Without its ``__init__``: what that computed was computed when the object was made.
+    ``__init__`` is not called again: fields that it computed are copied.
     """
 
     def __init__(self, value: Any, names: list[str], changed: list[bool]) -> None:
@@ -179,7 +205,7 @@ class _Refilled:
         made = copy.copy(self._value)
         for name, changed, value in zip(self._names, self._changed, values, strict=True):
             if changed:
-                object.__setattr__(made, name, value)  # frozen ones, too
+                object.__setattr__(made, name, value)  # also if it is frozen
         return made
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
+from pcall._core.decisions import Ended, Settled
 from pcall._core.retry import Retry
-from pcall._core.scheduler import Ended, Scheduler, Settled
+from pcall._core.scheduler import Scheduler
+from pcall._tuning import GRAPH_PIECE
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
-from pcall.plan.chunking import Advice, Chunking, NoAdvice
+from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
 __all__ = ["GraphScheduler"]
-
-# Vertices that are looked at in one go.
-_PIECE = 20_000
 
 
 class GraphScheduler(Scheduler):
@@ -31,7 +29,7 @@ class GraphScheduler(Scheduler):
         plan: the plan; it must not change any more.
         output: the calls whose values are wanted; None: all calls are made, for no value.
         keep: True when the value of each call is wanted, until :meth:`release`.
-        advice: what calls are expected to take; it decides how long chunks are.
+        chunk_policy: the predictions about calls; None: each chunk has one call.
         max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
 
     Attributes:
@@ -45,25 +43,25 @@ class GraphScheduler(Scheduler):
         output: Iterable[int] | None = None,
         *,
         keep: bool = False,
+        chunk_policy: ChunkPolicy | None = None,
         max_workers: int | None = None,
         max_errors: int | None = 0,
         timeout: float | None = None,
         retry: Retry | None = None,
-        advice: Advice | None = None,
     ) -> None:
         super().__init__(
             0, max_workers=max_workers, max_errors=max_errors, timeout=timeout, retry=retry
         )
         count = len(plan.calls)
-        self._plan = plan
+        self._plan, self._graph = plan, plan.graph
         self.state = bytearray(count)
         # By call, and by gather: vertices that it still waits for.
-        self._pending = list(map(len, plan.needs))
-        self._gather_pending = list(map(len, plan.gather_needs))
-        self._gathers_found = bytearray(len(plan.gather_needs))
-        self.uses = RefCounts(plan, self.state)
+        self._pending = list(map(len, self._graph.needs))
+        self._gather_pending = list(map(len, self._graph.gather_needs))
+        self._gathers_found = bytearray(len(self._graph.gather_needs))
+        self.uses = RefCounts(self._graph, self.state)
         self._chunking = Chunking(
-            plan, self.state, self._pending, self._gather_pending, advice or NoAdvice()
+            plan, self.state, self._pending, self._gather_pending, chunk_policy or SingleCalls()
         )
         self._keep = keep
         self._blames: dict[int, int] = {}
@@ -91,11 +89,11 @@ class GraphScheduler(Scheduler):
 
     # ------------------------------------------------------------ what is needed
 
-    def look_further(self, most: float = _PIECE) -> bool:
+    def look_further(self, most: float = GRAPH_PIECE) -> bool:
         """Look at more of the plan; False when all that is needed has been seen."""
         if self.complete:
             return False
-        stack, state, plan = self._stack, self.state, self._plan
+        stack, state, graph = self._stack, self.state, self._graph
         while most > 0:
             if not stack:
                 index = next(self._rest, None)
@@ -107,12 +105,12 @@ class GraphScheduler(Scheduler):
             vertex = stack.pop()
             if vertex >= 0:
                 if state[vertex] == UNKNOWN:
-                    needs = plan.needs[vertex]
+                    needs = graph.needs[vertex]
                     most -= len(needs)
                     self._found_call(vertex, needs)
             elif not self._gathers_found[~vertex]:
                 self._gathers_found[~vertex] = True
-                needs = plan.gather_needs[~vertex]
+                needs = graph.gather_needs[~vertex]
                 most -= len(needs)
                 self.uses.add(needs)
                 stack += reversed(needs)
@@ -121,6 +119,10 @@ class GraphScheduler(Scheduler):
     def look_at_all(self) -> None:
         """Look at all of it."""
         self.look_further(math.inf)
+
+    def planned(self) -> Iterable[int]:
+        self.look_at_all()
+        return [index for index, state in enumerate(self.state) if state]
 
     def _found_call(self, index: int, needs: tuple[int, ...]) -> None:
         settled = self._plan.calls[index].settled
@@ -229,7 +231,7 @@ class GraphScheduler(Scheduler):
             self._succeeded(index)
             return ended
         skipped = self._failed(index)
-        return replace(ended, skipped=tuple(sorted({*skipped, *ended.skipped})))
+        return ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
 
     def settle(self) -> Iterator[Settled]:
         calls = self._plan.calls
@@ -256,7 +258,7 @@ class GraphScheduler(Scheduler):
 
     def _succeeded(self, index: int) -> None:
         self._over(index, DONE)
-        stack: list[int] = [*self._plan.users[index]]
+        stack: list[int] = [*self._graph.users[index]]
         pending, gather_pending = self._pending, self._gather_pending
         while stack:
             vertex = stack.pop()
@@ -267,14 +269,14 @@ class GraphScheduler(Scheduler):
             else:
                 gather_pending[~vertex] -= 1
                 if not gather_pending[~vertex]:
-                    stack += self._plan.gather_users[~vertex]
+                    stack += self._graph.gather_users[~vertex]
         self.uses.drop_unused(index)
 
     def _failed(self, index: int) -> list[int]:
         """A call has failed: those that wait for it, directly or not, never start."""
         self.look_at_all()
         self._over(index, FAILED)
-        return self._skip(self._plan.users[index])
+        return self._skip(self._graph.users[index])
 
     def _skip(self, vertices: Iterable[int]) -> list[int]:
         """Those of these that wait never start, and neither does what waits for them.
@@ -289,12 +291,12 @@ class GraphScheduler(Scheduler):
             if vertex < 0:
                 if vertex not in gathers:
                     gathers.add(vertex)
-                    stack += self._plan.gather_users[~vertex]
+                    stack += self._graph.gather_users[~vertex]
             elif self.state[vertex] == BLOCKED:
                 self.queued -= 1
                 self._over(vertex, SKIPPED)
                 skipped.append(vertex)
-                stack += self._plan.users[vertex]
+                stack += self._graph.users[vertex]
         return skipped
 
     def stop(self) -> tuple[int, ...]:
@@ -307,7 +309,7 @@ class GraphScheduler(Scheduler):
 
     def reason(self, index: int) -> str | None:
         """Why a call was skipped, when that is for a call that it needs."""
-        for vertex in self._plan.needs[index]:
+        for vertex in self._graph.needs[index]:
             blamed = self._blamed(vertex) if vertex < 0 else vertex
             if blamed is not None and self.state[blamed] in (FAILED, SKIPPED):
                 how = "failed" if self.state[blamed] == FAILED else "was not started, either"
@@ -317,11 +319,11 @@ class GraphScheduler(Scheduler):
     def _blamed(self, gather: int) -> int | None:
         """A call of a gather that failed or was skipped."""
         if gather not in self._blames:
-            stack, found = [*self._plan.gather_needs[~gather]], None
+            stack, found = [*self._graph.gather_needs[~gather]], None
             while stack and found is None:
                 vertex = stack.pop()
                 if vertex < 0:
-                    stack += self._plan.gather_needs[~vertex]
+                    stack += self._graph.gather_needs[~vertex]
                 elif self.state[vertex] in (FAILED, SKIPPED):
                     found = vertex
             if found is None:
@@ -333,4 +335,4 @@ class GraphScheduler(Scheduler):
         """A call is over: what it needs is needed by one less."""
         self.state[index] = state
         if self._plan.calls[index].settled is None:
-            self.uses.remove(self._plan.needs[index])
+            self.uses.remove(self._graph.needs[index])

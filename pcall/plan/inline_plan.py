@@ -7,6 +7,7 @@ from typing import Any
 
 from pcall._os.signals import is_interrupt
 from pcall.engines.invoke import run_if_coroutine
+from pcall.plan.plan import Plan
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.rerun_scheduler import RerunScheduler
 
@@ -16,23 +17,26 @@ _UNCHANGEABLE = {bool, bytes, complex, float, int, str, type(None)}
 
 
 class InlineValues:
-    """The values that calls of this process have returned.
+    """The values that calls of this process have returned. A ``ValueSource``.
 
     Args:
-        calls: of the plan.
+        plan: the plan.
     """
 
-    def __init__(self, calls: PlanCalls) -> None:
-        self._calls = calls
+    def __init__(self, plan: Plan) -> None:
+        self._nodes = plan.calls
         self._kept: dict[int, Any] = {}
 
-    def value(self, index: int) -> Any:
+    def value_of(self, index: int) -> Any:
         """The value of a call that has returned; None when it was dropped."""
-        settled = self._calls.plan.calls[index].settled
+        settled = self._nodes[index].settled
         if settled:
-            return settled[0]
+            return settled.value
         kept = self._kept.get(index)
         return kept.load() if type(kept) is _Pickled else kept
+
+    def begin_call(self) -> None:
+        """Nothing is given up for a call."""
 
     def is_used_up(self, index: int) -> bool:
         """False: each call gets a copy."""
@@ -61,10 +65,9 @@ class InlinePlan:
     """
 
     def __init__(self, calls: PlanCalls, scheduler: RerunScheduler, values: InlineValues) -> None:
-        self._calls = calls
+        self._calls = calls.bound_to(values)
         self._scheduler = scheduler
         self._values = values
-        calls.value_of = values.value
 
     def execute(self, index: int) -> Any:
         """Call the function with the values of the calls that it needs."""

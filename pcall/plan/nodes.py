@@ -1,31 +1,41 @@
-"""What stands in a plan, and in the arguments of its calls, for values that are not there yet."""
+"""Nodes: placeholders for values that a plan has not computed yet.
+
+A node may stand anywhere in the arguments of calls. :func:`resolve` replaces it by its value.
+The most common node, :class:`~pcall.plan.plan.PlanCall`, is defined together with the plan.
+"""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from pcall._core.records import name_of, show
+from pcall._core.records import show
 from pcall._wire.exception_codec import safe_str
+from pcall.plan.graph import Graph
 
-if TYPE_CHECKING:
-    from pcall.plan.plan import Plan
+__all__ = [
+    "ForeignNode",
+    "Gather",
+    "Item",
+    "Lit",
+    "Node",
+    "Place",
+    "PlanBase",
+    "ValueOf",
+    "resolve",
+]
 
-__all__ = ["Gather", "Item", "Lit", "Node", "Place", "PlanCall", "plans", "resolve"]
-
-#: The plans there are, by key: a call that was pickled is found again.
-plans: weakref.WeakValueDictionary[str, Plan] = weakref.WeakValueDictionary()
+# Returns the value of a finished call, by its index.
+ValueOf = Callable[[int], Any]
 
 
 class Place(NamedTuple):
-    """Where in the source a call was planned.
+    """The source line that planned a call.
 
     Attributes:
-        filename: of the source.
-        line: number of the line, from 1.
-        function: name of the function that it is in.
+        filename: the source file.
+        line: the line number, from 1.
+        function: the name of the function that contains the line.
     """
 
     filename: str
@@ -36,107 +46,45 @@ class Place(NamedTuple):
         return f'File "{self.filename}", line {self.line}, in {self.function}'
 
 
+class PlanBase:
+    """The part of a plan that its nodes use.
+
+    Attributes:
+        graph: the dependencies between its calls.
+    """
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+
+
 class Node:
     """A value that is not there yet. It may stand anywhere in the arguments of later calls.
 
     Attributes:
-        plan: the plan that it belongs to.
-        vertices: what it waits for: numbers of calls, and of gathers, which are negative.
-        hashable: True when its value may be, as far as can be told now.
+        plan: the plan that the node belongs to.
+        vertices: the vertices of the plan's graph that the value depends on.
+        hashable: False if the value is known to be unhashable.
     """
 
     __slots__ = ("__weakref__", "hashable", "plan", "vertices")
 
-    plan: Plan
+    plan: PlanBase
     vertices: tuple[int, ...]
     hashable: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Elsewhere, (repr(self),)
+        return ForeignNode, (repr(self),)
+
+    def _resolve(self, value_of: ValueOf) -> Any:
+        raise NotImplementedError
 
 
-class PlanCall(Node):
-    """A planned call. Its value is known once a run has made it.
+class ForeignNode:
+    """Replaces a node of another process's plan, in an exception that was pickled there.
 
-    Attributes:
-        index: its place in plan order, from 0.
-        fn: the callable.
-        args: positional arguments; containers that hold calls have become gathers.
-        kwargs: keyword arguments, likewise.
-        name: what it is called in messages and pictures; the function's name, unless set.
-        scope: the names of the scopes that it was planned in, the outermost first.
-        locality: for a cluster: a function or mapping of worker to number (0 indifferent, -1
-            forbidden, 1 and up preferred). Without meaning on one machine.
-        place: where it was planned.
-        started: True once a run has started it.
-        done: True once it is over, well or not, or was settled from outside.
+    Args:
+        shown: the ``repr()`` of the node.
     """
-
-    __slots__ = (
-        "_priority",
-        "args",
-        "done",
-        "fn",
-        "index",
-        "kwargs",
-        "locality",
-        "name",
-        "place",
-        "scope",
-        "settled",
-        "started",
-    )
-
-    def __init__(
-        self,
-        plan: Plan,
-        index: int,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        scope: tuple[Hashable, ...],
-        place: Place,
-    ) -> None:
-        self.plan = plan
-        self.index = index
-        self.vertices = (index,)
-        self.hashable = True
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.name = name_of(fn)
-        self.scope = scope
-        self._priority: float = 0
-        self.locality: Callable[[Any], float] | Mapping[Any, float] | None = None
-        self.place = place
-        self.started = self.done = False
-        self.settled: tuple[Any, BaseException | None] | None = None  # from outside
-
-    @property
-    def priority(self) -> float:
-        """Of calls that are ready, those with the higher one start first; default 0."""
-        return self._priority
-
-    @priority.setter
-    def priority(self, value: float) -> None:
-        if not isinstance(value, Real) or value != value:
-            raise TypeError(f"priority must be a number, not {show(value)}")
-        self._priority = value
-
-    def __repr__(self) -> str:
-        return f"<call {self.index}: {self.name}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _find, (self.plan.key, self.index, repr(self))
-
-
-def _find(key: str, index: int, shown: str) -> PlanCall | Elsewhere:
-    plan = plans.get(key)
-    return Elsewhere(shown) if plan is None else plan.calls[index]
-
-
-class Elsewhere:
-    """Stands for what is part of a plan of another process, in errors that come from there."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -146,7 +94,13 @@ class Elsewhere:
 
 
 class Item(Node):
-    """One of several values that a call returns."""
+    """One of several values that a call returns.
+
+    Attributes:
+        of: the node whose value is unpacked.
+        number: the position of the item, from 0.
+        count: how many items the value must have.
+    """
 
     __slots__ = ("count", "number", "of")
 
@@ -161,13 +115,32 @@ class Item(Node):
     def __repr__(self) -> str:
         return f"<item {self.number} of {self.of!r}>"
 
+    def _resolve(self, value_of: ValueOf) -> Any:
+        whole = self.of._resolve(value_of)
+        try:
+            items = tuple(whole)
+        except TypeError as error:
+            raise TypeError(
+                f"{self.of!r} returned {show(whole)}, and was unpacked to {self.count} values: "
+                f"{safe_str(error)}"
+            ) from error
+        if len(items) != self.count:
+            raise ValueError(
+                f"{self.of!r} returned {len(items)} values; it was unpacked to {self.count}"
+            )
+        return items[self.number]
+
 
 class Lit(Node):
-    """A value that is there, and is passed as it is: nothing is looked for in it."""
+    """A literal value. It is passed as it is; calls inside it are not looked for.
+
+    Attributes:
+        value: the value.
+    """
 
     __slots__ = ("value",)
 
-    def __init__(self, plan: Plan, value: Any) -> None:
+    def __init__(self, plan: PlanBase, value: Any) -> None:
         self.plan = plan
         self.vertices = ()
         self.value = value
@@ -180,23 +153,26 @@ class Lit(Node):
     def __repr__(self) -> str:
         return f"<lit {show(self.value)}>"
 
+    def _resolve(self, value_of: ValueOf) -> Any:
+        return self.value
+
 
 class Gather(Node):
     """A container with calls in it.
 
     Attributes:
-        kind: the container's type.
-        parts: what is in it.
-        build: makes the container of the values of the parts.
+        kind: the type of the container.
+        parts: its contents.
+        build: makes a container from the values of the parts.
         keys: the parts that have to be hashable.
-        number: that of its vertex; None when what uses it waits for its calls directly.
+        number: the gather's vertex in the graph; None if its users wait for its calls directly.
     """
 
     __slots__ = ("build", "keys", "kind", "number", "parts")
 
     def __init__(
         self,
-        plan: Plan,
+        plan: PlanBase,
         kind: type,
         parts: Sequence[Any],
         build: Callable[[list[Any]], Any],
@@ -217,54 +193,35 @@ class Gather(Node):
         more = ", ..." if len(self.parts) > 6 else ""
         return f"<{self.kind.__name__} of {', '.join(shown)}{more}>"
 
+    def _resolve(self, value_of: ValueOf) -> Any:
+        values = [resolve(part, value_of) for part in self.parts]
+        try:
+            return self.build(values)
+        except TypeError as error:
+            self._blame_key(value_of, error)
+            raise
 
-def resolve(node: Any, value_of: Callable[[int], Any]) -> Any:
-    """The value of a node, or of anything else as it is.
+    def _blame_key(self, value_of: ValueOf, error: TypeError) -> None:
+        for key in self.keys:
+            try:
+                hash(resolve(key, value_of))
+            except TypeError:
+                raise TypeError(
+                    f"the value of {key!r} is a key of a {self.kind.__name__}, "
+                    f"and can't be one: {safe_str(error)}"
+                ) from error
+
+
+def resolve(value: Any, value_of: ValueOf) -> Any:
+    """The value of a node; any other object is returned as it is.
 
     Args:
-        node: the node.
-        value_of: gives the value of a call that is done, by its index.
+        value: a node, or any other object.
+        value_of: returns the value of a finished call, by its index.
 
     Raises:
-        TypeError: a call returned something unhashable, and is a key; or what has no items, and
-            was unpacked.
-        ValueError: a call returned another number of values than it was unpacked to.
+        TypeError: a call returned an unhashable value that is used as a key, or a value without
+            items that is unpacked.
+        ValueError: a call returned another number of values than it is unpacked to.
     """
-    if not isinstance(node, Node):
-        return node
-    if isinstance(node, PlanCall):
-        return value_of(node.index)
-    if isinstance(node, Gather):
-        values = [resolve(part, value_of) for part in node.parts]
-        try:
-            return node.build(values)
-        except TypeError as error:
-            _blame_key(node, value_of, error)
-            raise
-    if isinstance(node, Item):
-        whole = resolve(node.of, value_of)
-        try:
-            items = tuple(whole)
-        except TypeError as error:
-            raise TypeError(
-                f"{node.of!r} returned {show(whole)}, and was unpacked to {node.count} values: "
-                f"{safe_str(error)}"
-            ) from error
-        if len(items) != node.count:
-            raise ValueError(
-                f"{node.of!r} returned {len(items)} values; it was unpacked to {node.count}"
-            )
-        return items[node.number]
-    assert isinstance(node, Lit)
-    return node.value
-
-
-def _blame_key(gather: Gather, value_of: Callable[[int], Any], error: TypeError) -> None:
-    for key in gather.keys:
-        try:
-            hash(resolve(key, value_of))
-        except TypeError:
-            raise TypeError(
-                f"the value of {key!r} is a key of a {gather.kind.__name__}, "
-                f"and can't be one: {safe_str(error)}"
-            ) from error
+    return value._resolve(value_of) if isinstance(value, Node) else value

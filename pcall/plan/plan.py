@@ -1,77 +1,167 @@
-"""Building a plan: calls, what they wait for, and where each was planned.
-
-A plan is a graph whose vertices are calls and *gathers*: containers that hold several calls. A
-call waits for the calls and gathers in its arguments. Both kinds have numbers: calls from 0
-upwards, in plan order, gathers from -1 downwards.
-"""
+"""Builds a plan: its calls, their dependencies, and the source line that planned each of them."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 from pcall._core.records import name_of, show
 from pcall.plan.gathering import Gatherer
-from pcall.plan.nodes import Item, Lit, Node, Place, PlanCall, plans
-from pcall.plan.picture import dot_text, svg_text
+from pcall.plan.nodes import ForeignNode, Item, Lit, Node, Place, PlanBase, ValueOf
+from pcall.plan.picture import Box, dot_text, svg_text
+from pcall.plan.signatures import Signatures
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "PlanCall", "Settled"]
 
 
-class Plan:
-    """Calls that depend on calls. Building it runs nothing; :func:`pcall.run` does.
+class Settled(NamedTuple):
+    """The result of a call that was settled from outside.
+
+    Attributes:
+        value: the value; None if the call was marked as failed.
+        error: the exception; None if the call was marked as done.
+    """
+
+    value: Any
+    error: BaseException | None
+
+
+class PlanCall(Node):
+    """A planned call. Its value is known once a run has made it.
+
+    Attributes:
+        plan: the plan that the call belongs to.
+        index: its position in plan order, from 0.
+        fn: the callable.
+        args: positional arguments; containers that hold calls are replaced by gathers.
+        kwargs: keyword arguments, likewise.
+        name: the name of the call in messages and pictures; by default the function's name.
+        scope: the names of the scopes that it was planned in, the outermost first.
+        locality: reserved for runs on a cluster: a mapping of worker to number, or a function
+            that returns the number of a worker (-1 forbids it, 0 is indifferent, 1 and more
+            prefer it). It has no effect on one machine: nothing reads it. Default None.
+        place: the source line that planned it.
+        started: True once a run has started it.
+        done: True once it has returned or failed, or was settled from outside.
+        settled: the result that :meth:`Plan.mark_done` or :meth:`Plan.mark_failed` gave it;
+            otherwise None.
+    """
+
+    __slots__ = (
+        "_priority",
+        "args",
+        "done",
+        "fn",
+        "index",
+        "kwargs",
+        "locality",
+        "name",
+        "place",
+        "scope",
+        "settled",
+        "started",
+    )
+
+    plan: Plan
+
+    def __init__(
+        self,
+        plan: Plan,
+        index: int,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scope: tuple[Hashable, ...],
+        place: Place,
+    ) -> None:
+        self.plan = plan
+        self.index = index
+        self.vertices = (index,)
+        self.hashable = True
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.name = name_of(fn)
+        self.scope = scope
+        self._priority: float = 0
+        self.locality: Callable[[Any], float] | Mapping[Any, float] | None = None
+        self.place = place
+        self.started = self.done = False
+        self.settled: Settled | None = None
+
+    @property
+    def priority(self) -> float:
+        """Calls with a higher priority start first among those that are ready. Default 0."""
+        return self._priority
+
+    @priority.setter
+    def priority(self, value: float) -> None:
+        if not isinstance(value, Real) or value != value:
+            raise TypeError(f"priority must be a number, not {show(value)}")
+        self._priority = value
+
+    def __repr__(self) -> str:
+        return f"<call {self.index}: {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In the process that has the plan, the call itself is found again.
+        return _find_call, (self.plan.key, self.index, repr(self))
+
+    def _resolve(self, value_of: ValueOf) -> Any:
+        return value_of(self.index)
+
+
+class Plan(PlanBase):
+    """Calls that depend on calls. Building a plan runs nothing; :func:`pcall.run` runs it.
 
     Attributes:
         calls: the planned calls, in plan order.
-        key: names this plan where one of its calls was pickled.
+        graph: the dependencies between them.
+        key: identifies the plan in calls that were pickled.
+        states: by call, the state at the end of the last run; empty before the first.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.key = os.urandom(8).hex()
         self.calls: list[PlanCall] = []
-        # By call: the vertices that it waits for, and those that wait for it.
-        self.needs: list[tuple[int, ...]] = []
-        self.users: list[list[int] | tuple[()]] = []
-        # By gather, -1 first: the same.
-        self.gather_needs: list[tuple[int, ...]] = []
-        self.gather_users: list[list[int]] = []
-        self.backward = False  # True when a call waits for a later one: there may be a cycle
+        self.states = b""
         self._gatherer = Gatherer(self)
-        self.states = b""  # of the calls, after the last run
-        self._signatures: dict[int, tuple[Any, inspect.Signature | None]] = {}
+        self._signatures = Signatures()
         self._scopes = threading.local()
         self._lock = threading.RLock()
-        plans[self.key] = self
+        _plans[self.key] = self
 
     # ------------------------------------------------------------ building
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PlanCall:
         """Plan a call.
 
-        Calls, and containers with calls in them, may stand anywhere in the arguments: the
-        function gets their values.
+        Calls, and containers that hold calls, may stand anywhere in the arguments. The function
+        gets their values.
 
         Args:
             fn: the callable.
             *args: its positional arguments.
-            **kwargs: its keyword arguments, of any name.
+            **kwargs: its keyword arguments, with any names.
 
         Returns:
-            The call, to stand in arguments of later ones.
+            The call. It may stand in the arguments of later calls.
 
         Raises:
-            TypeError: ``fn`` can't be called, or not with these arguments; what can't be
-                hashed is a key.
-            ValueError: a call of another plan is among the arguments.
+            TypeError: ``fn`` is not callable, or not with these arguments; or an unhashable node
+                is used as a key.
+            ValueError: the arguments contain a call of another plan.
         """
         frame = sys._getframe(1)
         place = Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        self._bind(fn, args, kwargs)
+        self._signatures.check(fn, args, kwargs)
         with self._lock:
             convert = self._gatherer.convert
             args = tuple(map(convert, args))
@@ -81,22 +171,19 @@ class Plan:
             for value in (*args, *kwargs.values()):
                 if isinstance(value, Node):
                     vertices.update(dict.fromkeys(value.vertices))
-            self.needs.append(tuple(vertices))
-            self.users.append(())
+            self.graph.add_call(tuple(vertices))
             self.calls.append(call)
-            for vertex in vertices:
-                self._add_user(vertex, call.index)
         return call
 
     def lit(self, value: Any) -> Lit:
-        """A value that is passed as it is: no call is looked for in it.
+        """Wrap a value that is passed as it is: calls inside it are not looked for.
 
-        That saves the look into a large container.
+        For a large container this saves the search.
         """
         return Lit(self, value)
 
     def gather(self, structure: Any) -> Node:
-        """A container with calls in it, as one value that may be given to many calls.
+        """Turn a container that holds calls into one value, which many calls may get.
 
         Raises:
             TypeError, ValueError: see :meth:`call`.
@@ -106,14 +193,18 @@ class Plan:
         return found if isinstance(found, Node) else Lit(self, found)
 
     def unpack(self, call: Node, n: int) -> tuple[Item, ...]:
-        """The ``n`` values that a call returns, each by itself.
+        """Split the value of a call into its ``n`` items.
 
-        A call that returns another number of values fails those that use them, with a
+        If the call returns another number of items, the calls that use them fail with a
         ``ValueError``.
 
+        Args:
+            call: the call.
+            n: the number of items.
+
         Raises:
-            TypeError: ``call`` is none, or ``n`` no int.
-            ValueError: ``n`` is negative; a call of another plan.
+            TypeError: ``call`` is not a call, or ``n`` not an int.
+            ValueError: ``n`` is negative, or the call belongs to another plan.
         """
         if not isinstance(call, Node):
             raise TypeError(f"call must be a call of this plan, not {show(call)}")
@@ -121,41 +212,39 @@ class Plan:
             raise TypeError(f"n must be an int, not {n!r}")
         if n < 0:
             raise ValueError(f"n must be 0 or more, not {n!r}")
-        self._own(call)
+        self._check_own(call)
         return tuple(Item(call, number, n) for number in range(n))
 
     def add_dependency(self, first: Node, then: PlanCall) -> None:
-        """Have one call wait for another one, whose value it does not get.
+        """Make a call wait for another one without getting its value.
+
+        Args:
+            first: the call that has to finish first.
+            then: the call that waits.
 
         Raises:
-            TypeError: ``first`` is no node of a plan, or ``then`` no call.
-            ValueError: one belongs to another plan, or both are the same.
+            TypeError: ``first`` is not a node of a plan, or ``then`` not a call.
+            ValueError: one of them belongs to another plan, or both are the same.
         """
         if not isinstance(first, Node):
             raise TypeError(f"first must be a call of this plan, not {show(first)}")
         if not isinstance(then, PlanCall):
             raise TypeError(f"then must be a call of this plan, not {show(then)}")
-        self._own(first)
-        self._own(then)
+        self._check_own(first)
+        self._check_own(then)
         if first is then:
             raise ValueError(f"{then!r} can't wait for itself")
         with self._lock:
-            known = self.needs[then.index]
-            new = [vertex for vertex in first.vertices if vertex not in known]
-            self.needs[then.index] = (*known, *new)
-            for vertex in new:
-                self._add_user(vertex, then.index)
-                latest = vertex if vertex >= 0 else self._latest(vertex)
-                self.backward |= latest >= then.index
+            self.graph.add_needs(then.index, first.vertices)
 
     @contextmanager
     def scope(self, *names: Hashable) -> Iterator[None]:
-        """Calls planned in this block, by this thread, are counted under these names.
+        """Count the calls that this thread plans in the block under these names.
 
         Scopes may be nested.
 
         Raises:
-            TypeError: a name can't be hashed.
+            TypeError: a name is not hashable.
         """
         for name in names:
             try:
@@ -175,29 +264,29 @@ class Plan:
         """Settle a call: later runs do not make it, and use this value.
 
         Raises:
-            TypeError: ``call`` is none.
+            TypeError: ``call`` is not a call.
             ValueError: it belongs to another plan.
         """
-        self._settle(call, (value, None))
+        self._settle(call, Settled(value, None))
 
     def mark_failed(self, call: PlanCall, error: BaseException) -> None:
-        """Settle a call: in later runs it has failed with this error, without being made.
+        """Settle a call: later runs do not make it, and count it as failed with this error.
 
         Raises:
-            TypeError: ``call`` is none, or ``error`` no exception.
-            ValueError: it belongs to another plan.
+            TypeError: ``call`` is not a call, or ``error`` not an exception.
+            ValueError: the call belongs to another plan.
         """
         if not isinstance(error, BaseException):
             raise TypeError(f"error must be an exception, not {show(error)}")
-        self._settle(call, (None, error))
+        self._settle(call, Settled(None, error))
 
-    def _settle(self, call: PlanCall, settled: tuple[Any, BaseException | None]) -> None:
+    def _settle(self, call: PlanCall, settled: Settled) -> None:
         if not isinstance(call, PlanCall):
             raise TypeError(f"call must be a call of this plan, not {show(call)}")
-        self._own(call)
+        self._check_own(call)
         call.settled, call.done = settled, True
 
-    # ------------------------------------------------------------ looking
+    # ------------------------------------------------------------ inspecting
 
     def __len__(self) -> int:
         return len(self.calls)
@@ -206,33 +295,35 @@ class Plan:
         return f"<Plan of {len(self.calls)} calls>"
 
     def render(self, format: str = "dot") -> str:
-        """A picture of the plan, coloured by outcome after a run.
+        """Draw the plan. After a run, the colour of a call shows its outcome.
 
-        Green calls are done, red ones failed, grey ones were skipped. Dots are containers with
-        several calls, boxes around calls are scopes.
+        Calls that are done are green, failed ones red, skipped ones grey. A dot is a container
+        with several calls, and a frame around calls is a scope.
 
         Args:
-            format: ``"dot"``: text for Graphviz. ``"svg"``: what its program ``dot`` makes of it.
+            format: ``"dot"`` for Graphviz text, ``"svg"`` for SVG made by the program ``dot``.
 
         Raises:
             ValueError: another format.
             RuntimeError: ``dot`` is not installed, or failed.
         """
-        if format == "dot":
-            return dot_text(self)
-        if format == "svg":
-            return svg_text(self)
-        raise ValueError(f"format must be 'dot' or 'svg', not {show(format)}")
+        if format not in ("dot", "svg"):
+            raise ValueError(f"format must be 'dot' or 'svg', not {show(format)}")
+        states = self.states.ljust(len(self.calls), b"\0")
+        boxes = [
+            Box(call.name, f"{call.place.filename}:{call.place.line}", call.scope, state)
+            for call, state in zip(self.calls, states, strict=True)
+        ]
+        text = dot_text(self.graph, boxes)
+        return text if format == "dot" else svg_text(text)
 
     def check_cycles(self) -> None:
-        """See that no call waits for itself, through others.
+        """Check that no call waits for itself, directly or not.
 
         Raises:
-            ValueError: one does; the text names the calls of the cycle.
+            ValueError: one does; the text names the calls on the cycle.
         """
-        if not self.backward:
-            return  # a call that waits for earlier ones alone can't be on a cycle
-        cycle = _find_cycle(self)
+        cycle = self.graph.find_cycle()
         if cycle:
             names = [repr(self.calls[index]) for index in cycle]
             raise ValueError(
@@ -240,88 +331,20 @@ class Plan:
                 + " waits for ".join([*names, names[0]])
             )
 
-    # ------------------------------------------------------------ within
-
     @property
     def _scope(self) -> tuple[Hashable, ...]:
-        return getattr(self._scopes, "names", ())
+        names: tuple[Hashable, ...] = getattr(self._scopes, "names", ())
+        return names
 
-    def _own(self, node: Node) -> None:
+    def _check_own(self, node: Node) -> None:
         if node.plan is not self:
             raise ValueError(f"{node!r} belongs to another plan")
 
-    def _add_gather(self, vertices: tuple[int, ...]) -> int:
-        self.gather_needs.append(vertices)
-        self.gather_users.append([])
-        number = -len(self.gather_needs)
-        for vertex in vertices:
-            self._add_user(vertex, number)
-        return number
 
-    def _add_user(self, vertex: int, user: int) -> None:
-        if vertex < 0:
-            self.gather_users[~vertex].append(user)
-            return
-        users = self.users[vertex]
-        if isinstance(users, tuple):
-            self.users[vertex] = [user]
-        else:
-            users.append(user)
-
-    def _latest(self, gather: int) -> int:
-        latest, stack, seen = -1, [gather], {gather}
-        while stack:
-            for vertex in self.gather_needs[~stack.pop()]:
-                if vertex >= 0:
-                    latest = max(latest, vertex)
-                elif vertex not in seen:
-                    seen.add(vertex)
-                    stack.append(vertex)
-        return latest
-
-    def _bind(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not callable(fn):
-            raise TypeError(f"fn must be callable, not {show(fn)} ({type(fn).__name__})")
-        known = self._signatures.get(id(fn))
-        if known is None or known[0] is not fn:
-            try:
-                signature = inspect.signature(fn)
-            except (ValueError, TypeError):  # some builtins tell nothing of theirs
-                signature = None
-            self._signatures[id(fn)] = known = fn, signature
-        if known[1] is not None:
-            try:
-                known[1].bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{name_of(fn)}{known[1]}: {error}") from None
+# The plans of this process, by key.
+_plans: weakref.WeakValueDictionary[str, Plan] = weakref.WeakValueDictionary()
 
 
-def _find_cycle(plan: Plan) -> list[int]:
-    """The calls of a cycle, each waiting for the next one; empty when there is none."""
-
-    def needs(vertex: int) -> tuple[int, ...]:
-        return plan.needs[vertex] if vertex >= 0 else plan.gather_needs[~vertex]
-
-    finished: set[int] = set()
-    for start in range(len(plan.calls)):
-        path: dict[int, Iterator[int]] = {}
-        stack = [start]
-        while stack:
-            vertex = stack[-1]
-            if vertex not in path:
-                if vertex in finished:
-                    stack.pop()
-                    continue
-                path[vertex] = iter(needs(vertex))
-            for before in path[vertex]:
-                if before in path:
-                    names = list(path)
-                    return [each for each in names[names.index(before) :] if each >= 0]
-                if before not in finished:
-                    stack.append(before)
-                    break
-            else:
-                finished.add(vertex)
-                del path[vertex]
-                stack.pop()
-    return []
+def _find_call(key: str, index: int, shown: str) -> PlanCall | ForeignNode:
+    plan = _plans.get(key)
+    return ForeignNode(shown) if plan is None else plan.calls[index]

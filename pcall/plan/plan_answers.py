@@ -23,7 +23,7 @@ class PlanAnswerWriter(AnswerWriter):
     Args:
         owners: by call, the number of the store that has its value.
         number: of the worker's store.
-        links: tells which values may stay in the worker for the next call.
+        links: the calls whose values may stay in the worker for the next call.
         inputs: the worker's inputs, which a value that stays becomes one of.
         plain: the arguments of :class:`~pcall.engines.local.child.answer_writer.AnswerWriter`.
 

@@ -1,17 +1,28 @@
-"""The calls of a plan as a run sees them: an index is a place in plan order."""
+"""Adapts the calls of a plan to the interface that a run uses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from itertools import groupby
+from typing import Any, Protocol
 
 from pcall._core.calls import Calls
 from pcall._core.records import Call, show
-from pcall.plan.nodes import Lit, Node, PlanCall, resolve
-from pcall.plan.plan import Plan
+from pcall.plan.nodes import Lit, Node, resolve
+from pcall.plan.plan import Plan, PlanCall
 
-__all__ = ["PlanCalls"]
+__all__ = ["PlanCalls", "ValueSource"]
+
+
+class ValueSource(Protocol):
+    """Has the values of finished calls, where further calls are made."""
+
+    def value_of(self, index: int) -> Any:
+        """The value of a finished call."""
+
+    def begin_call(self) -> None:
+        """The next call has all its arguments, and is made now."""
 
 
 class PlanCalls(Calls):
@@ -19,23 +30,29 @@ class PlanCalls(Calls):
 
     Args:
         plan: the plan.
-        decorator: what is to be put around each function, or None.
+        decorator: decorates each function; None: functions are called as they are.
+        values: the values of finished calls; None: these calls can't be made, see
+            :meth:`bound_to`.
 
     Attributes:
-        value_of: gives the value of a call that is done; set by whoever makes the calls.
-        is_needed: tells whether a call is part of the run.
-        begins: told that a call has all its arguments, and is made now.
+        plan: the plan.
     """
 
-    value_of: Callable[[int], Any]
-
-    def __init__(self, plan: Plan, decorator: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        decorator: Callable[[Any], Any] | None = None,
+        values: ValueSource | None = None,
+    ) -> None:
         super().__init__(len(plan.calls), None, (), {})
         self.plan = plan
         self._nodes = plan.calls
         self._decorator = decorator
-        self.is_needed: Callable[[int], Any] = bool
-        self.begins: Callable[[], object] = _nothing
+        self._values = values
+
+    def bound_to(self, values: ValueSource) -> PlanCalls:
+        """The same calls, with a source for the values in their arguments."""
+        return PlanCalls(self.plan, self._decorator, values)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -48,25 +65,21 @@ class PlanCalls(Calls):
         return tuple(map(str, node.scope)) or (node.name,)
 
     def scopes(self, start: int, stop: int) -> Iterator[tuple[tuple[str, ...], int, int]]:
-        first = start
-        for index in range(start, stop + 1):
-            whole = index < stop and self.is_needed(index)
-            if index > first and not (whole and self.scope(index) == self.scope(first)):
-                yield self.scope(first), first, index
-                first = index
-            if not whole:
-                first = index + 1
+        for scope, indices in groupby(range(start, stop), self.scope):
+            places = list(indices)
+            yield scope, places[0], places[-1] + 1
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
-        # Nothing refers to the arguments once the call has returned.
+        # A map object, unlike a generator, does not refer to the arguments of the last call.
         return map(self._make, self._nodes[start:stop])
 
     def _make(self, node: PlanCall) -> Any:
-        value_of = self.value_of
+        assert self._values is not None, "these calls are bound to no values"
+        value_of = self._values.value_of
         fn = node.fn if self._decorator is None else self._decorated(node)
         args = [resolve(value, value_of) for value in node.args]
         kwargs = {name: resolve(value, value_of) for name, value in node.kwargs.items()}
-        self.begins()
+        self._values.begin_call()
         try:
             return fn(*args, **kwargs)
         except Exception as error:
@@ -81,15 +94,11 @@ class PlanCalls(Calls):
         return fn
 
 
-def _nothing() -> None:
-    pass
-
-
 _GIVEN = "given to call "
 
 
 def _note_given(error: Exception, node: PlanCall, values: list[Any]) -> None:
-    """Note what stood for the calls in the arguments, which are otherwise shown as planned."""
+    """Add a note with the values that the call got, since messages show arguments as planned."""
     planned = [*node.args, *node.kwargs.values()]
     given = [
         f"{place!r} = {show(value)}"
@@ -98,8 +107,8 @@ def _note_given(error: Exception, node: PlanCall, values: list[Any]) -> None:
     ]
     if not given:
         return
-    # A class of the user's may refuse it.
+    # A user's exception class may refuse notes.
     with suppress(Exception):
-        # One that is raised again and again has the notes of earlier calls.
+        # An exception object that is raised repeatedly has the notes of earlier calls.
         before = [note for note in getattr(error, "__notes__", ()) if not note.startswith(_GIVEN)]
         error.__notes__ = [*before, f"{_GIVEN}{node.index}: {', '.join(given)}"]

@@ -1,4 +1,4 @@
-"""From the outcomes of a plan's run to what it raises."""
+"""Builds the exception of a plan's run from its outcomes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["call_error"]
 
 
 def call_error(plan: Plan, outcomes: Sequence[Outcome]) -> CallError | None:
-    """What to raise for these outcomes; None when no call failed.
+    """The exception to raise for these outcomes; None if no call failed.
 
     Args:
         plan: the plan.
-        outcomes: of the calls that were needed, in plan order.
+        outcomes: the outcomes of the calls that were needed, in plan order.
     """
     failures = tuple(
         each for each in outcomes if not each.ok and not isinstance(each.error, NotStarted)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore, OutcomeStore
+from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
 from pcall._run import Run
+from pcall._run_observers import observers_of
+from pcall._tuning import CHUNK_SECONDS
 from pcall.engines.engine import Engine
 from pcall.engines.inline import InlineEngine
 from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
-from pcall.engines.local.parent.workload import CHUNK_SECONDS
 from pcall.engines.local.seeding import chance
 from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
+from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
-from pcall.plan.chunk_advice import ChunkAdvice
 from pcall.plan.inline_plan import InlinePlan, InlineValues
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_values import PlanValues
@@ -55,8 +57,8 @@ class PlanRun:
         rule = options.rule
         retried = rule is not None and rule.attempts > 1
         links = ChainLinks(calls.plan, None if keep else output or (), retried)
-        advice = ChunkAdvice(calls.plan, links, CHUNK_SECONDS)
-        self._values = InlineValues(calls) if inline else PlanValues(calls.plan)
+        stats = CallStats(calls.plan, links, CHUNK_SECONDS)
+        self._values = InlineValues(calls.plan) if inline else PlanValues(calls.plan)
         self.scheduler = RerunScheduler(
             calls.plan,
             output,
@@ -65,32 +67,37 @@ class PlanRun:
             max_errors=options.max_errors,
             timeout=None if inline else timeout,
             retry=rule,
-            advice=advice,
+            chunk_policy=stats,
             is_used_up=self._values.is_used_up,
         )
-        calls.is_needed = self.scheduler.state.__getitem__
         self.outcomes: OutcomeStore
         self._workload: InlinePlan | PlanWorkload
         engine: Engine
         if isinstance(self._values, InlineValues):
-            self.outcomes = OutcomeStore(calls, self._values.value)
+            self.outcomes = OutcomeStore(calls, self._values.value_of)
             self._workload = InlinePlan(calls, self.scheduler, self._values)
             state = self._state(calls, options, None)
             engine = InlineEngine(state, self._workload)
         else:
-            self.outcomes = outcomes = ChunkOutcomeStore(calls, self._values.value)
+            self.outcomes = outcomes = ChunkOutcomeStore(calls, self._values.value_of)
             self._workload = PlanWorkload(
-                calls, self.scheduler, self._values, links, advice, retried
+                calls, self.scheduler, self._values, links, stats, retried
             )
             state = self._state(calls, options, timeout)
             engine = PoolEngine(state, outcomes, self._workload)
-        if state.events:
-            self.scheduler.look_at_all()  # observers are told how many calls there are
         self.run = Run(state, engine)
 
     def _state(self, calls: PlanCalls, options: Options, timeout: float | None) -> RunState:
+        observers = observers_of(options.progress_choice)
         return RunState(
-            calls, options, timeout, self.scheduler, self.outcomes, time.monotonic, chance
+            calls,
+            options,
+            timeout,
+            self.scheduler,
+            self.outcomes,
+            observers,
+            time.monotonic,
+            chance,
         )
 
     def value(self, index: int) -> Any:
@@ -99,7 +106,7 @@ class PlanRun:
         Raises:
             ResultError: it can't be read.
         """
-        return self._values.value(index)
+        return self._values.value_of(index)
 
     def release(self, index: int) -> None:
         """The caller needs the value of this call no more."""

@@ -28,7 +28,7 @@ class PlanValues:
         self._store = Values(self._plan, table, get_system(), workers)
         return self._store
 
-    def value(self, index: int) -> Any:
+    def value_of(self, index: int) -> Any:
         """The value of a call that has returned; None when it was dropped.
 
         Raises:
@@ -37,7 +37,7 @@ class PlanValues:
         if self._store is not None:
             return self._store.load(index)
         settled = self._plan.calls[index].settled
-        return settled[0] if settled else None
+        return settled.value if settled else None
 
     def is_used_up(self, index: int) -> bool:
         """True for a value that the only call that needed it has had, and nobody has any more."""

@@ -26,9 +26,9 @@ class PlanWorker(Worker):
     Args:
         calls: of the plan.
         values: where the values of calls lie.
-        links: tells which values may stay in the worker for the next call.
+        links: the calls whose values may stay in the worker for the next call.
         number: of the worker's store.
-        spec: what it was forked with.
+        spec: its calls and its shared memory, inherited by the fork.
         common_file: descriptor of the child's own answer file, which is not used.
         system: makes further files.
         seeds: what to seed random generators from; None: no generator is in use.
@@ -53,8 +53,7 @@ class PlanWorker(Worker):
         plain = (spec.table, spec.control, spec.socket, store, system)
         self._plan_writer = PlanAnswerWriter(values.owners, number, links, self._inputs, *plain)
         super().__init__(spec, store, system, seeds, handler, self._plan_writer)
-        calls.value_of = self._inputs.value_of
-        calls.begins = self._inputs.begin_call
+        self._calls = calls.bound_to(self._inputs)
 
     def _receive(self) -> bytes:
         while True:

@@ -35,7 +35,7 @@ class PlanWorkerHandle(WorkerHandle):
         calls: of the plan.
         table: where it answers.
         values: where the values of calls lie.
-        links: tells which values may stay in the worker for the next call.
+        links: the calls whose values may stay in the worker for the next call.
 
     Attributes:
         came: calls whose large values have come since this was last cleared.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pcall._tuning import PLAN_CHUNK_CALLS
 from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.worker_handle import WorkerHandle
+from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
-from pcall.plan.chunk_advice import ChunkAdvice
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_values import PlanValues
 from pcall.plan.plan_worker_handle import PlanWorkerHandle
@@ -15,9 +16,6 @@ from pcall.plan.rerun_scheduler import RerunScheduler
 from pcall.plan.value_store import Values
 
 __all__ = ["PlanWorkload"]
-
-# So many calls a chunk may have when few are left, if they are that short.
-_FEW = 32
 
 
 class PlanWorkload:
@@ -28,7 +26,7 @@ class PlanWorkload:
         scheduler: of the run.
         values: of the run.
         links: the calls whose values may stay in the worker that makes them.
-        advice: what calls are expected to take; the scheduler has it, too.
+        stats: what calls are expected to take; the scheduler has it, too.
         retried: True when calls may be tried more than once.
     """
 
@@ -42,15 +40,15 @@ class PlanWorkload:
         scheduler: RerunScheduler,
         values: PlanValues,
         links: ChainLinks,
-        advice: ChunkAdvice,
+        stats: CallStats,
         retried: bool,
     ) -> None:
         self._calls = calls
-        self._plan = calls.plan
+        self._graph = calls.plan.graph
         self._scheduler = scheduler
         self._values = values
         self._links = links
-        self._advice = advice
+        self._stats = stats
         self._retried = retried
         self._store: Values | None = None
         self._table: ResultTable | None = None
@@ -69,14 +67,14 @@ class PlanWorkload:
 
     def chunk_size(self, workers: int) -> int:
         """A fair part of the calls that are left; their costs limit the chunk further."""
-        return max(_FEW, -(-self._scheduler.queued // (2 * workers)))
+        return max(PLAN_CHUNK_CALLS, -(-self._scheduler.queued // (2 * workers)))
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
         """Send the worker the large values that these calls need."""
         assert isinstance(worker, PlanWorkerHandle)
         files = self._files_of(chunk)
         starts = (worker.given[0].start, chunk.start) if worker.given else ()
-        if worker.given and (files or not self._advice.is_short(starts)):
+        if worker.given and (files or not self._stats.are_short(starts)):
             return range(0)  # it would wait behind a chunk that takes long
         if not all(worker.send_file(each, self._is_single(each)) for each in files):
             worker.leaving = True  # it has died: its end will be seen
@@ -94,7 +92,7 @@ class PlanWorkload:
             return []
         found: dict[int, None] = {}
         for index in chunk:
-            stack = list(self._plan.needs[index])
+            stack = list(self._graph.needs[index])
             while stack:
                 vertex = stack.pop()
                 if vertex >= 0:
@@ -109,19 +107,19 @@ class PlanWorkload:
         assert isinstance(worker, PlanWorkerHandle)
         assert self._table is not None
         came, worker.came = worker.came, []
-        self._advice.note_large((*came, *worker.handed_off))
+        self._stats.add_large((*came, *worker.handed_off))
         worker.handed_off.clear()
         for index in came:
             self._note_filed(index)
-        self._advice.note_costs(start, stop, began, self._table.ended)
+        self._stats.add_durations(start, stop, began, self._table.ended)
 
     def _note_filed(self, index: int) -> None:
-        stack = [vertex for vertex in self._plan.users[index] if vertex < 0]
+        stack = [vertex for vertex in self._graph.users[index] if vertex < 0]
         seen = set(stack)
         while stack:
             gather = stack.pop()
             self._filed.setdefault(gather, []).append(index)
-            for user in self._plan.gather_users[~gather]:
+            for user in self._graph.gather_users[~gather]:
                 if user < 0 and user not in seen:
                     seen.add(user)
                     stack.append(user)
@@ -131,13 +129,13 @@ class PlanWorkload:
 
     def rebalance(self, workers: Iterable[WorkerHandle]) -> None:
         """Have no worker stay with a chain for a value's sake while more urgent calls wait."""
-        if not self._advice.has_large_values:
+        if not self._stats.has_large:
             return
         for worker in workers:
             if not worker.given or worker.preempt_requested_at or worker.ending:
                 continue
             at = worker.at
-            stays = at + 1 < worker.given[0].stop and self._advice.hands_off(at)
+            stays = at + 1 < worker.given[0].stop and self._stats.hands_off(at)
             if stays and self._scheduler.is_outranked(at + 1):
                 worker.preempt()
 

@@ -1,11 +1,11 @@
-"""How many still need each value of a plan: what nothing needs any more is dropped."""
+"""Reference counts for the values of a plan. A value that nothing needs any more is dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
 from pcall.plan.call_states import DONE
-from pcall.plan.plan import Plan
+from pcall.plan.graph import Graph
 
 __all__ = ["RefCounts"]
 
@@ -14,22 +14,22 @@ class RefCounts:
     """Counts, for each call and gather, the calls and gathers that still need it.
 
     Args:
-        plan: the plan.
-        state: of each call; kept up to date by the scheduler.
+        graph: the graph of the plan.
+        state: by call, its state; the scheduler keeps it up to date.
 
     Attributes:
-        gone: by call, True when its value was dropped.
-        complete: True once all that need anything are counted: nothing is dropped before.
+        gone: by call, True if its value was dropped.
+        complete: True once all needs are counted. No value is dropped before.
     """
 
-    def __init__(self, plan: Plan, state: bytearray) -> None:
-        self._plan = plan
+    def __init__(self, graph: Graph, state: bytearray) -> None:
+        self._graph = graph
         self._state = state
-        self._calls = [0] * len(plan.calls)
-        self._gathers = [0] * len(plan.gather_needs)
+        self._calls = [0] * len(graph.needs)
+        self._gathers = [0] * len(graph.gather_needs)
         self._released: set[int] = set()
         self._dropped: list[int] = []
-        self.gone = bytearray(len(plan.calls))
+        self.gone = bytearray(len(graph.needs))
         self.complete = False
 
     def take_dropped(self) -> list[int]:
@@ -38,11 +38,11 @@ class RefCounts:
         return dropped
 
     def want(self, index: int) -> None:
-        """The value of this call is wanted by the caller."""
+        """Count the caller, who wants the value of this call."""
         self._calls[index] += 1
 
     def add(self, vertices: Iterable[int]) -> None:
-        """One more needs these."""
+        """Count one more user of these vertices."""
         for vertex in vertices:
             if vertex >= 0:
                 self._calls[vertex] += 1
@@ -50,7 +50,7 @@ class RefCounts:
                 self._gathers[~vertex] += 1
 
     def add_again(self, vertices: Iterable[int]) -> None:
-        """One that was over needs them once more; and a gather that nothing needed, its calls."""
+        """Count a finished user once more. A gather without users needs its calls again, then."""
         stack = [*vertices]
         while stack:
             vertex = stack.pop()
@@ -59,10 +59,10 @@ class RefCounts:
             else:
                 self._gathers[~vertex] += 1
                 if self._gathers[~vertex] == 1:
-                    stack += self._plan.gather_needs[~vertex]
+                    stack += self._graph.gather_needs[~vertex]
 
     def remove(self, vertices: Collection[int]) -> None:
-        """One less needs these."""
+        """Count one user less for these vertices."""
         stack = [*vertices]
         while stack:
             vertex = stack.pop()
@@ -73,53 +73,53 @@ class RefCounts:
             else:
                 self._gathers[~vertex] -= 1
                 if not self._gathers[~vertex] and self.complete:
-                    stack += self._plan.gather_needs[~vertex]
+                    stack += self._graph.gather_needs[~vertex]
 
     def release(self, index: int) -> None:
-        """The value of a call that was wanted is wanted no more."""
+        """The caller has got the value of this call, and does not need it any more."""
         if index not in self._released and self._state[index] == DONE:
             self._released.add(index)
             self._calls[index] -= 1
             self.drop_unused(index)
 
     def make_again(self, index: int) -> None:
-        """A call that is over is made again: what it needs is needed, and what wanted it wants."""
+        """A finished call is made again: count its needs, and the caller if that had the value."""
         self.gone[index] = False
-        self.add_again(self._plan.needs[index])
+        self.add_again(self._graph.needs[index])
         if index in self._released:
             self._released.discard(index)
             self._calls[index] += 1
 
     def drop_unused(self, index: int) -> None:
-        """Drop a value that is there, where nothing needs it."""
+        """Drop the value of a call if it is done, and nothing needs it."""
         if self.complete and not self._calls[index] and self._state[index] == DONE:
             self.gone[index] = True
             self._dropped.append(index)
 
     def count_is_complete(self, gathers: Collection[int]) -> None:
-        """All that need anything are counted.
+        """All needs are counted: drop the values that nothing needs.
 
         Args:
-            gathers: by gather, whether it is part of the run.
+            gathers: by gather, True if it is part of the run.
         """
         self.complete = True
         for index, state in enumerate(self._state):
             if state == DONE:
                 self.drop_unused(index)
         for gather, found in enumerate(gathers):
-            # Its last user may have been over before it was known to be the last.
+            # Its last user may have finished before it was known to be the last one.
             if found and not self._gathers[gather]:
-                self.remove(self._plan.gather_needs[gather])
+                self.remove(self._graph.gather_needs[gather])
 
     def is_single(self, index: int) -> bool:
-        """True when one call alone, whether it has started or not, still needs this value."""
+        """True if exactly one call, started or not, still needs this value."""
         if not self.complete or self._calls[index] != 1:
             return False
-        stack = [user for user in self._plan.users[index] if user < 0]
+        stack = [user for user in self._graph.users[index] if user < 0]
         while stack:
             gather = stack.pop()
             if self._gathers[~gather] > 1:
                 return False
             if self._gathers[~gather]:
-                stack += [user for user in self._plan.gather_users[~gather] if user < 0]
+                stack += [user for user in self._graph.gather_users[~gather] if user < 0]
         return True

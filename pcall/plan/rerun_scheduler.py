@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pcall._core.scheduler import Ended
+from pcall._core.decisions import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.nodes import PlanCall
-from pcall.plan.plan import Plan
+from pcall.plan.plan import Plan, PlanCall
 
 __all__ = ["RERUNS", "RerunScheduler"]
 
@@ -90,7 +89,10 @@ class RerunScheduler(GraphScheduler):
         if not wanted <= above:
             return set()
         # And what has been made of their values since, for this call.
-        found, stack = set(wanted), [vertex for call in wanted for vertex in self._plan.users[call]]
+        found, stack = (
+            set(wanted),
+            [vertex for call in wanted for vertex in self._graph.users[call]],
+        )
         while stack:
             vertex = stack.pop()
             if vertex in above and vertex not in found:
@@ -101,7 +103,7 @@ class RerunScheduler(GraphScheduler):
     def _above(self, indices: Iterable[int]) -> set[int]:
         """The calls and gathers that these need, directly or not."""
         found: set[int] = set()
-        stack = [vertex for index in indices for vertex in self._plan.needs[index]]
+        stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:
             vertex = stack.pop()
             if vertex not in found:
@@ -110,10 +112,10 @@ class RerunScheduler(GraphScheduler):
         return found
 
     def _needs_of(self, vertex: int) -> Iterable[int]:
-        return self._plan.needs[vertex] if vertex >= 0 else self._plan.gather_needs[~vertex]
+        return self._graph.needs[vertex] if vertex >= 0 else self._graph.gather_needs[~vertex]
 
     def _users_of(self, vertex: int) -> Iterable[int]:
-        return self._plan.users[vertex] if vertex >= 0 else self._plan.gather_users[~vertex]
+        return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
 
     # ------------------------------------------------------------ making them again
 
@@ -145,18 +147,18 @@ class RerunScheduler(GraphScheduler):
         self._reopened += sorted(again)
 
     def _calls_below(self, index: int) -> Iterable[int]:
-        stack, seen = [*self._plan.needs[index]], set()
+        stack, seen = [*self._graph.needs[index]], set()
         while stack:
             vertex = stack.pop()
             if vertex >= 0:
                 yield vertex
             elif vertex not in seen:
                 seen.add(vertex)
-                stack += self._plan.gather_needs[~vertex]
+                stack += self._graph.gather_needs[~vertex]
 
     def _wait_again(self, index: int) -> None:
         """What needs this call, and has not started, waits for it once more."""
-        stack = [*self._plan.users[index]]
+        stack = [*self._graph.users[index]]
         while stack:
             vertex = stack.pop()
             if vertex >= 0:
@@ -166,7 +168,7 @@ class RerunScheduler(GraphScheduler):
             else:
                 self._gather_pending[~vertex] += 1
                 if self._gather_pending[~vertex] == 1:
-                    stack += self._plan.gather_users[~vertex]
+                    stack += self._graph.gather_users[~vertex]
 
     def _hold_back_attempts(self) -> None:
         """Calls that wait for another attempt, and now for another call as well."""

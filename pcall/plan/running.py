@@ -190,20 +190,8 @@ def _prepare(
     wanted, structure = None, None
     if output is not None:
         structure = Gatherer(plan, few=math.inf).convert(output)
-        wanted = _calls_in(plan, structure)
+        vertices = structure.vertices if isinstance(structure, Node) else ()
+        wanted = plan.graph.calls_among(vertices)
     plan.check_cycles()
     calls = PlanCalls(plan, options.decorator)
     return PlanRun(calls, options, limit, wanted, keep), structure
-
-
-def _calls_in(plan: Plan, structure: Any) -> list[int]:
-    """The calls that a structure has in it, through gathers."""
-    found: dict[int, None] = {}
-    stack = list(structure.vertices) if isinstance(structure, Node) else []
-    while stack:
-        vertex = stack.pop()
-        if vertex not in found:
-            found[vertex] = None
-            if vertex < 0:
-                stack += plan.gather_needs[~vertex]
-    return [vertex for vertex in found if vertex >= 0]

@@ -10,11 +10,27 @@
 ``progress=True`` chooses: a notebook's output, a terminal, or plain lines on stderr.
 """
 
-from pcall._core.records import Event, Observer
-from pcall.progress.console import ConsoleProgress
-from pcall.progress.html import HtmlProgress
-from pcall.progress.log_lines import LogProgress
-from pcall.progress.notebook import NotebookProgress
+import typing as _typing
+
+from pcall._lazy import lazy_names as _lazy_names
+
+if _typing.TYPE_CHECKING:
+    from pcall._core.records import Event, Observer
+    from pcall.progress.console import ConsoleProgress
+    from pcall.progress.html import HtmlProgress
+    from pcall.progress.log_lines import LogProgress
+    from pcall.progress.notebook import NotebookProgress
+else:
+    __getattr__, __dir__ = _lazy_names(
+        globals(),
+        {
+            "pcall._core.records": ("Event", "Observer"),
+            "pcall.progress.console": ("ConsoleProgress",),
+            "pcall.progress.html": ("HtmlProgress",),
+            "pcall.progress.log_lines": ("LogProgress",),
+            "pcall.progress.notebook": ("NotebookProgress",),
+        },
+    )
 
 __all__ = [
     "ConsoleProgress",

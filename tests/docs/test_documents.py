@@ -6,7 +6,6 @@ import doctest
 import inspect
 import re
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import docutils.utils
 import pytest
 
 import pcall
+import pcall.exceptions
 import pcall.tasklog
 from tests.helpers import ROOT
 from tests.helpers.scripts import run_python
@@ -176,7 +176,7 @@ def test_files_that_documents_name(name):
 
 def public_docstrings() -> Iterator[tuple[str, str, dict[str, object]]]:
     """Name, docstring and globals of all that is public."""
-    modules = [pcall, sys.modules["pcall.exceptions"], pcall.tasklog]
+    modules = [pcall, pcall.exceptions, pcall.tasklog]
     for module in modules:
         yield module.__name__, inspect.getdoc(module) or "", vars(module)
     for name in pcall.__all__:

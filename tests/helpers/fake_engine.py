@@ -11,6 +11,7 @@ from typing import Any
 
 from pcall import ChildDied, Outcome, PcallTimeout
 from pcall._core.calls import Calls
+from pcall._core.observers import Observers
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
@@ -242,6 +243,9 @@ def fake_run(
         growing=growing,
     )
     chance = random.Random(seed).random
-    state = RunState(calls, options, timeout, scheduler, OutcomeStore(calls), clock, chance)
+    choice = options.progress_choice
+    observers = Observers(choice if isinstance(choice, tuple) else (), clock)
+    outcomes = OutcomeStore(calls)
+    state = RunState(calls, options, timeout, scheduler, outcomes, observers, clock, chance)
     engine = FakeEngine(state, clock, script, capacity)
     return Run(state, engine, clock), engine

@@ -90,8 +90,8 @@ def test_a_list_given_to_many_calls_is_one_gather():
     parts = [plan.call(give, number) for number in range(1000)]
     for _ in range(1000):
         plan.call(sum, parts)
-    assert len(plan.gather_needs) == 1
-    assert sum(map(len, plan.needs)) == 1000
+    assert len(plan.graph.gather_needs) == 1
+    assert sum(map(len, plan.graph.needs)) == 1000
 
 
 def test_a_list_that_was_changed_is_another_gather():

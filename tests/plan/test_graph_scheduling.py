@@ -25,6 +25,19 @@ class OneSecondEach:
         return False
 
 
+class EqualCosts:
+    """Expects of each call that it takes 1 second."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+
+    def cost(self, index: int) -> float:
+        return 1.0
+
+    def hands_off(self, index: int) -> bool:
+        return False
+
+
 class Simulation:
     """Runs a graph with a given number of workers, in steps that the test chooses."""
 
@@ -37,7 +50,7 @@ class Simulation:
             max_workers=workers,
             max_errors=graph.max_errors,
             retry=Retry(graph.attempts) if graph.attempts > 1 else None,
-            advice=OneSecondEach(5.0) if chunks else None,
+            chunk_policy=EqualCosts(5.0) if chunks else None,
         )
         self.running: list[range] = []
         self.started: list[int] = []
@@ -134,7 +147,7 @@ def test_a_chain_is_handed_out_in_long_stretches():
     call = plan.call(int)
     for _ in range(99):
         call = plan.call(int, call)
-    scheduler = GraphScheduler(plan, [99], max_workers=2, advice=OneSecondEach(40.0))
+    scheduler = GraphScheduler(plan, [99], max_workers=2, chunk_policy=EqualCosts(40.0))
     chunk = scheduler.next_chunk(1000)
     assert chunk == range(40)
     scheduler.dispatched(chunk.start, chunk.stop)
@@ -180,7 +193,7 @@ def handed_out_chain():
     call = plan.call(int)
     for _ in range(2):
         call = plan.call(int, call)
-    scheduler = GraphScheduler(plan, max_workers=1, max_errors=None, advice=OneSecondEach(40.0))
+    scheduler = GraphScheduler(plan, max_workers=1, max_errors=None, chunk_policy=EqualCosts(40.0))
     chunk = scheduler.next_chunk(2)
     scheduler.dispatched(chunk.start, chunk.stop)
     assert chunk == range(2)

@@ -59,6 +59,17 @@ def test_progress_counts_by_scope(max_workers):
     assert seen.count("skipped") == {("str",): 1}
 
 
+@pytest.mark.parametrize("max_workers", [0, 2])
+def test_progress_counts_all_calls_of_a_large_plan(max_workers):
+    """All calls are reported as planned, also those that the scheduler has not looked at yet."""
+    plan = Plan()
+    for number in range(25_000):
+        plan.call(abs, number)
+    seen = Seen()
+    run(plan, progress=seen, max_workers=max_workers)
+    assert seen.count("planned") == seen.count("done") == {("abs",): 25_000}
+
+
 def test_logs_come_home_in_plan_order(tmp_path):
     """What calls log to a file comes home as one section each, in plan order."""
     handler = logging.FileHandler(tmp_path / "main.log")

@@ -12,8 +12,9 @@ import time
 import pytest
 
 from pcall import pcall, progress
-from pcall._core.observers import Observers, check_progress, observers_of
+from pcall._core.observers import Observers, check_progress
 from pcall._core.records import Event
+from pcall._run_observers import observers_of
 from pcall.progress import (
     ConsoleProgress,
     HtmlProgress,
@@ -334,7 +335,7 @@ def test_no_display_is_imported_unless_it_is_used():
     """A run without progress imports none of its modules, and none of the optional packages."""
     script = (
         "import sys, os; os.environ.pop('PCALL_PROGRESS', None); import pcall\n"
-        "from pcall._core.observers import observers_of\n"
+        "from pcall._run_observers import observers_of\n"
         "observers_of(None), observers_of(False)\n"
         "pcall.pcall(int, cargs=['1'])\n"
         "print([n for n in sys.modules if n.startswith(('pcall.progress', 'rich', 'IPython'))])"

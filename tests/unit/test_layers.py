@@ -1,4 +1,4 @@
-"""Contract, section 9: imports point one way, and what is not needed is not imported."""
+"""Imports point one way between the rooms of the package (docs/design.rst), without a cycle."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -14,107 +15,51 @@ import pcall
 
 PACKAGE = Path(pcall.__file__).parent
 
-# From top to bottom: a module imports those below it alone. A new one has to be put in its
-# place here.
-RANKED = [
-    "__init__",
+# From top to bottom: a room imports the rooms below it alone. A folder is a room, and so is a file
+# that stands beside the folders; a module belongs to the longest name that fits.
+ROOMS = [
+    "__init__",  # the public names
     "tasklog",
-    "_pcall",
-    "plan",
-    "plan.running",
-    "plan.report",
-    "plan.supervisor",
-    "plan.inline",
-    "plan.settling",
-    "plan.child",
-    "plan.worker",
-    "plan.values",
-    "plan.carrying",
-    "plan.outcomes",
-    "plan.calls",
-    "plan.rerunning",
-    "plan.scheduler",
-    "plan.chunks",
-    "plan.uses",
-    "plan.links",
-    "plan.graph",
-    "plan.picture",
-    "plan.states",
-    "plan.gathering",
-    "plan.nodes",
-    "_aio",
-    "_inline",
-    "_fresh",
-    "_reuse",
-    "_handing_out",
-    "_reused",
-    "_supervisor",
-    "_children",
-    "_accounts",
-    "_logs",
-    "_log_plan",
-    "_log_merge",
-    "_terminator",
-    "_resources",
-    "_forks",
-    "_outcome",
-    "_ledger",
-    "_events",
-    "_process",
-    "_child",
-    "_worker",
-    "_log_child",
-    "_log_frames",
-    "_bootstrap",
-    "_invoke",
-    "_arguments",
-    "_calls",
-    "_scheduler",
-    "_report",
-    "_table",
-    "_sending",
-    "_transport",
-    "_mapping",
-    "_options",
-    "_retry",
-    "_seconds",
-    "_observers",
-    "progress.choosing",
-    "progress",
-    "progress.console",
-    "progress.pretty",
-    "progress.log",
-    "progress.notebook",
-    "progress.html",
-    "progress.display",
-    "progress.markup",
-    "progress.terminal",
-    "progress.plain",
-    "progress.state",
-    "progress.failures",
-    "progress.wording",
-    "_records",
-    "_exception_pickling",
-    "_randomness",
-    "_streams",
-    "_capacity",
-    "_cgroups",
-    "_system",
-    "_guard",
-    "_forking",
-    "_signals",
+    "_function",
+    "_pcall",  # the faces: pcall and Pcall, and ...
+    "plan",  # ... plans
     "exceptions",
+    "_entry",
+    "_aio",
+    "_run_observers",
+    "_run",  # state and engine, composed
+    "engines.inline",
+    "engines.local.parent",
+    "engines.local.child",
+    "engines.local",  # what both sides of a fork share
+    "engines",  # the protocol, and the call of a target
+    "progress",
+    "_logs",
+    "_core",
+    "_wire",
+    "_os",
+    "_lazy",
+    "_tuning",
+    "_errors",
     "_version",
 ]
 
 # (module, what it imports inside a function): for those who use it, and have it, alone.
 INSIDE_FUNCTIONS = {
-    ("_invoke", "asyncio"),
-    ("_system", "ctypes"),
-    ("_mapping", "ctypes"),
-    ("_system", "tempfile"),
+    ("_lazy", "importlib"),
+    ("_core.options", "difflib"),
+    # What a run needs is imported with it.
+    ("_function", "_pcall"),
     ("_pcall", "_aio"),
-    ("_observers", "progress.choosing"),
+    ("_pcall", "_core.chunk_outcomes"),
+    ("_pcall", "engines.inline"),
+    ("_pcall", "engines.local.parent.pool_engine"),
+    ("_pcall", "engines.local.parent.workload"),
+    ("_run_observers", "progress.choosing"),
+    ("_os.linux", "ctypes"),
+    ("_os.portable", "tempfile"),
+    ("_wire.mapping", "ctypes"),
+    ("engines.invoke", "asyncio"),
     ("progress.pretty", "rich"),
     ("progress.notebook", "IPython"),
 }
@@ -122,6 +67,15 @@ INSIDE_FUNCTIONS = {
 DEPENDENCIES = {"tblib"}
 # Imported inside the functions above alone.
 OPTIONAL = {"rich", "IPython"}
+
+
+class Import(NamedTuple):
+    """A module that another one imports."""
+
+    name: str
+    line: int
+    inside: bool  # a function
+    types: bool = False  # read by type checkers alone
 
 
 def name_of(path: Path) -> str:
@@ -133,86 +87,142 @@ def sources() -> dict[str, str]:
     return {name_of(path): path.read_text() for path in PACKAGE.rglob("*.py")}
 
 
-def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    """The import statements, and whether each stands inside a function."""
+def room_of(module: str) -> str | None:
+    fitting = [room for room in ROOMS if module == room or module.startswith(f"{room}.")]
+    return max(fitting, key=len, default=None)
+
+
+def statements(
+    tree: ast.AST, inside: bool = False, types: bool = False
+) -> Iterator[tuple[ast.stmt, bool, bool]]:
+    """The import statements, whether each stands in a function, and whether it is for types."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node, inside
+            yield node, inside, types
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            # Read by type checkers alone; at run time nothing is imported.
-            yield from imports(ast.Module(node.orelse, []), inside)
+            yield from statements(ast.Module(node.body, []), inside, True)
+            yield from statements(ast.Module(node.orelse, []), inside, types)
         else:
             function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from imports(node, inside or function)
+            yield from statements(node, inside or function, types)
 
 
-def imported(node: ast.stmt) -> list[str]:
-    """What a statement imports: names of our modules without ``pcall.``, or of packages."""
-    if isinstance(node, ast.Import):
-        found = [alias.name for alias in node.names]
-    else:
-        assert isinstance(node, ast.ImportFrom)
-        if node.level:
-            return ["a relative import"]
-        found = [node.module or ""]
-        if node.module == "pcall":
-            found = [f"pcall.{alias.name}" for alias in node.names]
-            known = {f"pcall.{name}" for name in RANKED}
-            # A name that is no module is one of the package's, which is the top.
-            found = [name if name in known else "pcall" for name in found]
-    ours = [name for name in found if name.partition(".")[0] == "pcall"]
-    others = [name.partition(".")[0] for name in found if name not in ours]
-    return [name.partition(".")[2] or "__init__" for name in ours] + others
+def imports(source: str, modules: set[str]) -> Iterator[Import]:
+    """What a source imports: names of our modules without ``pcall.``, or of other packages."""
+    for node, inside, types in statements(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        else:
+            assert isinstance(node, ast.ImportFrom)
+            if node.level:
+                yield Import("a relative import", node.lineno, inside, types)
+                continue
+            # Of "from a import b", b may be a module or a name of a's.
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [
+                each if each.removeprefix("pcall.") in modules else str(node.module)
+                for each in found
+            ]
+        for name in found:
+            package, _, rest = name.partition(".")
+            ours = (rest or "__init__") if package == "pcall" else package
+            yield Import(ours, node.lineno, inside, types)
 
 
 def faults(modules: dict[str, str]) -> list[str]:
     """What in these modules goes against the rules."""
     found = []
+    known = set(sources()) | set(modules)
     for module, source in modules.items():
-        if module not in RANKED:
-            found.append(f"{module} has no place in the ranking")
+        room = room_of(module)
+        if room is None:
+            found.append(f"{module} is in no room")
             continue
-        for node, inside in imports(ast.parse(source)):
-            for name in imported(node):
-                where = f"{module}, line {node.lineno}, imports {name}"
-                if inside and (module, name) not in INSIDE_FUNCTIONS:
-                    found.append(f"{where} inside a function")
-                if name in RANKED:
-                    if RANKED.index(name) <= RANKED.index(module):
-                        found.append(f"{where}, which is not below it")
-                elif name in OPTIONAL and inside:
-                    pass
-                elif name not in sys.stdlib_module_names | DEPENDENCIES:
-                    found.append(f"{where}, which is not known")
+        for each in imports(source, known):
+            where = f"{module}, line {each.line}, imports {each.name}"
+            if each.inside and (module, each.name) not in INSIDE_FUNCTIONS:
+                found.append(f"{where} inside a function")
+            if each.name in known:
+                below = room_of(each.name)
+                assert below is not None
+                if ROOMS.index(below) < ROOMS.index(room):
+                    found.append(f"{where}, whose room is not below")
+            elif each.name in OPTIONAL and (each.inside or each.types):
+                pass
+            elif each.name not in sys.stdlib_module_names | DEPENDENCIES:
+                found.append(f"{where}, which is not known")
     return found
 
 
+def graph(modules: dict[str, str]) -> dict[str, set[str]]:
+    """By module, those of ours that it imports."""
+    return {
+        module: {each.name for each in imports(source, set(modules)) if each.name in modules}
+        - {module}
+        for module, source in modules.items()
+    }
+
+
+def floors(needs: dict[str, set[str]]) -> dict[str, int]:
+    """By module, one more than the highest floor of those that it imports.
+
+    Raises:
+        ValueError: some import each other; the text names them.
+    """
+    placed: dict[str, int] = {}
+    while len(placed) < len(needs):
+        free = [m for m in needs if m not in placed and needs[m] <= placed.keys()]
+        if not free:
+            raise ValueError(f"a cycle among {sorted(needs.keys() - placed.keys())}")
+        for module in free:
+            placed[module] = 1 + max((placed[each] for each in needs[module]), default=0)
+    return placed
+
+
 def test_imports_point_one_way():
-    """Each module imports those below it alone, at its top."""
+    """Each module imports from its own room and from rooms below it alone, at its top."""
     assert faults(sources()) == []
 
 
-def test_the_ranking_has_no_module_that_is_gone():
-    """The ranking names the modules that exist, each once."""
-    assert sorted(RANKED) == sorted(sources())
+def test_no_module_imports_itself_through_others():
+    """There is no cycle, neither within a room nor for types alone."""
+    floors(graph(sources()))
+
+
+def test_the_rooms_are_few_and_exist():
+    """Every room has a module, and the package keeps to about a dozen floors of rooms."""
+    modules = sources()
+    assert {room_of(module) for module in modules} == set(ROOMS)
+    by_room: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module, needs in graph(modules).items():
+        room = room_of(module)
+        by_room[str(room)] |= {str(room_of(each)) for each in needs} - {str(room)}
+    assert max(floors(by_room).values()) <= 14
+
+
+def test_no_two_modules_have_one_name():
+    """A file is found by its name alone."""
+    names = [path.stem for path in PACKAGE.rglob("*.py") if path.stem != "__init__"]
+    assert sorted(names) == sorted(set(names))
 
 
 @pytest.mark.parametrize(
     ("module", "source", "fault"),
     [
-        ("_records", "from pcall._pcall import Pcall", "imports _pcall, which is not below"),
-        ("_records", "from pcall import _pcall", "imports _pcall, which is not below"),
-        ("_records", "from pcall import Pcall", "imports __init__, which is not below"),
-        ("_records", "import pcall", "imports __init__, which is not below"),
-        ("_records", "import os, pcall._pcall as p", "imports _pcall, which is not below"),
-        ("_records", "from . import _pcall", "imports a relative import"),
-        ("_records", "from pcall._new import x", "imports _new, which is not known"),
-        ("_records", "import numpy.random", "imports numpy, which is not known"),
-        ("_records", "try:\n import rich\nexcept ImportError: pass", "imports rich"),
-        ("_records", "def f():\n  import os", "imports os inside a function"),
-        ("_records", "class A:\n  async def f(self):\n    import os", "os inside a function"),
-        ("_records", "if TYPE_CHECKING: pass\nelse: import pcall._pcall", "imports _pcall"),
-        ("_new", "", "_new has no place in the ranking"),
+        ("_core.records", "from pcall._pcall import Pcall", "imports _pcall, whose room is not"),
+        ("_core.records", "from pcall import _pcall", "imports _pcall, whose room is not below"),
+        ("_core.records", "from pcall import Pcall", "imports __init__, whose room is not below"),
+        ("_core.records", "import pcall", "imports __init__, whose room is not below"),
+        ("_core.records", "import os, pcall._pcall as p", "imports _pcall, whose room is not"),
+        ("_core.records", "from . import _pcall", "imports a relative import"),
+        ("_core.records", "from pcall._core.new import x", "imports _core.new, which is not known"),
+        ("_core.records", "import numpy.random", "imports numpy, which is not known"),
+        ("_core.records", "try:\n import rich\nexcept ImportError: pass", "imports rich"),
+        ("_core.records", "def f():\n  import os", "imports os inside a function"),
+        ("_core.records", "class A:\n  async def f(self):\n    import os", "os inside a function"),
+        ("_core.records", "if TYPE_CHECKING:\n  from pcall._run import Run", "imports _run, whose"),
+        ("engines.local.child.main", "from pcall.engines.local.parent import fork", "not below"),
+        ("_new", "", "_new is in no room"),
     ],
 )
 def test_the_check_sees_what_is_forbidden(module, source, fault):
@@ -225,15 +235,20 @@ def test_the_check_sees_what_is_forbidden(module, source, fault):
     ("module", "source"),
     [
         ("_pcall", "from pcall._core.records import Call"),
-        ("_pcall", "from pcall import _records, exceptions"),
         ("_pcall", "async def f():\n  from pcall._aio import finish"),
-        ("_records", "import tblib, os.path"),
-        ("exceptions", "if TYPE_CHECKING:\n  from pcall._core.records import Outcome"),
+        ("_core.records", "import tblib, os.path"),
+        ("engines.local.parent.fork", "from pcall.engines.local.child.child_main import live"),
     ],
 )
 def test_the_check_allows_what_is_allowed(module, source):
     """The check above lets pass what the rules allow."""
     assert faults({module: source}) == []
+
+
+def test_the_check_sees_a_cycle():
+    """Modules that import each other are named."""
+    with pytest.raises(ValueError, match=r"a cycle among \['a', 'b'\]"):
+        floors({"a": {"b"}, "b": {"a"}, "c": set()})
 
 
 HEAVY = ["asyncio", "ctypes", "numpy", "rich", "IPython", "distributed", "pandas", "concurrent"]

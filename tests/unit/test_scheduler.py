@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pcall import PcallTimeout, Retry
-from pcall._core.scheduler import Ended, Expiry, Scheduler
+from pcall._core.decisions import Ended, Expiry
+from pcall._core.scheduler import Scheduler
 
 # ------------------------------------------------------------------ retries
 

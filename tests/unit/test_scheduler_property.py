@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pcall import PcallTimeout, Retry
-from pcall._core.scheduler import Ended, Expiry, Scheduler
+from pcall._core.decisions import Ended, Expiry
+from pcall._core.scheduler import Scheduler
 
 NEVER = 1 << 30
 

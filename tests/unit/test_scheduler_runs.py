@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcall import Retry
-from pcall._core.scheduler import Ended, Scheduler
+from pcall._core.decisions import Ended
+from pcall._core.scheduler import Scheduler
 
 
 class Play:

@@ -40,8 +40,9 @@ SIGTERM_CANCELS, SIGTERM_WAITS, SIGTERM_ENDS = range(3)
 class ChildState(TypedDict):
     """The state of this process as a child of this library.
 
-    A dict, because attributes would make each child touch about 7 pages more (of 320): the first
-    look-up of each writes to the interpreter's type cache.
+    It is a dict: with it a child on CPython 3.11 touched about 6 pages more, of 320, than with
+    variables of the module, and took the same time. With the attributes of an object it touched
+    about 13 more, since the first look-up of each writes to the interpreter's type cache.
 
     Attributes:
         pid: process id of the child; 0 in the parent, and in processes that the target forks.

@@ -51,7 +51,7 @@ _IDLE, _CALLING, _ANSWERING = range(3)
 
 
 class WorkerSpec(NamedTuple):
-    """What a worker is forked with.
+    """The objects that a worker inherits by its fork.
 
     Attributes:
         calls: all calls of the run.
@@ -75,7 +75,7 @@ class Worker:
     """Receives chunks of calls and makes them, until it is asked to leave.
 
     Args:
-        spec: what it was forked with.
+        spec: its calls and its shared memory, inherited by the fork.
         common_file: descriptor of the file for its short answers.
         system: makes further files.
         seeds: what to seed random generators from; None: no generator is in use.

@@ -15,14 +15,11 @@ from collections.abc import Callable
 
 from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals
-from pcall._tuning import WORKER_LOOK_INTERVAL
+from pcall._tuning import CHUNK_SECONDS, CHUNKS_PER_WORKER, WORKER_LOOK_INTERVAL
 from pcall.engines.local.parent.worker_handle import WorkerHandle
-from pcall.engines.local.parent.workload import CHUNK_SECONDS, Workload
+from pcall.engines.local.parent.workload import Workload
 
-__all__ = ["DEPTH", "Dispatcher"]
-
-# Chunks that a worker has at a time.
-DEPTH = 2
+__all__ = ["Dispatcher"]
 
 
 class Dispatcher:
@@ -86,7 +83,7 @@ class Dispatcher:
         """Give calls to the workers that have too few."""
         # No call waits behind another for want of a worker that is still to be forked.
         full = len(self.workers) >= self.worker_count
-        for depth in range(DEPTH if full else 1):
+        for depth in range(CHUNKS_PER_WORKER if full else 1):
             for worker in self.workers.values():
                 if worker.leaving or worker.preempt_requested_at or len(worker.given) > depth:
                     continue

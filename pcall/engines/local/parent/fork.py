@@ -26,6 +26,7 @@ from pcall._os.fork_warning import fork_warns, no_warning
 from pcall._os.private_fds import private_fds, register_private_fd, unregister_private_fd
 from pcall._os.signals import SIGCONT, SIGTERM, deferred_handlers, set_handler
 from pcall._os.system import Steps
+from pcall._tuning import LONGEST_FORK_BURST
 from pcall.engines.local.child.child_context import CallParts, ChildContext, Task
 from pcall.engines.local.child.child_main import run_child
 from pcall.engines.local.child.child_state import on_sigterm, on_wake
@@ -34,7 +35,6 @@ from pcall.engines.local.std_streams import flush_std_streams
 
 __all__ = ["fork_all", "make_steps", "unread_stdin"]
 
-_LONGEST_BURST = 0.05  # seconds of forking until ends and deadlines are checked again
 _ONCE: tuple[tuple[()], ...] = ((),)
 
 # Run the target's exit handlers, as multiprocessing does since Python 3.13, and drop the parent's.
@@ -230,6 +230,6 @@ def _fork_until_born(tasks: list[Task], pids: list[int], starts: list[float]) ->
         pids.extend(starmap(fork, _ONCE))
         if not pids[-1]:
             return task
-        if starts[-1] - starts[0] > _LONGEST_BURST:
+        if starts[-1] - starts[0] > LONGEST_FORK_BURST:
             break
     return None

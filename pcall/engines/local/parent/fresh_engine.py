@@ -7,15 +7,13 @@ import time
 
 from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals
+from pcall._tuning import FORK_BURST
 from pcall.engines.local.parent.call_outcome import outcome_of, take_answer
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
 
 __all__ = ["FreshEngine"]
-
-# Children that are forked one right after the other.
-_BURST = 64
 
 
 class FreshEngine(LocalEngine):
@@ -62,7 +60,7 @@ class FreshEngine(LocalEngine):
         if len(self._state.calls) > self._planned_for:
             self._limit()
         scheduler = self._state.scheduler
-        burst = 1 if self._logs is not None and self._logs.consolidates else _BURST
+        burst = 1 if self._logs is not None and self._logs.consolidates else FORK_BURST
         while indices := scheduler.next_starts(burst, time.monotonic()):
             if not self._fork({index: self._child(index) for index in indices}, resources):
                 break

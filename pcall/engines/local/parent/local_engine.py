@@ -15,6 +15,7 @@ from pcall._logs.run_logs import RunLogs, make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
 from pcall._os.signals import PARENT_DIED, SIGTERM, DeferSignals
+from pcall._tuning import UNCHECKED_CHILDREN, UNWATCHED_LOOK_INTERVAL
 from pcall.engines.local.child.child_state import whoami
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.fork import fork_all
@@ -22,11 +23,6 @@ from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.terminator import Terminator
 
 __all__ = ["LocalEngine"]
-
-# Up to so many children are forked without a look at what the machine can hold.
-_FEW = 16
-# Seconds between two looks at a child for which no descriptor was to be had.
-_UNWATCHED_INTERVAL = 0.02
 
 
 class LocalEngine:
@@ -123,7 +119,7 @@ class LocalEngine:
         if resources is not None:
             interval = resources.child_context.system.exit_poll_interval
             if interval or self._unwatched:
-                pause = min(pause, interval or _UNWATCHED_INTERVAL)
+                pause = min(pause, interval or UNWATCHED_LOOK_INTERVAL)
             if self._alive:
                 pause = min(pause, resources.seconds_to_guard())
         return pause
@@ -148,7 +144,9 @@ class LocalEngine:
             many: how many there are to be.
             fds: descriptors that each takes beyond those of every child.
         """
-        return many if many <= _FEW else min(many, capacity(get_system().fds_per_child + fds))
+        if many <= UNCHECKED_CHILDREN:
+            return many
+        return min(many, capacity(get_system().fds_per_child + fds))
 
     def _acquire(self) -> None:
         state, system = self._state, get_system()

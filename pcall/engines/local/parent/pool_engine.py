@@ -6,19 +6,18 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
-from pcall._core.outcome_store import ChunkOutcomeStore, WorkerFigures
-from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
-from pcall._errors import TaskCancelled
+from pcall._core.worker_figures import WorkerFigures
 from pcall._os.signals import DeferSignals
-from pcall._wire.decode import Answer
+from pcall._tuning import CHUNKS_PER_WORKER, POOL_LOOK_INTERVAL
 from pcall._wire.result_table import ResultTable
-from pcall.engines.local.parent.call_outcome import outcome_of
+from pcall.engines.local.parent.answer_recorder import AnswerRecorder
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
-from pcall.engines.local.parent.dispatcher import DEPTH, Dispatcher
+from pcall.engines.local.parent.dispatcher import Dispatcher
 from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.worker_handle import WorkerHandle
@@ -26,9 +25,6 @@ from pcall.engines.local.parent.workload import Workload
 from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
 __all__ = ["PoolEngine", "pool_size"]
-
-# Seconds between two looks at workers that report nothing.
-_REFRESH_INTERVAL = 0.2
 
 
 class PoolEngine(LocalEngine):
@@ -45,11 +41,11 @@ class PoolEngine(LocalEngine):
         self._outcomes = outcomes
         self._workload = workload
         workers = _worker_count(state.options, len(state.calls), not state.scheduler.complete)
-        self._dispatcher = Dispatcher(state, workload, workers, self._take_answers)
+        self._recorder = AnswerRecorder(state, outcomes, workload, self._terminator)
+        self._dispatcher = Dispatcher(state, workload, workers, self._recorder.take_answers)
         self._workers = self._dispatcher.workers
         self._new: dict[int, WorkerHandle] = {}  # those being forked
         self._by_socket: dict[int, WorkerHandle] = {}
-        self._figures: dict[int, WorkerFigures] = {}
         self._table: ResultTable | None = None
         self._rows = 0  # of the table
         self._refresh_at = 0.0
@@ -129,17 +125,17 @@ class PoolEngine(LocalEngine):
         workers = [self._by_socket[fd] for fd in ready if fd in self._by_socket]
         if time.monotonic() >= self._refresh_at:
             # A short call's answer is reported with the next ones, and a long one may follow.
-            self._refresh_at = time.monotonic() + _REFRESH_INTERVAL
+            self._refresh_at = time.monotonic() + POOL_LOOK_INTERVAL
             workers = list(self._workers.values())
             self._end_stuck_workers()
         for worker in workers:
-            self._take_answers(worker)
+            self._recorder.take_answers(worker)
         super().collect(ready)
 
     def refresh(self) -> None:
         """Take all answers that were given until now."""
         for worker in list(self._workers.values()):
-            self._take_answers(worker)
+            self._recorder.take_answers(worker)
 
     def pause(self) -> float:
         """Seconds until :meth:`collect` is due although no descriptor is ready."""
@@ -181,7 +177,7 @@ class PoolEngine(LocalEngine):
         self._children[key] = worker.process
         table = self._table
         assert table is not None
-        self._figures[key] = WorkerFigures(
+        figures = WorkerFigures(
             child=worker.process,
             pid=forked.pid,
             rss=forked.rss,
@@ -190,6 +186,7 @@ class PoolEngine(LocalEngine):
             cpu=table.cpu,
             max_rss=table.rss,
         )
+        self._recorder.add(worker, figures)
         self._dispatcher.add(worker)
         self._by_socket[worker.socket.fileno()] = worker
         resources.poller.register(worker.socket.fileno())
@@ -199,138 +196,13 @@ class PoolEngine(LocalEngine):
             self._dispatcher.worker_count = len(self._alive)
         return bool(self._alive)
 
-    # ------------------------------------------------------------ taking answers
-
-    def _take_answers(self, worker: WorkerHandle) -> None:
-        """Report what a worker has answered since the last time."""
-        with DeferSignals() as deferred:
-            worker.hear()
-            while worker.given:
-                at = worker.at
-                stop, done = worker.look()
-                try:
-                    # What is unpickled here may run code of the user's, and be interrupted.
-                    deferred.deliver()
-                    values, errors = worker.answers(stop)
-                finally:
-                    deferred.hold()
-                if not worker.given or worker.at != at:
-                    continue  # a signal handler of the user's has ended the run meanwhile
-                self._record(worker, stop, values, errors)
-                if not done:
-                    return
-                unstarted = range(worker.at, worker.given[0].stop)
-                if unstarted and worker.announced:
-                    # It looked at its orders before that call, which seemed to run already.
-                    self._state.events.not_started(unstarted.start)
-                worker.announced = False
-                worker.finish_chunk()
-                if unstarted:
-                    self._state.requeue(unstarted.start)
-                if worker.held:
-                    worker.resume()
-
-    def _record(
-        self,
-        worker: WorkerHandle,
-        stop: int,
-        values: list[object],
-        errors: Mapping[int, BaseException],
-    ) -> None:
-        """Record the answers of the calls from :attr:`WorkerHandle.at` up to ``stop``."""
-        state, start, began = self._state, worker.at, worker.since
-        if began is None:
-            return
-        if start == stop:
-            if stop < worker.given[0].stop:
-                state.scheduler.runs_since(start, began)
-                self._announce(worker)
-            return
-        figures = self._figures[worker.number]
-        ended = figures.ended
-        overdue = (index for index in state.overdue if start <= index < stop)
-        at, since = start, began
-        for index in [*sorted({*errors, *overdue}), stop]:
-            if at < index:
-                good = range(at, index)
-                if worker.first < 0:
-                    worker.first = at
-                self._outcomes.record_chunk(
-                    at, index, since, figures, values[at - start : index - start]
-                )
-                if state.logs is not None:
-                    state.logs.ended_well(good, worker.pid, worker.first)
-                state.events.chunk_done(at, index, since, figures, worker.announced)
-                worker.announced = False
-                state.conclude_well(good)
-                since = ended[index - 1]
-                state.scheduler.advanced(at, index, since)
-            if index < stop:
-                answer = Answer(values[index - start], errors.get(index), ended[index])
-                self._fail(worker, index, answer, since)
-                since = ended[index]
-            at = index + 1
-        worker.at, worker.since = stop, since
-        self._workload.answered(worker, start, stop, began)
-        self._announce(worker)
-
-    def _announce(self, worker: WorkerHandle) -> None:
-        """Report that the call runs which a worker has begun."""
-        if worker.running and not worker.announced:
-            assert worker.since is not None
-            worker.announced = True
-            self._state.events.started(worker.at, worker.since)
-
-    def _fail(self, worker: WorkerHandle, index: int, answer: Answer | None, since: float) -> None:
-        """Record the failure of a call that a worker has begun."""
-        state = self._state
-        self._outcomes.claim(index, self._figures[worker.number])
-        if state.stopped_on_request and self._terminator.was_signalled(worker.number):
-            # At the signal it may have run an earlier call.
-            state.ended_by_us.add(index)
-        failed = answer is not None and answer.error is not None
-        worker.held = failed and self._workload.pauses_on_failure
-        cancelled = answer is None or isinstance(answer.error, TaskCancelled)
-        if index in state.overdue and not (cancelled or state.is_stopping):
-            # It ended just before the SIGTERM, or did not mind it: the call that the worker has
-            # begun since has its own time.
-            self._terminator.forgive(worker.number)
-        if worker.first < 0:
-            worker.first = index
-        outcome = self._outcome(worker, index, answer, since)
-        if not worker.announced:
-            state.events.started(index, since)
-        worker.announced = False
-        state.conclude(outcome, later=index != worker.first)
-        if state.is_retried(index):
-            worker.table.forget(index)
-            self._outcomes.disclaim(index)
-
-    def _outcome(
-        self, worker: WorkerHandle, index: int, answer: Answer | None, since: float
-    ) -> Outcome:
-        state, forked = self._state, worker.process.forked
-        assert forked is not None
-        if answer is None:
-            state.child_died(index)
-        table = worker.table
-        measured = (table.cpu[index], table.rss[index]) if answer else (None, forked.max_rss)
-        return outcome_of(
-            state.calls[index],
-            forked,
-            answer,
-            signalled=self._terminator.was_signalled(worker.number),
-            overdue=state.timeout if index in state.overdue else None,
-            attempt=state.scheduler.attempt(index),
-            began=since,
-            figures=measured,
-        )
+    # ------------------------------------------------------------ ends
 
     def _finish(self, key: int, forked: ForkedProcess) -> None:
         """A worker has ended: the call that it had begun is lost, its others are for another."""
         worker = self._workers.get(key)
         if worker is not None:
-            self._take_answers(worker)
+            self._recorder.take_answers(worker)
         with DeferSignals():
             resources = self._resources
             if worker is None or key not in self._workers:
@@ -342,7 +214,7 @@ class PoolEngine(LocalEngine):
                 if worker.running or (worker.first < 0 and not worker.leaving):
                     # A worker that dies before it has begun any call costs one, too: else
                     # another would be forked for it, and so for ever.
-                    self._fail(worker, at, None, worker.since or forked.started)
+                    self._recorder.fail(worker, at, None, worker.since or forked.started)
                     at += 1
                     worker.leaving = True
                 if at < chunk.stop:
@@ -380,7 +252,7 @@ class PoolEngine(LocalEngine):
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         worker = self._workers[key]
-        self._take_answers(worker)  # calls that have ended until now were not ended by us
+        self._recorder.take_answers(worker)  # calls that have ended until now were not ended by us
         if worker.given and worker.running:
             self._state.ended_by_us.add(worker.at)
         self._end(worker, EVERY_CALL, signal_number)
@@ -393,7 +265,7 @@ class PoolEngine(LocalEngine):
 
 def pool_size(options: Options, calls: int, growing: bool = False) -> int:
     """How many chunks the workers of a pool have at once: those that run, and the next ones."""
-    return DEPTH * _worker_count(options, calls, growing)
+    return CHUNKS_PER_WORKER * _worker_count(options, calls, growing)
 
 
 def _worker_count(options: Options, calls: int, growing: bool) -> int:

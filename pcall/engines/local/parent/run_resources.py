@@ -13,6 +13,7 @@ from pcall._logs.child_logs import ChildLogs
 from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
+from pcall._tuning import GUARD_DELAY
 from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
@@ -20,9 +21,6 @@ from pcall.engines.local.parent.orphan_guard import OrphanGuard
 from pcall.engines.local.seeding import read_seeds
 
 __all__ = ["RunResources"]
-
-# Seconds after which a run gets a guard: most are over before.
-_UNGUARDED = 0.2
 
 
 class RunResources:
@@ -45,7 +43,7 @@ class RunResources:
     def __init__(self, system: System, grace_period: float, logs: ChildLogs | None) -> None:
         self._grace_period = grace_period
         self._guard: OrphanGuard | None = None
-        self._guard_at = time.monotonic() + _UNGUARDED
+        self._guard_at = time.monotonic() + GUARD_DELAY
         self._descriptors: list[int] = []
         parent = os.getpid()
         context, seeds, stdin = contextvars.copy_context(), read_seeds(), unread_stdin()

@@ -9,14 +9,10 @@ import time
 from collections.abc import Mapping
 
 from pcall._os.process_groups import group_lives, signal_group
+from pcall._tuning import LEFTOVER_LOOK_INTERVAL, WAKE_INTERVAL
 from pcall.engines.local.parent.child_process import ForkedProcess
 
 __all__ = ["Terminator"]
-
-# Seconds between two wake-ups of a child that was sent SIGTERM.
-_WAKE_INTERVAL = 0.1
-# Seconds between two checks of a group that outlived its leader: no descriptor reports its end.
-_LEFTOVERS_INTERVAL = 0.02
 
 
 class Terminator:
@@ -84,7 +80,7 @@ class Terminator:
         now = time.monotonic()
         wake = now >= self._wake_at
         if wake:
-            self._wake_at = now + _WAKE_INTERVAL
+            self._wake_at = now + WAKE_INTERVAL
         for index, kill_at in self._kill_at.items():
             if kill_at <= now:
                 self._alive[index].signal(signal.SIGKILL)
@@ -98,7 +94,7 @@ class Terminator:
             elif now < check_at:
                 continue
             if _group_lives(group):
-                self._leftovers[group] = kill_at, now + _LEFTOVERS_INTERVAL
+                self._leftovers[group] = kill_at, now + LEFTOVER_LOOK_INTERVAL
             else:
                 del self._leftovers[group]
 
@@ -106,9 +102,9 @@ class Terminator:
         """Seconds until :meth:`take_turn` is due."""
         pause = math.inf
         if self._leftovers:
-            pause = _LEFTOVERS_INTERVAL
+            pause = LEFTOVER_LOOK_INTERVAL
         if self._kill_at:
-            pause = min(pause, _WAKE_INTERVAL, min(self._kill_at.values()) - time.monotonic())
+            pause = min(pause, WAKE_INTERVAL, min(self._kill_at.values()) - time.monotonic())
         return pause
 
 

@@ -55,7 +55,7 @@ class WorkerHandle:
         held: True while it waits, after a failure, for :meth:`resume`.
         idle_since: while nothing is given: when its last chunk ended, or when it was asked to
             leave.
-        announced: True when observers were told that its current call runs.
+        announced: True once the start of its current call was reported to observers.
         first: the first call that it ran; -1 before.
         owner: its number in the outcome store.
     """
@@ -172,7 +172,7 @@ class WorkerHandle:
         self.socket.send(TOKEN.pack(RESUME, 0, 0, False))
 
     def leave(self) -> None:
-        """Have it exit once it has run what it was given."""
+        """Have it exit once it has run all calls that it was given."""
         if not self.leaving:
             self.leaving = True
             self.idle_since = monotonic()

@@ -12,17 +12,11 @@ from typing import Protocol
 from pcall._core.calls import Calls
 from pcall._core.options import Options
 from pcall._core.scheduler import Scheduler
+from pcall._tuning import CHUNK_SECONDS, SEEDED_BLOCKS, SHORTEST_CHUNK
 from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 
-__all__ = ["CHUNK_SECONDS", "IndependentCalls", "Workload"]
-
-# Seconds that a chunk is made for.
-CHUNK_SECONDS = 0.005
-# Seconds that no chunk is shorter than, for the sake of an even end.
-_SHORTEST = 0.0005
-# Where calls draw random numbers, they come in so many blocks at least.
-_BLOCKS = 512
+__all__ = ["IndependentCalls", "Workload"]
 
 
 class Workload(Protocol):
@@ -85,7 +79,7 @@ class IndependentCalls:
         """Fix the size of blocks: a seeded run repeats its numbers, whichever worker runs what."""
         # Where workers end after so many calls, no block may be cut in two for it.
         if seeded and not self._ends:
-            self.block = max(1, len(self._calls) // _BLOCKS)
+            self.block = max(1, len(self._calls) // SEEDED_BLOCKS)
 
     def make_worker(self, number: int, table: ResultTable) -> WorkerHandle:
         """A worker whose values go to the parent."""
@@ -96,7 +90,7 @@ class IndependentCalls:
         fair = -(-self._scheduler.queued // (2 * workers))
         if not self._pace:
             return min(self.block, fair)
-        least = int(_SHORTEST / self._pace)
+        least = int(SHORTEST_CHUNK / self._pace)
         return max(1, min(max(fair, least), int(CHUNK_SECONDS / self._pace)))
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:

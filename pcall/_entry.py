@@ -1,0 +1,108 @@
+"""The class method ``Pcall.pcall``: build a run, start it, join it, and return its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+__all__ = ["BoundEntry", "Entry", "Targets"]
+
+Targets = Callable[..., Any] | Iterable[Callable[..., Any]]
+
+
+class BoundEntry:
+    """``Pcall.pcall`` of one class: build, start, join, and return the results.
+
+    Args:
+        owner: the class.
+    """
+
+    def __init__(self, owner: type[Any]) -> None:
+        self._owner = owner
+        self.__doc__ = Entry.__doc__
+
+    def _run_class(self) -> Any:
+        return self._owner
+
+    def __repr__(self) -> str:
+        owner = self._run_class()
+        return f"<{owner.__module__}.{owner.__qualname__}.pcall>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BoundEntry) and other._run_class() is self._run_class()
+
+    def __hash__(self) -> int:
+        return hash((BoundEntry, self._run_class()))
+
+    def __call__(
+        self,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> tuple[Any, ...]:
+        run = self._run_class()(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
+        try:
+            run.start()
+            run.join()
+        except BaseException:
+            run._run.abandon_if_owner()  # it may have been interrupted between two turns
+            raise
+        results: tuple[Any, ...] | None = run.results
+        return results or ()
+
+    async def aio(
+        self,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> tuple[Any, ...]:
+        """The same, awaited: the event loop goes on meanwhile, and no thread is used."""
+        run = self._run_class()(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
+        results: tuple[Any, ...] = await run
+        return results
+
+
+class Entry:
+    """Call targets in parallel, each call in a forked process of its own.
+
+    Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
+    values[i] for varkwargs}}``. There are as many calls as the shortest of ``iargs``,
+    ``ikwargs``, the values of ``varkwargs`` and several targets has items; one for each
+    target when none of these is given. ``pcall.aio(...)`` is the same to be awaited.
+
+    Args:
+        targets: one callable, or an iterable of callables. A coroutine function runs in
+            an event loop of its own.
+        timeout: the longest that any call may run from the start of its child, in
+            seconds. None and 0: no limit.
+        cargs: positional arguments of every call.
+        iargs: for each call an iterable of positional arguments.
+        ckwargs: keyword arguments of every call.
+        ikwargs: for each call a mapping of keyword arguments.
+        **varkwargs: keyword arguments with, each, an iterable of one value a call.
+
+    Returns:
+        The results in call order; the outcomes, with the option ``return_outcomes``.
+
+    Raises:
+        TypeError: an argument has the wrong shape. Nothing was forked.
+        ValueError: the timeout is negative. Nothing was forked.
+        ChildProcessException: a call failed; raised from what it raised, after all calls
+            in flight had ended.
+        ChildDied: a child ended without answering.
+        PcallTimeout: a call ran too long, and all were ended.
+        OSError: a child could not be forked; those started before were ended.
+    """
+
+    def __get__(self, instance: object, owner: type[Any]) -> BoundEntry:
+        return BoundEntry(owner)

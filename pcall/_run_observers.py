@@ -1,0 +1,34 @@
+"""Chooses the observers of a run, by its options and the environment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+from pcall._core.observers import Choice, Observers
+
+__all__ = ["observers_of"]
+
+
+def observers_of(choice: Choice) -> Observers:
+    """The observers of a run that is being built.
+
+    Args:
+        choice: the option ``progress``. None: the environment variable ``PCALL_PROGRESS``
+            decides, but not in a child, whose calls are part of its parent's run.
+
+    Raises:
+        ValueError: the environment variable has a value that it does not take.
+    """
+    if isinstance(choice, tuple):
+        return Observers(choice)
+    names = ""
+    if choice is None and multiprocessing.parent_process() is None:
+        names = os.environ.get("PCALL_PROGRESS", "")
+    if not names and not choice:
+        return Observers()
+    # Inside the function, since most runs show nothing: the displays are a tenth of what
+    # importing pcall takes.
+    from pcall.progress.choosing import automatic, named
+
+    return Observers((automatic(),) if choice is True else named(names))

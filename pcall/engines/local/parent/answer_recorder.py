@@ -1,0 +1,172 @@
+"""Reads the answers of reused workers, and records them in the state of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pcall._core.chunk_outcomes import ChunkOutcomeStore
+from pcall._core.records import Outcome
+from pcall._core.run_state import RunState
+from pcall._core.worker_figures import WorkerFigures
+from pcall._errors import TaskCancelled
+from pcall._os.signals import DeferSignals
+from pcall._wire.decode import Answer
+from pcall.engines.local.parent.call_outcome import outcome_of
+from pcall.engines.local.parent.terminator import Terminator
+from pcall.engines.local.parent.worker_handle import WorkerHandle
+from pcall.engines.local.parent.workload import Workload
+
+__all__ = ["AnswerRecorder"]
+
+
+class AnswerRecorder:
+    """Records what the workers of a pool answer.
+
+    Args:
+        state: of the run.
+        outcomes: of the state.
+        workload: learns how long calls take.
+        terminator: knows the workers that were signalled.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        outcomes: ChunkOutcomeStore,
+        workload: Workload,
+        terminator: Terminator,
+    ) -> None:
+        self._state = state
+        self._outcomes = outcomes
+        self._workload = workload
+        self._terminator = terminator
+        self._figures: dict[int, WorkerFigures] = {}  # by the number of the worker
+
+    def add(self, worker: WorkerHandle, figures: WorkerFigures) -> None:
+        """A worker has been forked."""
+        self._figures[worker.number] = figures
+
+    def take_answers(self, worker: WorkerHandle) -> None:
+        """Report what a worker has answered since the last time."""
+        with DeferSignals() as deferred:
+            worker.hear()
+            while worker.given:
+                at = worker.at
+                stop, done = worker.look()
+                try:
+                    # What is unpickled here may run code of the user's, and be interrupted.
+                    deferred.deliver()
+                    values, errors = worker.answers(stop)
+                finally:
+                    deferred.hold()
+                if not worker.given or worker.at != at:
+                    continue  # a signal handler of the user's has ended the run meanwhile
+                self._record(worker, stop, values, errors)
+                if not done:
+                    return
+                unstarted = range(worker.at, worker.given[0].stop)
+                if unstarted and worker.announced:
+                    # It looked at its orders before that call, which seemed to run already.
+                    self._state.events.not_started(unstarted.start)
+                worker.announced = False
+                worker.finish_chunk()
+                if unstarted:
+                    self._state.requeue(unstarted.start)
+                if worker.held:
+                    worker.resume()
+
+    def _record(
+        self,
+        worker: WorkerHandle,
+        stop: int,
+        values: list[object],
+        errors: Mapping[int, BaseException],
+    ) -> None:
+        """Record the answers of the calls from :attr:`WorkerHandle.at` up to ``stop``."""
+        state, start, began = self._state, worker.at, worker.since
+        if began is None:
+            return
+        if start == stop:
+            if stop < worker.given[0].stop:
+                state.scheduler.runs_since(start, began)
+                self._announce(worker)
+            return
+        figures = self._figures[worker.number]
+        ended = figures.ended
+        overdue = (index for index in state.overdue if start <= index < stop)
+        at, since = start, began
+        for index in [*sorted({*errors, *overdue}), stop]:
+            if at < index:
+                good = range(at, index)
+                if worker.first < 0:
+                    worker.first = at
+                self._outcomes.record_chunk(
+                    at, index, since, figures, values[at - start : index - start]
+                )
+                if state.logs is not None:
+                    state.logs.ended_well(good, worker.pid, worker.first)
+                state.events.chunk_done(at, index, since, figures, worker.announced)
+                worker.announced = False
+                state.conclude_well(good)
+                since = ended[index - 1]
+                state.scheduler.advanced(at, index, since)
+            if index < stop:
+                answer = Answer(values[index - start], errors.get(index), ended[index])
+                self.fail(worker, index, answer, since)
+                since = ended[index]
+            at = index + 1
+        worker.at, worker.since = stop, since
+        self._workload.answered(worker, start, stop, began)
+        self._announce(worker)
+
+    def _announce(self, worker: WorkerHandle) -> None:
+        """Report that the call runs which a worker has begun."""
+        if worker.running and not worker.announced:
+            assert worker.since is not None
+            worker.announced = True
+            self._state.events.started(worker.at, worker.since)
+
+    def fail(self, worker: WorkerHandle, index: int, answer: Answer | None, since: float) -> None:
+        """Record the failure of a call that a worker has begun."""
+        state = self._state
+        self._outcomes.claim(index, self._figures[worker.number])
+        if state.stopped_on_request and self._terminator.was_signalled(worker.number):
+            # At the signal it may have run an earlier call.
+            state.ended_by_us.add(index)
+        failed = answer is not None and answer.error is not None
+        worker.held = failed and self._workload.pauses_on_failure
+        cancelled = answer is None or isinstance(answer.error, TaskCancelled)
+        if index in state.overdue and not (cancelled or state.is_stopping):
+            # It ended just before the SIGTERM, or did not mind it: the call that the worker has
+            # begun since has its own time.
+            self._terminator.forgive(worker.number)
+        if worker.first < 0:
+            worker.first = index
+        outcome = self._outcome(worker, index, answer, since)
+        if not worker.announced:
+            state.events.started(index, since)
+        worker.announced = False
+        state.conclude(outcome, later=index != worker.first)
+        if state.is_retried(index):
+            worker.table.forget(index)
+            self._outcomes.disclaim(index)
+
+    def _outcome(
+        self, worker: WorkerHandle, index: int, answer: Answer | None, since: float
+    ) -> Outcome:
+        state, forked = self._state, worker.process.forked
+        assert forked is not None
+        if answer is None:
+            state.child_died(index)
+        table = worker.table
+        measured = (table.cpu[index], table.rss[index]) if answer else (None, forked.max_rss)
+        return outcome_of(
+            state.calls[index],
+            forked,
+            answer,
+            signalled=self._terminator.was_signalled(worker.number),
+            overdue=state.timeout if index in state.overdue else None,
+            attempt=state.scheduler.attempt(index),
+            began=since,
+            figures=measured,
+        )
