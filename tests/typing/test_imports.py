@@ -1,4 +1,4 @@
-"""Contract, section 9: what is imported when, and that names that come late are seen by all."""
+"""docs/design.rst: what is imported when, and that names that come late are seen by all."""
 
 from __future__ import annotations
 
