@@ -250,6 +250,10 @@ class WorkerHandle:
         """Read the answers of the calls from :attr:`at` to ``stop``: values, and errors by call."""
         return read_chunk(self._table, self.at, stop, self._received)
 
+    def recorded(self) -> None:
+        """The answers that were read have been recorded."""
+        self._received.recorded()
+
 
 def _answer_file(process: ChildProcess) -> int:
     """The descriptor of a child's answer file."""
