@@ -36,6 +36,7 @@ def here(x):
 # ------------------------------------------------------------------ validation
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("policy", "error"),
@@ -75,6 +76,7 @@ def test_ill_typed_options_raise_at_once(policy, error):
         Pcall.options(**policy)
 
 
+@pytest.mark.engines(why="it chooses the engines itself")
 @pytest.mark.parametrize(
     "policy",
     [
@@ -104,18 +106,21 @@ def test_what_the_table_allows_is_taken(policy):
     assert values == [1, 4]
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize("count", [1, 2, 10**9, None])
 def test_max_tasks_per_child_takes_any_count(count):
     """A child takes one call or any number of them, or with None has no end to it."""
     assert issubclass(Pcall.options(max_tasks_per_child=count), Pcall)
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_retry_says_what_it_may_be():
     """An ill-typed retry names all that it could have been."""
     with pytest.raises(TypeError, match=r"an int .*, a Retry, a decorator or None, not '3'"):
         Pcall.options(retry="3")
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize(
     ("cls", "meant"), [(Retry, r"Retry\(attempts\)"), (OSError, r"Retry\(attempts, on=OSError\)")]
 )
@@ -125,6 +130,7 @@ def test_a_class_is_no_rule_for_attempts(cls, meant):
         Pcall.options(retry=cls)
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize(
     ("wrong", "nearest"),
     [
@@ -144,6 +150,7 @@ def test_an_unknown_option_names_the_nearest(wrong, nearest):
         Pcall.options(**{wrong: 1})
 
 
+@pytest.mark.engines(why="no run is made")
 def test_an_option_unlike_any_names_them_all():
     """Where no valid name is near, all are named."""
     with pytest.raises(TypeError, match=r"'xyz'.*max_workers.*return_outcomes"):
@@ -160,6 +167,7 @@ def test_a_policy_is_never_taken_from_the_call():
 # ------------------------------------------------------------------ classes of classes
 
 
+@pytest.mark.needs("processes")
 def test_options_makes_a_subclass():
     """Pcall.options returns a configured subclass, and leaves Pcall as it was."""
     Inline = Pcall.options(max_workers=0)
@@ -170,6 +178,7 @@ def test_options_makes_a_subclass():
     assert pcall(here, x=[1]) != (os.getpid(),)
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_the_object_of_a_configured_class():
     """The object of a configured class follows its policy."""
     run = Pcall.options(max_workers=0)(here, x=[1, 2])
@@ -178,6 +187,7 @@ def test_the_object_of_a_configured_class():
     assert run.results == (os.getpid(),) * 2
 
 
+@pytest.mark.needs("processes")
 def test_options_of_options():
     """What is not named stays as it is; what is named again is replaced."""
     Quiet = Pcall.options(return_outcomes=True, max_workers=0, max_errors=None)
@@ -188,6 +198,7 @@ def test_options_of_options():
     assert Quiet.pcall(square, x=[2])[0].pid == os.getpid()
 
 
+@pytest.mark.needs("concurrency")
 def test_options_of_a_subclass():
     """A user's subclass keeps its own members in the class that options returns."""
 
@@ -205,6 +216,7 @@ def test_options_of_a_subclass():
     assert run.total() == 14
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_configured_class_says_where_it_comes_from():
     """The name of a configured class is that of its base."""
 
@@ -223,6 +235,7 @@ def test_timeouts_that_do_not_bite(timeout):
     assert pcall(square, timeout, x=(2, 3)) == (4, 9)
 
 
+@pytest.mark.needs("concurrency")
 def test_return_outcomes():
     """With return_outcomes nothing is raised, and the outcomes are the result."""
     outcomes = Pcall.options(return_outcomes=True, max_workers=1).pcall(square, x=(2, -1, 3))
@@ -231,6 +244,7 @@ def test_return_outcomes():
     assert [type(outcome.error) for outcome in outcomes] == [type(None), ValueError, NotStarted]
 
 
+@pytest.mark.needs("timeouts")
 def test_return_outcomes_of_a_timeout():
     """With return_outcomes a timeout is the outcome of its call, and raises nothing."""
     patient = Pcall.options(return_outcomes=True, max_errors=None)
@@ -240,6 +254,7 @@ def test_return_outcomes_of_a_timeout():
     assert short.ok
 
 
+@pytest.mark.needs("concurrency")
 def test_max_workers_bounds_what_runs_at_once(tmp_path):
     """No more than max_workers calls run at once."""
 
@@ -256,6 +271,7 @@ def test_max_workers_bounds_what_runs_at_once(tmp_path):
     assert len(running) == 12
 
 
+@pytest.mark.needs("concurrency")
 def test_calls_start_in_call_order():
     """Queued calls start in call order."""
     outcomes = Pcall.options(max_workers=1, return_outcomes=True).pcall(square, x=range(5))
@@ -263,6 +279,7 @@ def test_calls_start_in_call_order():
     assert started == sorted(started)
 
 
+@pytest.mark.needs("no queue")
 def test_without_max_workers_all_run_at_once(tmp_path):
     """By default all calls run at once, so that calls which wait for each other end."""
 
@@ -288,12 +305,14 @@ def test_max_errors_failures_are_tolerated(max_workers, max_errors):
     assert [o.index for o in skipped] == list(range(2 * max_errors + 2, 10))
 
 
+@pytest.mark.needs("concurrency")
 def test_max_errors_none_tolerates_all():
     """With max_errors None every call runs, however many have failed."""
     policy = Pcall.options(max_workers=2, max_errors=None, return_outcomes=True)
     assert all(isinstance(o.error, ValueError) for o in policy.pcall(square, x=[-1] * 8))
 
 
+@pytest.mark.needs("no queue")
 @pytest.mark.parametrize("count", [5, 100])
 def test_without_a_queue_a_failure_stops_no_call(count):
     """max_errors matters once calls queue: where all run at once, all run."""
@@ -301,6 +320,7 @@ def test_without_a_queue_a_failure_stops_no_call(count):
     assert [type(o.error) for o in outcomes] == [ValueError] * count
 
 
+@pytest.mark.needs("concurrency")
 def test_a_tolerated_failure_is_raised_in_the_end():
     """Failures that max_errors tolerates let the others run, and are raised after them."""
     run = Pcall.options(max_workers=1, max_errors=5)(square, x=[-1, 2, 3])
@@ -312,6 +332,7 @@ def test_a_tolerated_failure_is_raised_in_the_end():
 # ------------------------------------------------------------------ max_workers=0
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_inline_calls_run_in_this_process():
     """max_workers=0: no fork, calls run one after another in this process."""
     seen = []
@@ -363,6 +384,7 @@ def test_a_system_exit_is_the_calls_failure_inline_too(max_workers):
     assert caught.value.__cause__.code == 3
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_a_failed_call_is_logged_inline_too(caplog):
     """A failed call is logged through the logger pcall at ERROR, in the process it ran in."""
     with pytest.raises(ChildProcessException):

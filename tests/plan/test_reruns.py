@@ -51,6 +51,7 @@ def test_what_was_dropped_is_made_again_for_it(tmp_path, max_workers):
     assert run(plan, output=plan.call(use, middle), max_workers=max_workers) == "2"
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize("given", [3, {"value": 3}, ["value"], {"value": None}])
 def test_what_is_no_mapping_to_lists_is_refused(given):
     """Dependencies are told as names with lists of calls, or not at all."""
@@ -96,6 +97,7 @@ def test_what_a_call_does_not_need_is_not_made_again(tmp_path):
     assert {outcome.index for outcome in caught.value.failures} == {2, 4}
 
 
+@pytest.mark.needs("concurrency")
 def test_others_that_need_it_wait_for_the_new_value(tmp_path):
     """A call that has not started when a dependency is made again gets the new value."""
     plan = Plan()
@@ -112,6 +114,7 @@ def test_others_that_need_it_wait_for_the_new_value(tmp_path):
     assert run(plan, output=[used, other], max_workers=1) == [2, 2]
 
 
+@pytest.mark.needs("concurrency")
 def test_the_iteration_tells_of_each_making(tmp_path):
     """A value that was told of and is made again comes again, as it comes."""
     plan = Plan()

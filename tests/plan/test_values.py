@@ -36,11 +36,13 @@ def pids_of_chain(length, **policy):
     return [int(pid) for pid in run(plan, output=call, **policy)[SIZE:]]
 
 
+@pytest.mark.needs("concurrency")
 def test_a_chain_with_large_values_stays_in_one_child():
     """A child that made a large value makes the call that needs it."""
     assert len(set(pids_of_chain(30, max_workers=2))) == 1
 
 
+@pytest.mark.needs("concurrency")
 def test_a_large_value_that_the_next_call_alone_needs_is_not_written():
     """Along a chain no file is made for values: they are handed on as they are."""
     plan = Plan()
@@ -59,6 +61,7 @@ def test_a_large_value_that_the_next_call_alone_needs_is_not_written():
     assert len(set(made)) == 1
 
 
+@pytest.mark.needs("concurrency")
 @pytest.mark.fast
 @pytest.mark.parametrize("kind", ["array", "bytes", "dict"])
 @pytest.mark.parametrize("in_place", [False, True])
@@ -89,6 +92,7 @@ def test_values_along_a_chain_are_right(kind, in_place):
         assert kind == "array" or result["n"] == 40
 
 
+@pytest.mark.needs("concurrency")
 @pytest.mark.parametrize("share", ["whole", "view", "weakly", "part"])
 def test_what_a_function_keeps_no_other_call_changes(share):
     """A value that its function still has is not changed by the call that it goes to."""
@@ -125,6 +129,7 @@ def test_what_a_function_keeps_no_other_call_changes(share):
         assert all(each in (True, 2.0) for each in gone)
 
 
+@pytest.mark.needs("concurrency")
 def test_a_value_given_twice_to_one_call_is_two_objects():
     """What a call does to one argument is not seen in another one that is the same value."""
 
@@ -142,6 +147,7 @@ def test_a_value_given_twice_to_one_call_is_two_objects():
     assert run(plan, output=ends, max_workers=1) == [SIZE] * 8
 
 
+@pytest.mark.needs("concurrency")
 def test_what_needs_a_value_later_sees_it_as_it_was():
     """A value with more users than the next call is as it was for each of them."""
 
@@ -161,6 +167,7 @@ def test_what_needs_a_value_later_sees_it_as_it_was():
     assert [float(end[7]) for end in ends] == [2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.needs("concurrency")
 @pytest.mark.parametrize("attempts", [2, 4])
 def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts):
     """A call that changed its argument and failed is tried again with the unchanged one."""
@@ -181,6 +188,7 @@ def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts):
     assert (result == 4).all()
 
 
+@pytest.mark.needs("isolation")
 def test_a_death_costs_the_call_that_had_the_value_and_nothing_else():
     """A child killed with a value that only it had: that call fails, and others go on."""
 
@@ -204,6 +212,7 @@ def test_a_death_costs_the_call_that_had_the_value_and_nothing_else():
     assert [error.outcomes[each.index].value for each in sums] == [0, 1, 2]
 
 
+@pytest.mark.needs("isolation")
 def test_a_sigterm_from_outside_costs_one_call():
     """A child that somebody ends between two calls of a chain fails the one that comes next."""
 
@@ -223,6 +232,7 @@ def test_a_sigterm_from_outside_costs_one_call():
     assert [skipped.index for skipped in caught.value.skipped] == [5, 6]
 
 
+@pytest.mark.needs("isolation")
 def test_a_death_between_two_calls_costs_the_one_that_the_value_was_for():
     """A child that dies when it has a value for the next call, and has not begun that, fails it."""
 
@@ -252,6 +262,7 @@ def test_a_death_between_two_calls_costs_the_one_that_the_value_was_for():
     assert caught.value.outcomes[4].ok
 
 
+@pytest.mark.needs("timeouts")
 def test_a_link_that_takes_too_long_is_ended_alone():
     """A timeout in the middle of a chain is that call's, and what waits for it is skipped."""
 
@@ -271,6 +282,7 @@ def test_a_link_that_takes_too_long_is_ended_alone():
     assert caught.value.outcomes[-1].ok
 
 
+@pytest.mark.needs("concurrency")
 @pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("kind", [numpy.array, bytes])
 def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, kind):
@@ -298,6 +310,7 @@ def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, ki
     assert run(plan, output=plan.call(use, source, number), max_workers=1) == (3, 3)
 
 
+@pytest.mark.needs("concurrency")
 def test_what_goes_before_a_chain_does_not_wait_for_its_end(tmp_path):
     """A call of higher priority that becomes ready starts before the rest of a long chain."""
 
@@ -328,6 +341,7 @@ def test_what_goes_before_a_chain_does_not_wait_for_its_end(tmp_path):
     assert (tmp_path / "order").read_text().split()[-1] == "link"
 
 
+@pytest.mark.needs("concurrency")
 def test_outcomes_of_a_chain_have_their_values():
     """``run_iter`` yields the value of each link, large ones too."""
     plan = Plan()
@@ -338,6 +352,7 @@ def test_outcomes_of_a_chain_have_their_values():
     assert [float(outcome.value[3]) for outcome in outcomes] == list(range(11))
 
 
+@pytest.mark.needs("concurrency")
 @pytest.mark.parametrize("max_workers", [1, 3])
 @given(graph=graphs(16))
 @settings(
@@ -397,6 +412,7 @@ def held(process):
     return own + sum(files.values())
 
 
+@pytest.mark.engines(why="a script makes the run")
 @pytest.mark.parametrize("kind", ["array", "in place", "bytes", "apart"])
 def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
     """While a chain runs there are two of its values at a time, wherever they lie."""
@@ -418,6 +434,7 @@ def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
     assert UNIT < most < 2.5 * UNIT
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
     """An interrupt at the moment that they are made, or are to be closed, leaves no descriptor."""
     run_case("values.py", "interrupted", system="linux", folder=tmp_path)
