@@ -17,7 +17,7 @@ import pytest
 
 from pcall._os.current import use_system
 from pcall._os.portable import PortableSystem
-from tests.helpers.engines import EngineUse, is_chosen, is_first, parametrize
+from tests.helpers.engines import EngineUse, expect_faults, is_chosen, is_first, parametrize
 from tests.helpers.processes import children, descriptors, resident_memory
 from tests.helpers.waiting import until
 
@@ -71,6 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     items[:] = filter(is_chosen, items)
     for item in items:
+        expect_faults(item)
         if item.path.is_relative_to(TESTS / "unit"):
             item.add_marker("fast")
         elif not is_first(item):  # one engine has to do

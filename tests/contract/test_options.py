@@ -293,7 +293,16 @@ def test_without_max_workers_all_run_at_once(tmp_path):
     assert pcall(meet, x=range(12)) == (True,) * 12
 
 
-@pytest.mark.parametrize("max_errors", [0, 1, 3])
+OUT_OF_ORDER = pytest.mark.faulty(
+    "reused",
+    why="after a failure the worker's next chunk runs before the rest of the failed one",
+    strict=False,  # it depends on how the chunks were cut
+)
+
+
+@pytest.mark.parametrize(
+    "max_errors", [0, pytest.param(1, marks=OUT_OF_ORDER), pytest.param(3, marks=OUT_OF_ORDER)]
+)
 @pytest.mark.parametrize("max_workers", [0, 1])
 def test_max_errors_failures_are_tolerated(max_workers, max_errors):
     """After more than max_errors failed calls no further call starts."""

@@ -111,22 +111,12 @@ def rows_for(table: Sequence[Row], marks: Iterable[pytest.Mark]) -> list[Row]:
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for an engine on each that it holds for."""
-    marks = list(metafunc.definition.iter_markers())
-    faults = {mark.args[0]: mark.kwargs["why"] for mark in marks if mark.name == "faulty"}
     for fixture, table in TABLES.items():
-        rows = rows_for(table, marks) if fixture in metafunc.fixturenames else []
-        if rows:
-            parameters = [
-                pytest.param(
-                    row,
-                    id=row.name,
-                    marks=[pytest.mark.xfail(reason=faults[row.name], strict=True)]
-                    if row.name in faults
-                    else (),
-                )
-                for row in rows
-            ]
-            metafunc.parametrize(fixture, parameters, indirect=True)
+        if fixture in metafunc.fixturenames:
+            rows = rows_for(table, metafunc.definition.iter_markers())
+            if rows:
+                parameters = [pytest.param(row, id=row.name) for row in rows]
+                metafunc.parametrize(fixture, parameters, indirect=True)
 
 
 def is_chosen(item: pytest.Item) -> bool:
@@ -144,6 +134,15 @@ def is_chosen(item: pytest.Item) -> bool:
             if row not in rows_for(table, item.iter_markers()):
                 return False
     return True
+
+
+def expect_faults(item: pytest.Item) -> None:
+    """Expect a test to fail on the engines that its marks call faulty."""
+    names = {row.name for row in _parameters(item).values() if isinstance(row, Row)}
+    for mark in item.iter_markers("faulty"):
+        if names & {*mark.args}:
+            strict = mark.kwargs.get("strict", True)
+            item.add_marker(pytest.mark.xfail(reason=mark.kwargs["why"], strict=strict))
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:
