@@ -8,7 +8,7 @@ row of the table. Two marks choose:
     @pytest.mark.needs("processes")            # not on engines that lack this; see PROPERTIES
     @pytest.mark.engines("fresh", why="...")   # on these alone
     @pytest.mark.engines(why="...")            # once, with no default changed
-    @pytest.mark.faulty("inline", why="...")   # a fault of the library, for which it fails there
+    @pytest.mark.faulty("inline", why="...")   # fails there, for a fault of the library
 
 A further engine is a further row. ``docs/design.rst`` says how to add one.
 """
@@ -113,7 +113,10 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for an engine on each that it holds for."""
     for fixture, table in TABLES.items():
         if fixture in metafunc.fixturenames:
-            rows = rows_for(table, metafunc.definition.iter_markers())
+            marks = list(metafunc.definition.iter_markers())
+            rows = rows_for(table, marks)
+            if not rows and all(mark.name != "engines" for mark in marks):
+                raise ValueError(f"{metafunc.definition.nodeid} needs what no engine has")
             if rows:
                 parameters = [pytest.param(row, id=row.name) for row in rows]
                 metafunc.parametrize(fixture, parameters, indirect=True)
@@ -122,7 +125,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 def is_chosen(item: pytest.Item) -> bool:
     """Return False where a parameter of the test, or its mark, excludes the engine.
 
-    A test with the parameter max_workers runs inline where that is 0, and nowhere else.
+    A test with the parameter ``max_workers`` runs inline where that is 0, and elsewhere where it
+    is not. A mark of one parameter of a test is known here for the first time.
     """
     parameters = _parameters(item)
     for fixture, table in TABLES.items():
