@@ -61,10 +61,10 @@ def test_aio_takes_all_arguments():
     assert asyncio.run(main()) == (((1, 2), {"a": 3, "b": 4, "self": 5}),)
 
 
-@pytest.mark.needs("concurrency")
-def test_aio_of_a_policy():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_aio_of_a_policy(max_workers):
     """A configured class has its aio as well, which follows the policy."""
-    Bounded = Pcall.options(max_workers=1, return_outcomes=True)
+    Bounded = Pcall.options(max_workers=max_workers, return_outcomes=True)
 
     async def main():
         return await Bounded.pcall.aio(square, x=(1, -1, 2))

@@ -207,10 +207,10 @@ def test_a_failure_keeps_no_call_from_starting_that_is_not_queued() -> None:
     assert [outcome.value for outcome in info.value.outcomes[1:]] == list(range(1, 100))
 
 
-@pytest.mark.needs("concurrency")
-def test_calls_that_never_started() -> None:
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_calls_that_never_started(max_workers: int) -> None:
     """A queued call that is dropped for a failure has an outcome that says so."""
-    one_by_one = Pcall.options(max_workers=1)
+    one_by_one = Pcall.options(max_workers=max_workers)
     with pytest.raises(ChildProcessException) as info:
         one_by_one.pcall([int, first_step, int, int], iargs=[(), (0,), (), ()])
     assert [type(outcome.error) for outcome in info.value.outcomes] == [

@@ -285,10 +285,10 @@ def test_as_completed(each_system, latch):
         run.join()
 
 
-@pytest.mark.needs("concurrency")
-def test_as_completed_of_skipped_calls():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_as_completed_of_skipped_calls(max_workers):
     """as_completed() has each call once, those too that never started."""
-    run = Pcall.options(max_workers=1)(square, x=(1, -1, 2, 3))
+    run = Pcall.options(max_workers=max_workers)(square, x=(1, -1, 2, 3))
     run.start()
     outcomes = list(run.as_completed())
     assert [o.index for o in outcomes] == [0, 1, 2, 3]

@@ -91,10 +91,10 @@ def test_of_a_call_that_died(each_system):
     assert outcome.duration >= 0
 
 
-@pytest.mark.needs("concurrency")
-def test_of_a_call_that_never_started():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_of_a_call_that_never_started(max_workers):
     """A call that never started has no process, no figures and no attempt."""
-    run = Pcall.options(max_workers=1, return_outcomes=True)
+    run = Pcall.options(max_workers=max_workers, return_outcomes=True)
     _, outcome = run.pcall(square, x=[-1, 2])
     assert isinstance(outcome.error, NotStarted)
     assert outcome.attempts == 0

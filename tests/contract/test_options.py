@@ -198,8 +198,8 @@ def test_options_of_options():
     assert Quiet.pcall(square, x=[2])[0].pid == os.getpid()
 
 
-@pytest.mark.needs("concurrency")
-def test_options_of_a_subclass():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_options_of_a_subclass(max_workers):
     """A user's subclass keeps its own members in the class that options returns."""
 
     class Mine(Pcall):
@@ -208,7 +208,7 @@ def test_options_of_a_subclass():
         def total(self):
             return sum(self.results or ())
 
-    Bounded = Mine.options(max_workers=1)
+    Bounded = Mine.options(max_workers=max_workers)
     assert issubclass(Bounded, Mine)
     run = Bounded(square, x=(1, 2, 3))
     with run:
@@ -235,10 +235,12 @@ def test_timeouts_that_do_not_bite(timeout):
     assert pcall(square, timeout, x=(2, 3)) == (4, 9)
 
 
-@pytest.mark.needs("concurrency")
-def test_return_outcomes():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_return_outcomes(max_workers):
     """With return_outcomes nothing is raised, and the outcomes are the result."""
-    outcomes = Pcall.options(return_outcomes=True, max_workers=1).pcall(square, x=(2, -1, 3))
+    outcomes = Pcall.options(return_outcomes=True, max_workers=max_workers).pcall(
+        square, x=(2, -1, 3)
+    )
     assert [type(outcome) for outcome in outcomes] == [Outcome] * 3
     assert [outcome.ok for outcome in outcomes] == [True, False, False]
     assert [type(outcome.error) for outcome in outcomes] == [type(None), ValueError, NotStarted]
@@ -271,10 +273,12 @@ def test_max_workers_bounds_what_runs_at_once(tmp_path):
     assert len(running) == 12
 
 
-@pytest.mark.needs("concurrency")
-def test_calls_start_in_call_order():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_calls_start_in_call_order(max_workers):
     """Queued calls start in call order."""
-    outcomes = Pcall.options(max_workers=1, return_outcomes=True).pcall(square, x=range(5))
+    outcomes = Pcall.options(max_workers=max_workers, return_outcomes=True).pcall(
+        square, x=range(5)
+    )
     started = [outcome.started for outcome in outcomes]
     assert started == sorted(started)
 
@@ -314,10 +318,10 @@ def test_max_errors_failures_are_tolerated(max_workers, max_errors):
     assert [o.index for o in skipped] == list(range(2 * max_errors + 2, 10))
 
 
-@pytest.mark.needs("concurrency")
-def test_max_errors_none_tolerates_all():
+@pytest.mark.parametrize("max_workers", [2, 0])
+def test_max_errors_none_tolerates_all(max_workers):
     """With max_errors None every call runs, however many have failed."""
-    policy = Pcall.options(max_workers=2, max_errors=None, return_outcomes=True)
+    policy = Pcall.options(max_workers=max_workers, max_errors=None, return_outcomes=True)
     assert all(isinstance(o.error, ValueError) for o in policy.pcall(square, x=[-1] * 8))
 
 
@@ -329,10 +333,10 @@ def test_without_a_queue_a_failure_stops_no_call(count):
     assert [type(o.error) for o in outcomes] == [ValueError] * count
 
 
-@pytest.mark.needs("concurrency")
-def test_a_tolerated_failure_is_raised_in_the_end():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_a_tolerated_failure_is_raised_in_the_end(max_workers):
     """Failures that max_errors tolerates let the others run, and are raised after them."""
-    run = Pcall.options(max_workers=1, max_errors=5)(square, x=[-1, 2, 3])
+    run = Pcall.options(max_workers=max_workers, max_errors=5)(square, x=[-1, 2, 3])
     with pytest.raises(ChildProcessException, match="negative: -1"), run:
         pass
     assert [o.value for o in run.outcomes[1:]] == [4, 9]

@@ -309,14 +309,14 @@ def test_a_call_that_takes_too_long_is_ended():
     assert caught.value.outcomes[quick.index].value == "1"
 
 
-@pytest.mark.needs("concurrency")
-def test_outcomes_come_in_plan_order():
+@pytest.mark.parametrize("max_workers", [2, 0])
+def test_outcomes_come_in_plan_order(max_workers):
     """``run_iter`` yields in plan order, with values, also of what nothing else needs."""
     plan = Plan()
     plan.call(time.sleep, 0.2)
     for number in range(5):
         plan.call(str, number)
-    outcomes = list(run_iter(plan, max_workers=2))
+    outcomes = list(run_iter(plan, max_workers=max_workers))
     assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3, 4, 5]
     assert [outcome.value for outcome in outcomes[1:]] == list("01234")
 

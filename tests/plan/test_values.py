@@ -61,11 +61,11 @@ def test_a_large_value_that_the_next_call_alone_needs_is_not_written():
     assert len(set(made)) == 1
 
 
-@pytest.mark.needs("concurrency")
+@pytest.mark.parametrize("max_workers", [2, 0])
 @pytest.mark.fast
 @pytest.mark.parametrize("kind", ["array", "bytes", "dict"])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_values_along_a_chain_are_right(kind, in_place):
+def test_values_along_a_chain_are_right(kind, in_place, max_workers):
     """Whether a call changes what it was given or makes something new, the next one gets that."""
 
     def step(value):
@@ -83,7 +83,7 @@ def test_values_along_a_chain_are_right(kind, in_place):
     call = plan.call(lambda: first)
     for _ in range(40):
         call = plan.call(step, call)
-    result = run(plan, output=call, max_workers=2)
+    result = run(plan, output=call, max_workers=max_workers)
     if kind == "bytes":
         assert result == b"y" * 2_000_000 + b"x" * 40
     else:
@@ -92,9 +92,9 @@ def test_values_along_a_chain_are_right(kind, in_place):
         assert kind == "array" or result["n"] == 40
 
 
-@pytest.mark.needs("concurrency")
+@pytest.mark.parametrize("max_workers", [1, 0])
 @pytest.mark.parametrize("share", ["whole", "view", "weakly", "part"])
-def test_what_a_function_keeps_no_other_call_changes(share):
+def test_what_a_function_keeps_no_other_call_changes(share, max_workers):
     """A value that its function still has is not changed by the call that it goes to."""
     import weakref
 
@@ -124,13 +124,13 @@ def test_what_a_function_keeps_no_other_call_changes(share):
     for _ in range(10):
         last = plan.call(change, plan.call(give, last))
         ends.append(last)
-    for total, gone in run(plan, output=ends, max_workers=1):
+    for total, gone in run(plan, output=ends, max_workers=max_workers):
         assert total == SIZE
         assert all(each in (True, 2.0) for each in gone)
 
 
-@pytest.mark.needs("concurrency")
-def test_a_value_given_twice_to_one_call_is_two_objects():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_a_value_given_twice_to_one_call_is_two_objects(max_workers):
     """What a call does to one argument is not seen in another one that is the same value."""
 
     def change(one, other):
@@ -144,11 +144,11 @@ def test_a_value_given_twice_to_one_call_is_two_objects():
         made = plan.call(lambda _: full(1), last)
         last = plan.call(change, made, made)
         ends.append(last)
-    assert run(plan, output=ends, max_workers=1) == [SIZE] * 8
+    assert run(plan, output=ends, max_workers=max_workers) == [SIZE] * 8
 
 
-@pytest.mark.needs("concurrency")
-def test_what_needs_a_value_later_sees_it_as_it_was():
+@pytest.mark.parametrize("max_workers", [2, 0])
+def test_what_needs_a_value_later_sees_it_as_it_was(max_workers):
     """A value with more users than the next call is as it was for each of them."""
 
     def change(array):
@@ -162,14 +162,14 @@ def test_what_needs_a_value_later_sees_it_as_it_was():
         middle = plan.call(change, first)
         changed.append(plan.call(change, middle))
     kept = [plan.call(lambda array: float(array[0]), first) for first in firsts]
-    values, ends = run(plan, output=(kept, changed), max_workers=2)
+    values, ends = run(plan, output=(kept, changed), max_workers=max_workers)
     assert values == [0, 1, 2, 3, 4, 5]
     assert [float(end[7]) for end in ends] == [2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.needs("concurrency")
+@pytest.mark.parametrize("max_workers", [1, 0])
 @pytest.mark.parametrize("attempts", [2, 4])
-def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts):
+def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts, max_workers):
     """A call that changed its argument and failed is tried again with the unchanged one."""
 
     def step(array):
@@ -184,7 +184,7 @@ def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts):
     call = plan.call(full, 0)
     for _ in range(4):
         call = plan.call(step, call)
-    result = run(plan, output=call, max_workers=1, retry=Retry(attempts))
+    result = run(plan, output=call, max_workers=max_workers, retry=Retry(attempts))
     assert (result == 4).all()
 
 
@@ -282,10 +282,10 @@ def test_a_link_that_takes_too_long_is_ended_alone():
     assert caught.value.outcomes[-1].ok
 
 
-@pytest.mark.needs("concurrency")
+@pytest.mark.parametrize("max_workers", [1, 0])
 @pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("kind", [numpy.array, bytes])
-def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, kind):
+def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, kind, max_workers):
     """What a call had alone is made again for it, when it asks for another of its dependencies."""
 
     def make(_):
@@ -307,7 +307,7 @@ def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, ki
     source = plan.call(make, plan.call(int))
     if far:  # they do not follow each other, so the value goes through a file
         plan.call(int)
-    assert run(plan, output=plan.call(use, source, number), max_workers=1) == (3, 3)
+    assert run(plan, output=plan.call(use, source, number), max_workers=max_workers) == (3, 3)
 
 
 @pytest.mark.needs("concurrency")
@@ -341,14 +341,14 @@ def test_what_goes_before_a_chain_does_not_wait_for_its_end(tmp_path):
     assert (tmp_path / "order").read_text().split()[-1] == "link"
 
 
-@pytest.mark.needs("concurrency")
-def test_outcomes_of_a_chain_have_their_values():
+@pytest.mark.parametrize("max_workers", [2, 0])
+def test_outcomes_of_a_chain_have_their_values(max_workers):
     """``run_iter`` yields the value of each link, large ones too."""
     plan = Plan()
     call = plan.call(full, 0)
     for _ in range(10):
         call = plan.call(lambda array: array + 1, call)
-    outcomes = list(run_iter(plan, max_workers=2))
+    outcomes = list(run_iter(plan, max_workers=max_workers))
     assert [float(outcome.value[3]) for outcome in outcomes] == list(range(11))
 
 
