@@ -21,6 +21,7 @@ from pcall import (
     TaskCancelled,
     pcall,
 )
+from tests.helpers.engines import OUT_OF_ORDER
 
 
 def square(x):
@@ -295,13 +296,6 @@ def test_without_max_workers_all_run_at_once(tmp_path):
         return time.monotonic() < end
 
     assert pcall(meet, x=range(12)) == (True,) * 12
-
-
-OUT_OF_ORDER = pytest.mark.faulty(
-    "reused",
-    why="after a failure the worker's next chunk runs before the rest of the failed one",
-    strict=False,  # it depends on how the chunks were cut
-)
 
 
 @pytest.mark.parametrize(
