@@ -112,8 +112,12 @@ class RefCounts:
                 self.remove(self._graph.gather_needs[gather])
 
     def is_single(self, index: int) -> bool:
-        """True if exactly one call, started or not, still needs this value."""
-        if not self.complete or self._calls[index] != 1:
+        """True if exactly one call, started or not, still needs this value.
+
+        A value that the caller has had is not: an outcome may map its file for as long as the
+        caller keeps it.
+        """
+        if not self.complete or self._calls[index] != 1 or index in self._released:
             return False
         stack = [user for user in self._graph.users[index] if user < 0]
         while stack:

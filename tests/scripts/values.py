@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy
 
-from pcall import Plan, run
+from pcall import Plan, run, run_iter
 from pcall.plan.value_store import Values
 from tests.helpers.cases import main
 from tests.helpers.processes import descriptors
@@ -68,6 +69,18 @@ def interrupted() -> None:
         setattr(Values, name, method)
         gc.collect()
         assert len(descriptors()) == before, (name, descriptors())
+
+
+def kept() -> None:
+    def use(array: Any, pause: None) -> str:
+        return str(array.sum())
+
+    plan = Plan()
+    made = plan.call(numpy.full, 400_000, 1.0)
+    plan.call(use, made, plan.call(time.sleep, 0.5))
+    outcomes = {o.index: o for o in run_iter(plan, max_workers=2, order_results=False)}
+    assert outcomes[2].value == "400000.0"
+    assert outcomes[made.index].value.sum() == 400_000
 
 
 if __name__ == "__main__":
