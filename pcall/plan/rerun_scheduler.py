@@ -80,7 +80,9 @@ class RerunScheduler(GraphScheduler):
         """The calls that are to be made again; none, when they are not what the call needs."""
         named = [call for calls in error.dependencies.values() for call in calls]
         if not named or not all(
-            isinstance(call, PlanCall) and call.plan is self._plan and call.settled is None
+            isinstance(call, PlanCall)
+            and call.plan is self._plan
+            and call.index not in self.settled
             for call in named
         ):
             return set()
@@ -95,13 +97,13 @@ class RerunScheduler(GraphScheduler):
         )
         while stack:
             vertex = stack.pop()
-            if vertex in above and vertex not in found:
+            if vertex in above and vertex not in found and vertex not in self.settled:
                 found.add(vertex)
                 stack += self._users_of(vertex)
         return {vertex for vertex in found if vertex >= 0}
 
     def _above(self, indices: Iterable[int]) -> set[int]:
-        """The calls and gathers that these need, directly or not."""
+        """The calls and gathers that these need, directly or not, but not those above settled ones."""
         found: set[int] = set()
         stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:
@@ -112,7 +114,7 @@ class RerunScheduler(GraphScheduler):
         return found
 
     def _needs_of(self, vertex: int) -> Iterable[int]:
-        return self._graph.needs[vertex] if vertex >= 0 else self._graph.gather_needs[~vertex]
+        return () if vertex in self.settled else self._graph.needs_of(vertex)
 
     def _users_of(self, vertex: int) -> Iterable[int]:
         return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
@@ -131,8 +133,9 @@ class RerunScheduler(GraphScheduler):
         while stack:
             user = stack.pop()
             for index in self._calls_below(user):
-                gone = self.uses.gone[index] or (user in requests and self._is_used_up(index))
-                if gone and index not in again and self.state[index] == DONE:
+                if index in again or index in self.settled or self.state[index] != DONE:
+                    continue
+                if self.uses.gone[index] or (user in requests and self._is_used_up(index)):
                     again.add(index)
                     stack.append(index)
         for index in again:

@@ -126,3 +126,37 @@ def test_the_iteration_tells_of_each_making(tmp_path):
     outcomes = list(run_iter(plan, order_results=False, max_workers=1))
     assert [o.value for o in outcomes if o.index == 1] == [-2]
     assert [o.value for o in outcomes if o.index == 0][-1] == 2
+
+
+@pytest.mark.parametrize("max_workers", [0, 2])
+def test_a_settled_call_is_not_executed_for_a_rerun(tmp_path, max_workers):
+    """A call that is made again gets the values of settled calls as they were given."""
+    plan = Plan()
+    settled = plan.call(count, tmp_path / "settled")
+    plan.mark_done(settled, 7)
+    middle = plan.call(lambda value: (value, count(tmp_path / "middle")), settled)
+
+    def use(pair):
+        if pair[1] == 1:
+            raise DependenciesFailed({"pair": [middle]})
+        return pair
+
+    assert run(plan, output=plan.call(use, middle), max_workers=max_workers) == (7, 2)
+    assert not (tmp_path / "settled").exists()
+
+
+@pytest.mark.parametrize("max_workers", [0, 2])
+def test_what_only_a_settled_call_would_need_is_no_dependency(tmp_path, max_workers):
+    """A call that is named although a settled one stands before it is not made for that."""
+    plan = Plan()
+    source = plan.call(count, tmp_path / "source")
+    settled = plan.call(count, plan.call(lambda *_: tmp_path / "settled", source))
+    plan.mark_done(settled, 7)
+
+    def use(value):
+        raise DependenciesFailed({"value": [source]})
+
+    call = plan.call(use, settled)
+    with pytest.raises(CallError, match="of no use"):
+        run(plan, output=call, max_workers=max_workers)
+    assert not list(tmp_path.iterdir())
