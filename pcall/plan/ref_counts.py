@@ -83,12 +83,12 @@ class RefCounts:
             self.drop_unused(index)
 
     def make_again(self, index: int) -> None:
-        """A finished call is made again: count its needs, and the caller if that had the value."""
+        """A finished call is made again: count its needs.
+
+        A caller who had the value does not get another one.
+        """
         self.gone[index] = False
         self.add_again(self._graph.needs[index])
-        if index in self._released:
-            self._released.discard(index)
-            self._calls[index] += 1
 
     def drop_unused(self, index: int) -> None:
         """Drop the value of a call if it is done, and nothing needs it."""

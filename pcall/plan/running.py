@@ -117,7 +117,8 @@ def run_iter(
         order_results: True: in plan order. False: as they come.
 
     Yields:
-        The outcome of each call that is needed, with its value.
+        The outcome of each call that is needed, once, with its value. Where a call is made again
+        for a ``DependenciesFailed`` before its outcome was yielded, it is the last one.
 
     Raises:
         TypeError, ValueError: at once, as in :func:`run`.
@@ -134,7 +135,7 @@ def _iterate(planned: PlanRun, ordered: bool) -> Iterator[Outcome]:
     try:
         try:
             run.start()
-            for index in _in_order(planned) if ordered else run.as_completed():
+            for index in _in_order(planned) if ordered else _as_completed(planned):
                 outcome = planned.outcomes[index]
                 planned.release(index)
                 yield outcome
@@ -156,6 +157,16 @@ def _in_order(planned: PlanRun) -> Iterator[int]:
         if state:
             while not planned.outcomes.has(index):
                 planned.run.turn(None)
+            yield index
+
+
+def _as_completed(planned: PlanRun) -> Iterator[int]:
+    """Each call once, although one that is made again ends several times."""
+    yielded: set[int] = set()
+    for index in planned.run.as_completed():
+        # One without an outcome is being made again since, and will end once more.
+        if index not in yielded and planned.outcomes.has(index):
+            yielded.add(index)
             yield index
 
 

@@ -112,20 +112,40 @@ def test_others_that_need_it_wait_for_the_new_value(tmp_path):
     assert run(plan, output=[used, other], max_workers=1) == [2, 2]
 
 
-def test_the_iteration_tells_of_each_making(tmp_path):
-    """A value that was told of and is made again comes again, as it comes."""
+@pytest.mark.parametrize("max_workers", [0, 1, 2])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_the_iteration_yields_each_call_once(tmp_path, max_workers, ordered):
+    """A call that is made again is yielded once, with a value."""
     plan = Plan()
     source = plan.call(count, tmp_path / "source")
 
     def use(value):
-        if value == 1:
+        if value < 3:
             raise DependenciesFailed({"value": [source]})
         return -value
 
     plan.call(use, source)
-    outcomes = list(run_iter(plan, order_results=False, max_workers=1))
-    assert [o.value for o in outcomes if o.index == 1] == [-2]
-    assert [o.value for o in outcomes if o.index == 0][-1] == 2
+    outcomes = list(run_iter(plan, order_results=ordered, max_workers=max_workers))
+    assert sorted(outcome.index for outcome in outcomes) == [0, 1]
+    values = {outcome.index: outcome.value for outcome in outcomes}
+    assert values[0] in (1, 2, 3)
+    assert values[1] == -3
+
+
+def test_the_iteration_yields_the_last_outcome(tmp_path):
+    """A call that is made again before its outcome was yielded has the last one."""
+    plan = Plan()
+
+    def use(value):
+        if value == 1:
+            raise DependenciesFailed({"value": [source]})
+        return value
+
+    # In this process all calls have ended before the first outcome is yielded.
+    source = plan.call(count, tmp_path / "source")
+    plan.call(use, source)
+    iterator = run_iter(plan, order_results=False, max_workers=0)
+    assert [(outcome.index, outcome.value) for outcome in iterator] == [(0, 2), (1, 2)]
 
 
 @pytest.mark.parametrize("max_workers", [0, 2])
