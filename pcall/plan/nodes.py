@@ -197,11 +197,11 @@ class Gather(Node):
         values = [resolve(part, value_of) for part in self.parts]
         try:
             return self.build(values)
-        except TypeError as error:
+        except Exception as error:
             self._blame_key(value_of, error)
             raise
 
-    def _blame_key(self, value_of: ValueOf, error: TypeError) -> None:
+    def _blame_key(self, value_of: ValueOf, error: Exception) -> None:
         for key in self.keys:
             try:
                 hash(resolve(key, value_of))

@@ -11,7 +11,7 @@ from pcall._core.records import Observer, Outcome, show
 from pcall._core.retry import Retry
 from pcall._core.seconds import limit_of
 from pcall.plan.gathering import Gatherer
-from pcall.plan.nodes import Node, resolve
+from pcall.plan.nodes import Node
 from pcall.plan.plan import Plan
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_report import call_error
@@ -66,7 +66,8 @@ def run(
     Raises:
         TypeError, ValueError: an argument is wrong, or calls of the plan wait for each other.
             Nothing was run.
-        CallError: a call failed.
+        CallError: a call failed; or its value can't be loaded in this process, or is not what
+            ``output`` takes: it has another number of items than it is unpacked to, for example.
         OSError: a child could not be forked.
     """
     planned, structure = _prepare(
@@ -85,11 +86,12 @@ def run(
             raise
         finally:
             planned.note()
+        made = None if planned.outcomes.failed else planned.output(structure)
         if planned.outcomes.failed:  # else no outcome is made
             error = call_error(plan, [each for each in planned.outcomes if each is not None])
             if error is not None:
                 raise error
-        return resolve(structure, planned.value)
+        return made
     finally:
         planned.close()
 

@@ -130,7 +130,7 @@ class Values:
             return settled[0] if settled else None
         try:
             value = read_row(self._table, index, self)
-        except Exception as problem:
+        except BaseException as problem:
             if is_interrupt(problem):
                 raise
             raise ResultError(
