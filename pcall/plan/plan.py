@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from pcall._core.records import name_of, show
+from pcall._errors import CycleError
 from pcall.plan.gathering import Gatherer
 from pcall.plan.nodes import ForeignNode, Item, Lit, Node, Place, PlanBase, ValueOf
 from pcall.plan.picture import Box, dot_text, svg_text
@@ -321,15 +322,12 @@ class Plan(PlanBase):
         """Check that no call waits for itself, directly or not.
 
         Raises:
-            ValueError: one does; the text names the calls on the cycle.
+            CycleError: one does; it names the calls on the cycle.
         """
-        cycle = self.graph.find_cycle()
+        cycle = [self.calls[index] for index in self.graph.find_cycle()]
         if cycle:
-            names = [repr(self.calls[index]) for index in cycle]
-            raise ValueError(
-                "these calls wait for each other, so none can start: "
-                + " waits for ".join([*names, names[0]])
-            )
+            names = " waits for ".join(map(repr, [*cycle, cycle[0]]))
+            raise CycleError(f"these calls wait for each other, so none can start: {names}", cycle)
 
     @property
     def _scope(self) -> tuple[Hashable, ...]:

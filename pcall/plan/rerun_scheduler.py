@@ -103,7 +103,7 @@ class RerunScheduler(GraphScheduler):
         return {vertex for vertex in found if vertex >= 0}
 
     def _above(self, indices: Iterable[int]) -> set[int]:
-        """The calls and gathers that these need, directly or not, but not those above settled ones."""
+        """The calls and gathers that these need, directly or not, nothing above a settled one."""
         found: set[int] = set()
         stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:

@@ -64,8 +64,8 @@ def run(
         The output, with values in place of calls; None without an output.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, or calls of the plan wait for each other.
-            Nothing was run.
+        TypeError, ValueError: an argument is wrong. Nothing was run.
+        CycleError: calls of the plan wait for each other. Nothing was run.
         CallError: a call failed; or its value can't be loaded in this process, or is not what
             ``output`` takes: it has another number of items than it is unpacked to, for example.
         OSError: a child could not be forked.
@@ -123,7 +123,7 @@ def run_iter(
         for a ``DependenciesFailed`` before its outcome was yielded, it is the last one.
 
     Raises:
-        TypeError, ValueError: at once, as in :func:`run`.
+        TypeError, ValueError, CycleError: at once, as in :func:`run`.
     """
     planned, _ = _prepare(
         plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,

@@ -14,6 +14,7 @@ from pcall import (
     CallError,
     ChildDied,
     ChildProcessException,
+    CycleError,
     DependenciesFailed,
     NotStarted,
     Outcome,
@@ -179,3 +180,5 @@ def plans() -> None:
         assert_type(error.call, Call | None)
         assert_type(error.place, tuple[str, int, str] | None)
         assert_type(error.skipped, tuple[Call, ...])
+    except CycleError as error:
+        assert_type(error.calls, tuple[Any, ...])
