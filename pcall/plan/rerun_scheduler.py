@@ -13,7 +13,8 @@ from pcall._core.decisions import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.plan import Plan, PlanCall
+from pcall.plan.plan import Plan
+from pcall.plan.plan_call import PlanCall
 
 __all__ = ["RERUNS", "RerunScheduler"]
 

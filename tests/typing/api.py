@@ -159,7 +159,7 @@ def errors() -> None:
 
 
 def plans() -> None:
-    plan = Plan()
+    plan = Plan(stacklevel=1)
     with plan.scope("load", 1):
         call = plan.call(add, 1, y=2)
     assert_type(call.index, int)
