@@ -35,6 +35,9 @@ def run(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    max_tasks_per_child: int | None = None,
+    grace_period: float = 5.0,
+    tasklog: bool = True,
 ) -> Any:
     """Make the calls of a plan, each as soon as those that it waits for are done.
 
@@ -59,6 +62,11 @@ def run(
         profile: None; there is no other choice yet.
         engine: None, this machine; there is no other choice yet.
         order_results: of no meaning here; see :func:`run_iter`.
+        max_tasks_per_child: calls that a child makes before it exits. Default None: no limit.
+            1: a fresh child for each call.
+        grace_period: seconds from SIGTERM to SIGKILL. Default 5.
+        tasklog: True: what calls log is passed to this process's handlers, in plan order. False:
+            logging is left alone.
 
     Returns:
         The output, with values in place of calls; None without an output.
@@ -71,8 +79,9 @@ def run(
         OSError: a child could not be forked.
     """
     planned, structure = _prepare(
-        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, False,
+        plan, output, timeout, profile, engine, order_results, False,
+        max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
+        retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
     )  # fmt: skip
     run = planned.run
     try:
@@ -108,6 +117,9 @@ def run_iter(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    max_tasks_per_child: int | None = None,
+    grace_period: float = 5.0,
+    tasklog: bool = True,
 ) -> Iterator[Outcome]:
     """The same, but the outcomes of the calls are iterated over while they run.
 
@@ -126,8 +138,9 @@ def run_iter(
         TypeError, ValueError, CycleError: at once, as in :func:`run`.
     """
     planned, _ = _prepare(
-        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, True,
+        plan, output, timeout, profile, engine, order_results, True,
+        max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
+        retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
     )  # fmt: skip
     return _iterate(planned, order_results)
 
@@ -175,15 +188,12 @@ def _as_completed(planned: PlanRun) -> Iterator[int]:
 def _prepare(
     plan: Plan,
     output: Any,
-    max_workers: int | None,
-    max_errors: int | None,
-    retry: _Retry,
     timeout: float | None,
-    progress: _Progress,
     profile: str | None,
     engine: Any,
     order_results: bool,
     keep: bool,
+    **policy: Any,
 ) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
@@ -192,13 +202,7 @@ def _prepare(
             raise NotImplementedError(f"{name} must be None: there is no other choice yet")
     if not isinstance(order_results, bool):
         raise TypeError(f"order_results must be True or False, not {show(order_results)}")
-    options = Options(
-        max_workers=max_workers,
-        max_tasks_per_child=None,
-        max_errors=max_errors,
-        retry=retry,
-        progress=progress,
-    )
+    options = Options(**policy)
     limit = limit_of(timeout)
     wanted, structure = None, None
     if output is not None:

@@ -171,6 +171,7 @@ def plans() -> None:
     call.priority, call.name, call.locality = 2, "first", {"worker": 1}
     print(run(plan, output=[low, {"high": high}], max_workers=2, retry=Retry(2)))
     assert_type(run_iter(plan, order_results=False, timeout=2.5), Iterator[Outcome])
+    run(plan, max_tasks_per_child=1, grace_period=0.5, tasklog=False)
     assert_type(plan.render("svg"), str)
     plan.mark_done(call, 1)
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))
