@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from resource import RLIMIT_NOFILE, getrlimit
 
-__all__ = ["private_fds", "register_private_fd", "unregister_private_fd"]
+from pcall._tuning import SHARE_OF_DESCRIPTORS
+
+__all__ = ["is_scarce", "private_fds", "register_private_fd", "unregister_private_fd"]
 
 _private_fds: set[int] = set()
 
@@ -31,3 +34,12 @@ def unregister_private_fd(fd: int) -> None:
 def private_fds() -> set[int]:
     """The registered descriptors, for a child to close. After the fork, the child has none."""
     return _private_fds
+
+
+def is_scarce(fd: int) -> bool:
+    """True for a new descriptor that leaves this process few more.
+
+    The system gives out the lowest number that is free, so a number tells how many are in use,
+    whoever opened them.
+    """
+    return fd >= getrlimit(RLIMIT_NOFILE)[0] * SHARE_OF_DESCRIPTORS >= 0

@@ -14,6 +14,7 @@ from pcall import (
     CallError,
     ChildDied,
     ChildProcessException,
+    CycleError,
     DependenciesFailed,
     NotStarted,
     Outcome,
@@ -158,7 +159,7 @@ def errors() -> None:
 
 
 def plans() -> None:
-    plan = Plan()
+    plan = Plan(stacklevel=1)
     with plan.scope("load", 1):
         call = plan.call(add, 1, y=2)
     assert_type(call.index, int)
@@ -170,6 +171,7 @@ def plans() -> None:
     call.priority, call.name, call.locality = 2, "first", {"worker": 1}
     print(run(plan, output=[low, {"high": high}], max_workers=2, retry=Retry(2)))
     assert_type(run_iter(plan, order_results=False, timeout=2.5), Iterator[Outcome])
+    run(plan, max_tasks_per_child=1, grace_period=0.5, tasklog=False)
     assert_type(plan.render("svg"), str)
     plan.mark_done(call, 1)
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))
@@ -179,3 +181,5 @@ def plans() -> None:
         assert_type(error.call, Call | None)
         assert_type(error.place, tuple[str, int, str] | None)
         assert_type(error.skipped, tuple[Call, ...])
+    except CycleError as error:
+        assert_type(error.calls, tuple[Any, ...])
