@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from pcall._core.call_failures import ChildDied, ChildProcessException, PcallTimeout
+from pcall._core.call_notes import call_note
 from pcall._core.records import Outcome
 from pcall._wire.exception_codec import safe_str, type_name
 
@@ -60,7 +61,7 @@ def failure_of(
             assert cause is not None
             error = ChildProcessException(safe_str(cause), failures, all_of_them)
     error.__cause__ = first.error
-    error.add_note(f"in call {first.index}, {first.call}, process {first.pid}")
+    error.add_note(call_note(first))
     for note in failure_notes(first, failures, sum(not o.attempts for o in outcomes)):
         error.add_note(note)
     return error

@@ -76,7 +76,8 @@ class Outcome:
         ok: True if the call returned.
         value: the returned value; None if the call failed.
         error: the exception that the call raised, or one that says how it ended otherwise
-            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned.
+            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned. A note of
+            it names the call.
         pid: the process id of its child; None if it never started.
         exitcode: the exit code of its child, as in ``multiprocessing``; None if the call never
             started, or if another wait took the exit status first.
