@@ -89,11 +89,12 @@ def failure_notes(first: Outcome, failures: Sequence[Outcome], skipped: int) -> 
         kinds = Counter(_one_line(o.error) for o in others if o.error is not None)
         lines = [f"  {count} x {kind}" for kind, count in kinds.most_common(_SHOWN)]
         if len(kinds) > _SHOWN:
-            lines.append(f"  and {len(kinds) - _SHOWN} more kinds")
+            more = len(kinds) - _SHOWN
+            lines.append(f"  and {more} more {'kind' if more == 1 else 'kinds'}")
         verb = "call" if len(others) == 1 else "calls"
         notes.append("\n".join([f"{len(others)} more {verb} failed:", *lines]))
     if skipped:
-        notes.append(f"{skipped} more were not started for it")
+        notes.append(f"{skipped} more {'was' if skipped == 1 else 'were'} not started for it")
     return notes
 
 

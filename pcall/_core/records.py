@@ -148,6 +148,8 @@ class Event:
         max_rss: the highest peak resident memory among them, in bytes; likewise.
         outcome: the outcome of a call that failed or is retried. Each such call has an event of
             its own. Otherwise None.
+        settled: True for a call that was marked as done or failed from outside: it ends without
+            having started.
     """
 
     kind: Kind
@@ -158,6 +160,7 @@ class Event:
     cpu: float = 0.0
     max_rss: int = 0
     outcome: Outcome | None = None
+    settled: bool = False
 
 
 class Observer(Protocol):

@@ -194,6 +194,7 @@ class RunState:
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)
             self._record(outcome)
+            self.events.settled(outcome)
             if error is not None:
                 self._why = f"call {index} was marked as failed"
             self.skip(settled.skipped)

@@ -217,6 +217,9 @@ def test_calls_that_never_started() -> None:
     ]
     assert [outcome.index for outcome in info.value.failures] == [1]
     assert "2 more were not started" in "\n".join(info.value.__notes__)
+    with pytest.raises(ChildProcessException) as info:
+        one_by_one.pcall([first_step, int], iargs=[(0,), ()])
+    assert info.value.__notes__[1:] == ["1 more was not started for it"]
 
 
 @pytest.mark.parametrize("level", [1, 2])
