@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pcall._core.call_failures import ChildDied, ChildProcessException, PcallTimeout
 from pcall._core.call_notes import call_note
 from pcall._core.records import Outcome
-from pcall._wire.exception_codec import safe_str, type_name
+from pcall._wire.exception_codec import safe_str, text_or_name, type_name
 
 __all__ = ["failure_notes", "failure_of"]
 
@@ -59,7 +59,7 @@ def failure_of(
             error = PcallTimeout(str(cause), cause.timeout, (first,), failures, all_of_them)
         else:
             assert cause is not None
-            error = ChildProcessException(safe_str(cause), failures, all_of_them)
+            error = ChildProcessException(text_or_name(cause), failures, all_of_them)
     error.__cause__ = first.error
     error.add_note(call_note(first))
     for note in failure_notes(first, failures, sum(not o.attempts for o in outcomes)):

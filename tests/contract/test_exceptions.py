@@ -213,7 +213,8 @@ def test_it_comes_home_as_itself(name: str) -> None:
     assert type(cause) is type(expected)
     assert facts(cause) == facts(expected)
     if name != "str() fails":
-        assert str(cause) == str(error) == str(expected)
+        assert str(cause) == str(expected)
+        assert str(error) == (str(expected) or type(expected).__name__)
     assert "throw" in [frame.name for frame in traceback.extract_tb(cause.__traceback__)]
 
 
