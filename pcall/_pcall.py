@@ -17,7 +17,8 @@ from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
-from pcall._core.seconds import check_seconds, limit_of
+from pcall._core.seconds import check_seconds
+from pcall._core.slips import call_limit, check_taken
 from pcall._entry import Entry, Targets
 from pcall._run import Run
 from pcall._run_observers import observers_of
@@ -29,6 +30,8 @@ from pcall.engines.local.seeding import chance
 from pcall.exceptions import ChildProcessException, PcallTimeout
 
 __all__ = ["Pcall"]
+
+_NO_ARGS: tuple[Any, ...] = ()
 
 
 class Pcall:
@@ -60,7 +63,7 @@ class Pcall:
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
     ) -> None:
-        self._limit = limit_of(timeout)
+        self._limit = call_limit(timeout)
         self.targets = targets
         self.timeout = timeout
         self.cargs = cargs
@@ -71,6 +74,9 @@ class Pcall:
         calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
+        given = {"timeout": timeout, "iargs": iargs, "ckwargs": ckwargs, "ikwargs": ikwargs}
+        given["cargs"] = None if cargs is _NO_ARGS else cargs
+        check_taken(calls, {name: value for name, value in given.items() if value is not None})
         self._run = _make_run(calls, self._options, self._limit)
         self._started = self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None

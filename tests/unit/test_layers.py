@@ -48,6 +48,7 @@ ROOMS = [
 INSIDE_FUNCTIONS = {
     ("_lazy", "importlib"),
     ("_core.options", "difflib"),
+    ("_entry", "inspect"),
     # What a run needs is imported with it.
     ("_function", "_pcall"),
     ("_pcall", "_aio"),
