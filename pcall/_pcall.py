@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
+import warnings
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -42,6 +45,7 @@ class Pcall:
     """
 
     _options = Options()
+    _started = True  # until it is built: nothing is to be said of one whose arguments are wrong
 
     pcall = Entry()
 
@@ -71,10 +75,26 @@ class Pcall:
         given["cargs"] = None if cargs is _NO_ARGS else cargs
         check_taken(calls, {name: value for name, value in given.items() if value is not None})
         self._run = make_run(calls, self._options, self._limit)
-        self._started = self._joined = False
+        self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
         self._results: tuple[Any, ...] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._owner = os.getpid()
+        self._started = False
+
+    def __del__(self) -> None:
+        # Nobody drops a run at the end of the interpreter, nor the copy in a child.
+        dropped = not self._started and os.getpid() == self._owner and not sys.is_finalizing()
+        if dropped and (count := len(self._run.state.calls)):
+            calls = "call" if count == 1 else "calls"
+            warnings.warn(
+                f"{count} {calls} of {self._run.state.calls[0].name}() "
+                f"{'was' if count == 1 else 'were'} never made: a Pcall is run by its start(), "
+                f"in a with block, or when it is awaited; Pcall.pcall(...) does all at once",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     @classmethod
     def options(cls, **policy: Any) -> type[Self]:
