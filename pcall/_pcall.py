@@ -28,6 +28,8 @@ from pcall.exceptions import ChildProcessException, PcallTimeout
 __all__ = ["Pcall"]
 
 _NO_ARGS: tuple[Any, ...] = ()
+_BUILT_WITH = {"targets", "cargs", "iargs", "ckwargs", "ikwargs", "varkwargs"}
+_FIXED = _BUILT_WITH | {"results", "outcomes", "childs", "pids", "livings", "done"}
 
 
 class Pcall:
@@ -37,12 +39,19 @@ class Pcall:
 
     Attributes:
         targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs: what it was built with;
-            None for what was not given.
+            None for what was not given. ``timeout`` may be set before :meth:`start`.
 
     Raises:
         TypeError: an argument has the wrong shape; the text names it and the call.
         ValueError: the timeout is negative.
     """
+
+    targets: Targets
+    cargs: Iterable[Any]
+    iargs: Iterable[Iterable[Any]] | None
+    ckwargs: Mapping[str, Any]
+    ikwargs: Iterable[Mapping[str, Any]] | None
+    varkwargs: Mapping[str, Iterable[Any]]
 
     _options = Options()
     _started = True  # until it is built: nothing is to be said of one whose arguments are wrong
@@ -60,15 +69,17 @@ class Pcall:
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
     ) -> None:
-        self._limit = call_limit(timeout)
-        self.targets = targets
-        self.timeout = timeout
-        self.cargs = cargs
-        self.iargs = iargs
-        self.ckwargs = {} if ckwargs is None else ckwargs
-        self.ikwargs = ikwargs
-        self.varkwargs = varkwargs
-        calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
+        self._timeout, self._limit = timeout, call_limit(timeout)
+        # Past __setattr__, which refuses them.
+        vars(self).update(
+            targets=targets,
+            cargs=cargs,
+            iargs=iargs,
+            ckwargs={} if ckwargs is None else ckwargs,
+            ikwargs=ikwargs,
+            varkwargs=varkwargs,
+        )
+        calls = build_calls(targets, cargs, iargs, ckwargs, ikwargs, varkwargs)
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
         given = {"timeout": timeout, "iargs": iargs, "ckwargs": ckwargs, "ikwargs": ikwargs}
@@ -81,6 +92,16 @@ class Pcall:
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._owner = os.getpid()
         self._started = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            raise AttributeError(f"{name} of a Pcall can't be set; build a new one to run again")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _FIXED:
+            raise AttributeError(f"{name} of a Pcall can't be deleted")
+        super().__delattr__(name)
 
     def __del__(self) -> None:
         # Nobody drops a run at the end of the interpreter, nor the copy in a child.
@@ -266,6 +287,23 @@ class Pcall:
         return self._results or ()
 
     # ------------------------------------------------------------ looking
+
+    @property
+    def timeout(self) -> float | None:
+        """The longest that any call may run, in seconds; None and 0: no limit.
+
+        It may be set before :meth:`start`, and is checked then.
+        """
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        if self._started:
+            raise AttributeError("timeout can be set before start() alone: calls run with the old")
+        self._limit = call_limit(timeout)
+        self._timeout = timeout
+        if self._options.max_workers != 0:
+            self._run.state.set_timeout(self._limit)
 
     @property
     def results(self) -> tuple[Any, ...] | None:

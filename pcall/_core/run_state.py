@@ -104,6 +104,11 @@ class RunState:
         """The calls whose child died, and those that ran longer than the timeout."""
         return self._lost | self.overdue
 
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that each call may take, before any has started."""
+        self.timeout = timeout
+        self.scheduler.set_timeout(timeout)
+
     def begin(self) -> None:
         """Report the start of the run to the observers."""
         self.events.begin(self.scheduler.planned() if self.events else ())

@@ -108,6 +108,10 @@ class Scheduler:
         """When a call that waits for another attempt is due; None when none waits."""
         return self._waiting[0][0] if self._waiting else None
 
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that a call may run, before any has started."""
+        self._timeout = timeout
+
     def add(self, count: int) -> tuple[int, ...]:
         """Take so many further calls, with the next numbers.
 
