@@ -76,7 +76,8 @@ class Outcome:
         ok: True if the call returned.
         value: the returned value; None if the call failed.
         error: the exception that the call raised, or one that says how it ended otherwise
-            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned.
+            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned. A note of
+            it names the call.
         pid: the process id of its child; None if it never started.
         exitcode: the exit code of its child, as in ``multiprocessing``; None if the call never
             started, or if another wait took the exit status first.
@@ -147,6 +148,8 @@ class Event:
         max_rss: the highest peak resident memory among them, in bytes; likewise.
         outcome: the outcome of a call that failed or is retried. Each such call has an event of
             its own. Otherwise None.
+        settled: True for a call that was marked as done or failed from outside: it ends without
+            having started.
     """
 
     kind: Kind
@@ -157,6 +160,7 @@ class Event:
     cpu: float = 0.0
     max_rss: int = 0
     outcome: Outcome | None = None
+    settled: bool = False
 
 
 class Observer(Protocol):

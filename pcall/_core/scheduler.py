@@ -108,6 +108,10 @@ class Scheduler:
         """The time when the next retry is due; None when no call waits for one."""
         return self._waiting[0][0] if self._waiting else None
 
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that a call may run, before any has started."""
+        self._timeout = timeout
+
     def add(self, count: int) -> tuple[int, ...]:
         """Add so many calls, with the next numbers.
 
