@@ -109,7 +109,7 @@ def _replaced(handler: logging.Handler, name: str, value: Any) -> Iterator[None]
 
 def _write_line(handler: logging.FileHandler, level: int, message: str, *args: object) -> None:
     """Write a line of this library's own, bypassing the handler's level and filters."""
-    record = logging.getLogRecordFactory()("pcall", level, __file__, 0, message, args, None)
+    record = _make_record(level, message, args)
     if (error := _emit(handler, record)) is None:
         return
     if not isinstance(error, OSError):
@@ -124,6 +124,19 @@ def _write_line(handler: logging.FileHandler, level: int, message: str, *args: o
         stream.flush()
         return
     raise error
+
+
+def _make_record(level: int, message: str, args: tuple[object, ...]) -> logging.LogRecord:
+    """A record of this library, made as the logger itself makes one.
+
+    So a factory that the user has installed is called with all that it may rely on. A section is
+    not lost for one that fails.
+    """
+    place = (__file__, 0, message, args, None, "merge_section", None, None)
+    try:
+        return logging.getLogger("pcall").makeRecord("pcall", level, *place)
+    except Exception:
+        return logging.LogRecord("pcall", level, *place[:6])
 
 
 def _emit(handler: logging.FileHandler, record: logging.LogRecord) -> BaseException | None:
