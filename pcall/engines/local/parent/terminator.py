@@ -19,7 +19,7 @@ class Terminator:
     """Terminates the children of a run.
 
     Args:
-        alive: the living children by call, kept up to date by the supervisor.
+        alive: the living children by call, kept up to date by the engine.
         grace_period: seconds from SIGTERM to SIGKILL.
     """
 
