@@ -18,7 +18,7 @@ from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
-from pcall.engines.local.seeding import read_seeds
+from pcall.engines.local.seeding import draw
 
 __all__ = ["RunResources"]
 
@@ -46,7 +46,7 @@ class RunResources:
         self._guard_at = time.monotonic() + GUARD_DELAY
         self._descriptors: list[int] = []
         parent = os.getpid()
-        context, seeds, stdin = contextvars.copy_context(), read_seeds(), unread_stdin()
+        context, drawn, stdin = contextvars.copy_context(), draw(), unread_stdin()
         # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
         # its number, and whatever is printed.
         null = -1
@@ -71,9 +71,10 @@ class RunResources:
             system=system,
             context=context,
             run=context.run,
-            seeds=seeds,
+            seeds=drawn.seeds,
             stdin=stdin,
             logs=logs,
+            entropy=drawn.entropy,
         )
         self.steps = make_steps(system.parent_watch(parent, grace_period), null)
         self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
