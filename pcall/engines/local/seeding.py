@@ -1,7 +1,7 @@
 """Random numbers in children: different in each call, reproducible by seeding the parent.
 
-A run draws its numbers from the parent's generators when it starts. So a second run differs from the
-first, and a parent that is seeded again gives the same runs again. What a run draws is a fixed
+A run draws its numbers from the parent's generators when it starts. So a second run differs from
+the first, and a parent that is seeded again gives the same runs again. What a run draws is a fixed
 amount, whatever its calls.
 """
 

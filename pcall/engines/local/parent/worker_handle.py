@@ -15,7 +15,8 @@ from pcall._tuning import WORKER_LOOK_INTERVAL
 from pcall._wire.result_table import ResultTable
 from pcall._wire.row_reader import read_chunk
 from pcall.engines.local.child.child_main import serve
-from pcall.engines.local.child.worker_main import Worker, WorkerSpec
+from pcall.engines.local.child.worker_main import Worker
+from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.parent.received_answers import ReceivedAnswers
 from pcall.engines.local.worker_control import LEAVE, RESUME, TOKEN, WorkerControl
