@@ -42,7 +42,8 @@ class LocalEngine:
         self._by_sentinel: dict[int, int] = {}
         self._unwatched: set[int] = set()
         self._to_collect: dict[int, None] = {}
-        self._terminator = Terminator(self._alive, state.options.grace_period)
+        grace_period = state.options.grace_period
+        self._terminator = Terminator(self._alive, grace_period, self._describe)
         self._resources: RunResources | None = None  # while it is open
         self._forks = 0
 
@@ -56,7 +57,7 @@ class LocalEngine:
     @property
     def busy(self) -> bool:
         """True while a child lives, or something that a child left."""
-        return bool(self._alive) or self._terminator.leftovers
+        return bool(self._alive) or bool(self._terminator.leftovers)
 
     @property
     def living(self) -> tuple[ChildProcess, ...]:
@@ -78,7 +79,9 @@ class LocalEngine:
         everywhere = get_system().exit_poll_interval
         self._to_collect.update(dict.fromkeys(self._alive if everywhere else self._unwatched))
         self._collect_ended()
-        self._terminator.take_turn()
+        for group in self._terminator.take_turn():
+            if self._resources is not None:
+                self._resources.unwatch(-group)
 
     def _collect_ended(self) -> None:
         # One is struck off only when it is done with: an interrupt in between leaves it
@@ -99,6 +102,7 @@ class LocalEngine:
         """SIGTERM to all children, since one call's timeout has failed the run."""
         for key in list(self._alive):
             self._terminator.signal(key, signal.SIGTERM)
+        self._terminator.end_leftovers(signal.SIGTERM)
 
     def stop(self, signal_number: int) -> None:
         """Signal all children on request of the caller."""
@@ -107,8 +111,7 @@ class LocalEngine:
             self.collect(self._resources.poller.poll(0))
         for key in list(self._alive):
             self._end_on_request(key, signal_number)
-        if signal_number == signal.SIGKILL:
-            self._terminator.kill_leftovers()
+        self._terminator.end_leftovers(signal_number)
 
     def pause(self) -> float:
         """Seconds until :meth:`collect` is due although no descriptor is ready."""
@@ -120,7 +123,7 @@ class LocalEngine:
             interval = resources.child_context.system.exit_poll_interval
             if interval or self._unwatched:
                 pause = min(pause, interval or UNWATCHED_LOOK_INTERVAL)
-            if self._alive:
+            if self.busy:
                 pause = min(pause, resources.seconds_to_guard())
         return pause
 
@@ -161,8 +164,10 @@ class LocalEngine:
 
     def _guard(self, resources: RunResources) -> None:
         """Have the children guarded against the parent's death, once that is due."""
-        if self._alive and resources.seconds_to_guard() <= 0:
-            resources.start_guard({key: forked.pid for key, forked in self._alive.items()})
+        if self.busy and resources.seconds_to_guard() <= 0:
+            left = {-group: group for group in self._terminator.leftovers}
+            alive = {key: forked.pid for key, forked in self._alive.items()}
+            resources.start_guard(left | alive)
 
     def _fork(self, children: Mapping[int, ChildProcess], resources: RunResources) -> bool:
         """Fork these children; False when there was no room for all of them."""
@@ -237,6 +242,8 @@ class LocalEngine:
         self._terminator.ended(key, forked)
         forked.release()
         resources.unwatch(key)
+        if forked.leftovers:
+            resources.watch(-forked.pid, forked.pid)  # no child has this key
 
     # ------------------------------------------------------------ for those that inherit
 
@@ -247,6 +254,10 @@ class LocalEngine:
     def _finish(self, key: int, forked: ForkedProcess) -> None:
         """A child has ended: report its answer, and strike it off."""
         raise NotImplementedError
+
+    def _describe(self, key: int) -> str:
+        """A child as messages name it."""
+        return self._children[key].name
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         """End one child on request, with this signal."""

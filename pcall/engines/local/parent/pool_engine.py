@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -127,7 +126,7 @@ class PoolEngine(LocalEngine):
             # A short call's answer is reported with the next ones, and a long one may follow.
             self._refresh_at = time.monotonic() + POOL_LOOK_INTERVAL
             workers = list(self._workers.values())
-            self._end_stuck_workers()
+            self._expect_ends()
         for worker in workers:
             self._recorder.take_answers(worker)
         super().collect(ready)
@@ -229,15 +228,14 @@ class PoolEngine(LocalEngine):
 
     # ------------------------------------------------------------ ending
 
-    def _end_stuck_workers(self) -> None:
-        """End the workers that should have left a timeout ago.
+    def _expect_ends(self) -> None:
+        """Expect the workers that have no more calls to end within the grace period.
 
-        What a call has left behind (a thread, an exit handler) may keep a worker from leaving.
+        A thread that is no daemon or an exit handler may keep a worker alive.
         """
-        due = time.monotonic() - (self._state.timeout or math.inf)
         for worker in self._workers.values():
-            if worker.leaving and not worker.given and worker.idle_since < due:
-                self._end(worker, EVERY_CALL, signal.SIGTERM)
+            if worker.leaving and not worker.given:
+                self._terminator.expect_end(worker.number)
 
     def cancel(self, index: int) -> None:
         """End a call for its timeout; it alone, where its worker runs another one by now."""

@@ -54,8 +54,6 @@ class WorkerHandle:
         preempt_requested_at: when it was asked to return the unstarted calls of its chunk, on the
             monotonic clock; None when it was not.
         held: True while it waits, after a failure, for :meth:`resume`.
-        idle_since: while nothing is given: when its last chunk ended, or when it was asked to
-            leave.
         announced: True once the start of its current call was reported to observers.
         first: the first call that it ran; -1 before.
         owner: its number in the outcome store.
@@ -92,7 +90,6 @@ class WorkerHandle:
         self.leaving = False
         self.preempt_requested_at: float | None = None
         self.held = False
-        self.idle_since = 0.0
         self.announced = False
         self.first = -1
         self.owner = 0
@@ -176,7 +173,6 @@ class WorkerHandle:
         """Have it exit once it has run all calls that it was given."""
         if not self.leaving:
             self.leaving = True
-            self.idle_since = monotonic()
             self.socket.send(TOKEN.pack(LEAVE, 0, 0, False))
 
     def end(self) -> None:
@@ -222,7 +218,6 @@ class WorkerHandle:
     def finish_chunk(self) -> None:
         """Drop its first chunk, which has ended."""
         self.given.popleft()
-        self.idle_since = monotonic()
         self._done += 1
         if self.preempt_requested_at is not None:
             self.preempt_requested_at = None
