@@ -62,7 +62,9 @@ class PlanWorkerHandle(WorkerHandle):
         return super().running or self._has_handed_off()
 
     def _has_handed_off(self) -> bool:
-        if self.since is None or not self.given[0].start < self.at < self.given[0].stop:
+        if not self.given or self.since is None:
+            return False
+        if not self.given[0].start < self.at < self.given[0].stop:
             return False
         return self._table.kinds[self.at - 1] == HANDED_OFF
 

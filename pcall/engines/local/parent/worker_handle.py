@@ -147,6 +147,8 @@ class WorkerHandle:
     @property
     def unstarted(self) -> range:
         """The calls of its chunk that another worker could run: all behind the current block."""
+        if not self.given:
+            return range(0)  # a signal handler has ended the run since the caller looked
         chunk, running = self.given[0], max(self.at, self.control.counts[WorkerControl.RUNNING])
         blocks = (running - chunk.start) // self._block + 1
         return range(min(chunk.start + blocks * self._block, chunk.stop), chunk.stop)
@@ -157,7 +159,8 @@ class WorkerHandle:
         By then the worker has seen the request, or is inside a call that it had begun before and
         will see the request before the next. So it runs none of the calls that are taken.
         """
-        assert self.preempt_requested_at is not None
+        if self.preempt_requested_at is None or not self.given:
+            return range(0)  # a signal handler has ended the run since the caller looked
         assert monotonic() >= self.preempt_requested_at + WORKER_LOOK_INTERVAL
         unstarted = self.unstarted
         self.given[0] = range(self.given[0].start, unstarted.start)
@@ -229,9 +232,10 @@ class WorkerHandle:
     @property
     def running(self) -> bool:
         """True when it has begun the call at :attr:`at`."""
-        begun = self.since is not None and self.at < self.given[0].stop
+        # A signal handler may have ended the run since the caller looked.
+        begun = self.given and self.since is not None and self.at < self.given[0].stop
         # RUNNING is already further while the call's answer is written.
-        return begun and self.control.counts[WorkerControl.RUNNING] >= self.at
+        return bool(begun) and self.control.counts[WorkerControl.RUNNING] >= self.at
 
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
         """Read the answers of the calls from :attr:`at` to this one: values, and errors by call."""
