@@ -7,13 +7,14 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.records import Outcome
 from pcall._logs.child_logs import ChildLogs, LogFile, RecordForwarder, Whoami, file_of_call
-from pcall._logs.handler_plan import LogPlan, plan_logs
+from pcall._logs.handler_plan import LogPlan, handle_record, has_default_handle, plan_logs
+from pcall._logs.printed import Printed
 from pcall._logs.record_frames import Frame, FrameReader, unpack_record
 from pcall._logs.section_merge import Section, merge_section
 from pcall._os.private_fds import register_private_fd, unregister_private_fd
@@ -26,18 +27,30 @@ __all__ = ["RunLogs", "make_run_logs"]
 _log = logging.getLogger("pcall")
 
 
+_NO_HANDLERS = LogPlan((), (), ())
+
+
 def make_run_logs(
-    system: System, outcome: Callable[[int], Outcome], whoami: Whoami
+    system: System,
+    outcome: Callable[[int], Outcome],
+    whoami: Whoami,
+    *,
+    tasklog: bool = True,
+    printed: Sequence[Printed] = (),
 ) -> RunLogs | None:
-    """Make the logs of a run; None if no handler needs any.
+    """Make the logs of a run; None if nothing needs any.
 
     Args:
         system: the operating system's services.
         outcome: returns the outcome of a call that ended well.
         whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
+        tasklog: False: leave the log handlers alone.
+        printed: the objects of this process that children have to send something to.
     """
-    plan = plan_logs(whoami)
-    return None if plan is None else RunLogs(plan, system, outcome, whoami)
+    plan = plan_logs(whoami) if tasklog else None
+    if plan is None and not printed:
+        return None
+    return RunLogs(plan or _NO_HANDLERS, system, outcome, whoami, printed)
 
 
 class _EndedCall(NamedTuple):
@@ -73,6 +86,7 @@ class RunLogs:
         system: the operating system's services.
         outcome: returns the outcome of a call that ended well.
         whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
+        printed: the objects of this process that children have to send something to.
 
     Attributes:
         child: the logging set-up for the children.
@@ -81,14 +95,20 @@ class RunLogs:
     """
 
     def __init__(
-        self, plan: LogPlan, system: System, outcome: Callable[[int], Outcome], whoami: Whoami
+        self,
+        plan: LogPlan,
+        system: System,
+        outcome: Callable[[int], Outcome],
+        whoami: Whoami,
+        printed: Sequence[Printed] = (),
     ) -> None:
         self._plan = plan
+        self._printed = printed
         self._outcome = outcome
         self._lock = threading.RLock()
         self._fd = -1
         self._reader: FrameReader | None = None
-        if plan.forwarded:
+        if plan.forwarded or printed:
             with DeferSignals():
                 self._fd = system.make_answer_file()
                 register_private_fd(self._fd)  # keep it out of the children of other runs
@@ -98,13 +118,18 @@ class RunLogs:
             fcntl.fcntl(self._fd, fcntl.F_SETFL, flags | os.O_APPEND)
             self._reader = FrameReader(self._fd)
         forwarders = [
-            RecordForwarder(handler, number, self._fd, _has_default_handle(handler), whoami)
+            RecordForwarder(handler, number, self._fd, has_default_handle(handler), whoami)
             for number, handler in enumerate(plan.forwarded)
         ]
         changed: list[LogFile | RecordForwarder] = [*plan.files, *forwarders]
+        # In a frame, the numbers of these objects follow those of the handlers.
+        replaced = (
+            each.replace(self._fd, number, whoami)
+            for number, each in enumerate(printed, len(forwarders))
+        )
         self.child = ChildLogs(
             self._fd,
-            tuple((each.fields.update, each.changes) for each in changed),
+            (*((each.fields.update, each.changes) for each in changed), *replaced),
             plan.files,
             tuple(file.path for file in plan.files),
         )
@@ -213,13 +238,17 @@ class RunLogs:
         frames.reverse()
         while frames:
             frame = frames.pop()
+            number = frame.handler - len(self._plan.forwarded)
+            if number >= 0:
+                self._printed[number].deliver(reader.payload(frame))
+                continue
             try:
                 record = unpack_record(reader.payload(frame))
             except Exception as error:  # perhaps a class that exists only in the child
                 _log.warning("a log record of call %d could not be read: %r", call, error)
                 continue
             record.pcall_index = call
-            _handle(self._plan.forwarded[frame.handler], record)
+            handle_record(self._plan.forwarded[frame.handler], record)
         self._waiting.pop(call, None)
 
     # ------------------------------------------------------------ when the run is over
@@ -310,25 +339,3 @@ def _gets_our_log(handler: logging.Handler) -> bool:
             return True
         logger = logger.parent if logger.propagate else None
     return False
-
-
-def _has_default_handle(handler: logging.Handler) -> bool:
-    """True when its ``handle()`` is that of logging: filter, then emit under the lock."""
-    return getattr(handler.handle, "__func__", None) is logging.Handler.handle
-
-
-def _handle(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """Pass a record to a handler of this process."""
-    try:
-        if _has_default_handle(handler):
-            # The handler's filters have been applied in the child.
-            handler.acquire()
-            try:
-                handler.emit(record)
-            finally:
-                handler.release()
-        else:
-            handler.handle(record)
-    except Exception:
-        with contextlib.suppress(Exception):
-            handler.handleError(record)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable, Mapping
 
 from pcall._core.run_state import RunState
+from pcall._logs.printed import find_printed
 from pcall._logs.run_logs import RunLogs, make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
@@ -154,11 +155,16 @@ class LocalEngine:
     def _acquire(self) -> None:
         state, system = self._state, get_system()
         with DeferSignals():
-            if state.options.tasklog:
-                # The store, and not the engine: logs and state would be a cycle with it.
-                self._logs = make_run_logs(system, state.outcomes.__getitem__, whoami)
-                if self._logs is not None:
-                    state.use_logs(self._logs)
+            # The store, and not the engine: logs and state would be a cycle with it.
+            self._logs = make_run_logs(
+                system,
+                state.outcomes.__getitem__,
+                whoami,
+                tasklog=state.options.tasklog,
+                printed=find_printed(),
+            )
+            if self._logs is not None:
+                state.use_logs(self._logs)
             child_logs = None if self._logs is None else self._logs.child
             self._resources = RunResources(system, state.options.grace_period, child_logs)
 
