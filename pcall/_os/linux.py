@@ -85,7 +85,7 @@ class LinuxSystem:
             return None  # ended and reaped: by another wait, or because SIGCHLD is ignored
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                return None  # no room now: the supervisor polls this child
+                return None  # no room now: the engine polls this child
             raise
 
     def parent_sentinel(self) -> tuple[int, ...]:

@@ -83,7 +83,7 @@ class RefCounts:
             self.drop_unused(index)
 
     def make_again(self, index: int) -> None:
-        """A finished call is made again: count its needs, and the caller if that had the value."""
+        """Count the needs of a call that is executed again, and the caller if it had the value."""
         self.gone[index] = False
         self.add_again(self._graph.needs[index])
         if index in self._released:

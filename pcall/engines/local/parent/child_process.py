@@ -200,7 +200,7 @@ class ForkedProcess:
                 self.sentinel = None
 
     def close(self) -> None:
-        """Do nothing: the supervisor releases it at its end."""
+        """Do nothing: the engine releases it at its end."""
 
 
 class ChildProcess(multiprocessing.Process):

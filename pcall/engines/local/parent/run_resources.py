@@ -1,4 +1,4 @@
-"""What a run holds of the operating system while it lasts: made at once, given back at once."""
+"""The resources of the operating system that a run holds from its start to its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["RunResources"]
 
 
 class RunResources:
-    """Descriptors, the guard, and the context of all children of a run.
+    """Descriptors, the orphan guard, and the context of all children of a run.
 
     Make and close it while signals are deferred: an interrupt would lose descriptors.
 
@@ -35,7 +35,7 @@ class RunResources:
 
     Attributes:
         poller: reports the children that have ended.
-        child_context: what all children of the run are given.
+        child_context: the data that all children of the run share.
         steps: the first system calls of a child.
         shared: descriptors that all children inherit.
     """
@@ -47,8 +47,8 @@ class RunResources:
         self._descriptors: list[int] = []
         parent = os.getpid()
         context, drawn, stdin = contextvars.copy_context(), draw(), unread_stdin()
-        # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
-        # its number, and whatever is printed.
+        # If stdin, stdout or stderr is closed, one of our descriptors would get its number, and
+        # then everything that is printed.
         null = -1
         while null <= 2:
             null = os.open(os.devnull, os.O_RDWR)
@@ -80,33 +80,33 @@ class RunResources:
         self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
 
     def seconds_to_guard(self) -> float:
-        """Seconds until :meth:`start_guard` is due; infinite once it was called."""
+        """Seconds until :meth:`start_guard` is due; infinite after it was called."""
         return self._guard_at - time.monotonic()
 
     def start_guard(self, pids: Mapping[int, int]) -> None:
-        """Have these children, and those that follow, killed after the parent's death.
+        """Guard these children, and those that follow: kill them after the parent's death.
 
         Args:
             pids: by key, the processes that are alive.
         """
-        self._guard_at = math.inf  # once, also if it fails
-        with DeferSignals(), suppress(OSError):  # no room for it: the run goes on without
+        self._guard_at = math.inf  # do not try again, even if it fails
+        with DeferSignals(), suppress(OSError):  # without room for it, the run goes on unguarded
             self._guard = OrphanGuard(self._sentinel, self._grace_period)
             for key, pid in pids.items():
                 self._guard.watch(key, pid)
 
     def watch(self, key: int, pid: int) -> None:
-        """Have the guard look after this child."""
+        """Have the guard watch this child."""
         if self._guard is not None:
             self._guard.watch(key, pid)
 
     def unwatch(self, key: int) -> None:
-        """The child with this key has ended."""
+        """Have the guard forget the child with this key, which has ended."""
         if self._guard is not None:
             self._guard.unwatch(key)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         if self._guard is not None:
             self._guard.end()
         polled = self.poller.fileno()
