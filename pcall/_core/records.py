@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pcall._wire.exception_codec import dump_exception, load_exception, portable
 
-__all__ = ["Call", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
+__all__ = ["Call", "CurrentCall", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -64,6 +64,24 @@ class Call:
         args = tuple(portable(value) for value in self.args)
         kwargs = {name: portable(value) for name, value in self.kwargs.items()}
         return Call, (self.index, portable(self.target), args, kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentCall:
+    """What a call can know about itself while it runs.
+
+    Attributes:
+        index: its position in call order, from 0.
+        attempt: the number of this attempt, from 1.
+        name: the target's qualified name.
+        seed: an int of 128 bits for random generators of its own. No other call of the run has it,
+            and no other attempt of this one. A parent that is seeded again gives it again.
+    """
+
+    index: int
+    attempt: int
+    name: str
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)

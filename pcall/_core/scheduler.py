@@ -201,6 +201,10 @@ class Scheduler:
         if self._timeout is not None and index not in self._deadlines:
             self._deadlines[index] = now + self._timeout
 
+    def answered(self, index: int) -> None:
+        """A running call has answered. It ends with its process, however long that takes."""
+        self._deadlines.pop(index, None)
+
     def advanced(self, index: int, to: int, now: float) -> None:
         """Take note that the calls of a chunk before ``to`` returned, and that ``to`` runs."""
         self._move_on(index, to, now)
