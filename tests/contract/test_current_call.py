@@ -175,6 +175,8 @@ def test_in_a_plan(max_workers):
 SCRIPT = """
 import sys
 from pcall import Pcall, current_call
+
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
 def look(i):
     return current_call().seed
 found = [Pcall.options(max_workers=n).pcall(look, i=range(5)) for n in (None, 0, None)]
