@@ -12,6 +12,8 @@ import numpy
 import pytest
 
 from pcall import CurrentCall, Pcall, Plan, Retry, current_call, pcall, run
+
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
 from tests.helpers.scripts import run_python
 
 POLICIES = {
@@ -176,7 +178,6 @@ SCRIPT = """
 import sys
 from pcall import Pcall, current_call
 
-pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
 def look(i):
     return current_call().seed
 found = [Pcall.options(max_workers=n).pcall(look, i=range(5)) for n in (None, 0, None)]
