@@ -12,9 +12,9 @@ import numpy
 import pytest
 
 from pcall import CurrentCall, Pcall, Plan, Retry, current_call, pcall, run
+from tests.helpers.scripts import run_python
 
 pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
-from tests.helpers.scripts import run_python
 
 POLICIES = {
     "fresh": {},
