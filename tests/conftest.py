@@ -40,6 +40,8 @@ NEED_NO_SYSTEM = {
     "test_notebook.py",
     "test_pyats.py",
     "test_retry.py",
+    "test_row_reader.py",
+    "test_run.py",
     "test_scheduler.py",
     "test_scheduler_property.py",
     "test_state.py",

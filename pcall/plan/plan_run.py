@@ -9,6 +9,7 @@ from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
+from pcall._os.signals import is_interrupt
 from pcall._run import Run
 from pcall._run_observers import observers_of
 from pcall._tuning import CHUNK_SECONDS
@@ -20,6 +21,7 @@ from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
 from pcall.plan.inline_plan import InlinePlan, InlineValues
+from pcall.plan.nodes import resolve
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_values import PlanValues
 from pcall.plan.plan_workload import PlanWorkload
@@ -29,18 +31,18 @@ __all__ = ["PlanRun"]
 
 
 class PlanRun:
-    """Runs the calls of a plan, and has their values.
+    """Runs the calls of a plan, and keeps their values.
 
     Args:
         calls: of the plan.
         options: the policy.
         timeout: seconds that each call may take; None: no limit.
-        output: the calls whose values are wanted; None: all calls are executed.
-        keep: True when all values are wanted.
+        output: the calls whose values are wanted; None: all calls are executed, for no value.
+        keep: True if all values are wanted.
 
     Attributes:
         run: the run.
-        outcomes: its outcomes, with values for as long as these are kept.
+        outcomes: its outcomes, with the values that are still kept.
         scheduler: its scheduler.
     """
 
@@ -100,21 +102,35 @@ class PlanRun:
             chance,
         )
 
-    def value(self, index: int) -> Any:
-        """The value of a call that has returned; None when it was dropped.
+    def output(self, structure: Any) -> Any:
+        """The output of the run, with values in place of calls.
 
-        Raises:
-            ResultError: it can't be read.
+        A value that does not load here, or is not what the structure takes (another number of
+        items, a key that has no hash), is the failure of the call that returned it. The outcomes
+        tell of it, and nothing is returned then.
         """
-        return self._values.value_of(index)
+        read = -1  # the call whose value was read last
+
+        def value_of(index: int) -> Any:
+            nonlocal read
+            read = index
+            return self._values.value_of(index)
+
+        try:
+            return resolve(structure, value_of)
+        except BaseException as problem:
+            if read < 0 or is_interrupt(problem):
+                raise
+            self.outcomes.fail(read, problem)
+            return None
 
     def release(self, index: int) -> None:
-        """The caller needs the value of this call no more."""
+        """Take note that the caller does not need the value of this call any more."""
         self.scheduler.uses.release(index)
         self._workload.drop_unneeded()
 
     def note(self) -> None:
-        """Write on the plan, and on its calls, how they ended."""
+        """Record in the plan and its calls how the calls ended."""
         plan = self._plan
         plan.states = bytes(self.scheduler.state)
         for call, state in zip(plan.calls, plan.states, strict=True):
@@ -122,7 +138,7 @@ class PlanRun:
             call.done = settled or state in (DONE, FAILED)
             call.started = not settled and state in (DONE, FAILED, HANDED)
             if state == SKIPPED:
-                # It was to be retried, perhaps, when the run was stopped.
+                # Perhaps it had failed and was to be retried when the run was stopped.
                 outcome = self.outcomes[call.index]
                 call.started = call.done = outcome is not None and outcome.attempts > 0
 

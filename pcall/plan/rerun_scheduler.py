@@ -1,7 +1,7 @@
-"""Calls that find what they were given of no use: what they need is made again, and then they.
+"""Executes dependencies again for a call whose inputs are unusable, and then that call.
 
-That is rare, so it may cost a moment: nothing further starts until all that runs has ended, so
-that nothing reads a value while it is made again.
+This is rare, so it may cost a moment: no further call starts until all running calls have ended,
+so that no call reads a value while it is computed again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pcall._core.decisions import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.plan import Plan, PlanCall
+from pcall.plan.plan import Plan
+from pcall.plan.plan_call import PlanCall
 
 __all__ = ["RERUNS", "RerunScheduler"]
 
-# How often a call may have its dependencies made again.
+# How often a call may have its dependencies executed again.
 RERUNS = 3
 
 
@@ -30,7 +31,8 @@ class RerunScheduler(GraphScheduler):
 
     Args:
         plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
-        is_used_up: True for a value that the only call that needs it has taken away.
+        is_used_up: returns True for a value that is gone because the only call that needed it has
+            taken it.
     """
 
     def __init__(
@@ -41,8 +43,8 @@ class RerunScheduler(GraphScheduler):
         is_used_up: Callable[[int], bool] = _never,
         **policy: Any,
     ) -> None:
-        self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
-        self._counts: dict[int, int] = {}  # by call, how often it wanted that
+        self._requests: dict[int, set[int]] = {}  # by call, the calls to execute again
+        self._counts: dict[int, int] = {}  # by call, its number of requests
         self._reopened: list[int] = []
         self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
@@ -74,13 +76,15 @@ class RerunScheduler(GraphScheduler):
             self._rerun()
         return super().next_chunk(most, now)
 
-    # ------------------------------------------------------------ which
+    # ------------------------------------------------------------ which calls
 
     def _meant(self, index: int, error: DependenciesFailed) -> set[int]:
-        """The calls that are to be made again; none, when they are not what the call needs."""
+        """The calls to execute again; none if the call does not depend on all that it names."""
         named = [call for calls in error.dependencies.values() for call in calls]
         if not named or not all(
-            isinstance(call, PlanCall) and call.plan is self._plan and call.settled is None
+            isinstance(call, PlanCall)
+            and call.plan is self._plan
+            and call.index not in self.settled
             for call in named
         ):
             return set()
@@ -88,20 +92,20 @@ class RerunScheduler(GraphScheduler):
         above = self._above([index])
         if not wanted <= above:
             return set()
-        # And what has been made of their values since, for this call.
+        # Also the calls between them and this one, which have used their values.
         found, stack = (
             set(wanted),
             [vertex for call in wanted for vertex in self._graph.users[call]],
         )
         while stack:
             vertex = stack.pop()
-            if vertex in above and vertex not in found:
+            if vertex in above and vertex not in found and vertex not in self.settled:
                 found.add(vertex)
                 stack += self._users_of(vertex)
         return {vertex for vertex in found if vertex >= 0}
 
     def _above(self, indices: Iterable[int]) -> set[int]:
-        """The calls and gathers that these need, directly or not."""
+        """The calls and gathers that these need, directly or not, nothing above a settled one."""
         found: set[int] = set()
         stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:
@@ -112,27 +116,28 @@ class RerunScheduler(GraphScheduler):
         return found
 
     def _needs_of(self, vertex: int) -> Iterable[int]:
-        return self._graph.needs[vertex] if vertex >= 0 else self._graph.gather_needs[~vertex]
+        return () if vertex in self.settled else self._graph.needs_of(vertex)
 
     def _users_of(self, vertex: int) -> Iterable[int]:
         return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
 
-    # ------------------------------------------------------------ making them again
+    # ------------------------------------------------------------ executing them again
 
     def _rerun(self) -> None:
-        """Nothing runs: have them made again."""
+        """While nothing runs, queue the requested calls again, and reopen what they need."""
         self.look_at_all()
         requests, self._requests = self._requests, {}
         again = set().union(*requests.values())
         again = {index for index in again if self.state[index] == DONE}
-        # What they need, and has been dropped meanwhile, has to be made again for them; and what
-        # the calls that asked for it have used up.
+        # They may need values that have been dropped meanwhile, and the calls that asked may need
+        # values that they have used up: these calls have to be executed again, too.
         stack = [*again, *requests]
         while stack:
             user = stack.pop()
             for index in self._calls_below(user):
-                gone = self.uses.gone[index] or (user in requests and self._is_used_up(index))
-                if gone and index not in again and self.state[index] == DONE:
+                if index in again or index in self.settled or self.state[index] != DONE:
+                    continue
+                if self.uses.gone[index] or (user in requests and self._is_used_up(index)):
                     again.add(index)
                     stack.append(index)
         for index in again:
@@ -157,7 +162,7 @@ class RerunScheduler(GraphScheduler):
                 stack += self._graph.gather_needs[~vertex]
 
     def _wait_again(self, index: int) -> None:
-        """What needs this call, and has not started, waits for it once more."""
+        """Let the dependents of this call that have not started wait for it once more."""
         stack = [*self._graph.users[index]]
         while stack:
             vertex = stack.pop()
@@ -171,7 +176,7 @@ class RerunScheduler(GraphScheduler):
                     stack += self._graph.gather_users[~vertex]
 
     def _hold_back_attempts(self) -> None:
-        """Calls that wait for another attempt, and now for another call as well."""
+        """Block calls that wait for another attempt, and now for another call as well."""
         for index in [index for _, index in self._waiting] + [each.start for each in self._due]:
             if self._pending[index] and self.state[index] == HANDED:
                 self.state[index] = BLOCKED

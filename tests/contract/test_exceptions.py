@@ -198,7 +198,8 @@ def facts(error: BaseException) -> dict[str, str]:
     names = [name for name in dir(error) if not name.startswith("_") and name not in left_out]
     found = {name: repr(getattr(error, name, "missing")) for name in names}
     found = {name: text for name, text in found.items() if " object at 0x" not in text}
-    found["notes"] = repr(getattr(error, "__notes__", None))
+    notes = getattr(error, "__notes__", [])
+    found["notes"] = repr([note for note in notes if not note.startswith("in call 0, ")])
     return found
 
 
@@ -221,7 +222,8 @@ def test_it_comes_home_as_itself(name: str) -> None:
     assert type(cause) is type(expected)
     assert facts(cause) == facts(expected)
     if name != "str() fails":
-        assert str(cause) == str(error) == str(expected)
+        assert str(cause) == str(expected)
+        assert str(error) == (str(expected) or type(expected).__name__)
     assert "throw" in [frame.name for frame in traceback.extract_tb(cause.__traceback__)]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pcall import (
+    CallError,
     ChildDied,
     ChildProcessException,
     NotStarted,
@@ -23,10 +24,12 @@ from pcall import (
     Pcall,
     PcallError,
     PcallTimeout,
+    Plan,
     RemoteError,
     ResultError,
     TaskCancelled,
     pcall,
+    run,
 )
 
 Tolerant = Pcall.options(max_errors=None)
@@ -137,6 +140,38 @@ def test_which_call_failed() -> None:
     assert len(note) < 500
 
 
+class Silent(Exception):
+    """An exception without a text."""
+
+
+@pytest.mark.parametrize("policy", [{}, {"max_tasks_per_child": None}, {"max_workers": 0}])
+def test_an_exception_without_a_text(policy: dict[str, Any]) -> None:
+    """The text is then the name of its class, also where it comes from a nested run or a plan."""
+
+    def fail(how: str) -> None:
+        if how == "assert":
+            raise AssertionError
+        if how == "exit":
+            sys.exit()
+        if how == "own":
+            raise Silent
+        pcall(fail, how=("own",))
+
+    expected = {"assert": "AssertionError", "exit": "SystemExit", "own": "Silent"}
+    for how, name in {**expected, "nested": "Silent"}.items():
+        with pytest.raises(ChildProcessException) as info:
+            Pcall.options(**policy).pcall(fail, how=(how,))
+        assert str(info.value) == name
+        assert str(info.value.__cause__) == ("Silent" if how == "nested" else "")
+        plan = Plan()
+        plan.call(fail, how)
+        with pytest.raises(CallError) as planned:
+            run(plan, max_workers=policy.get("max_workers"))
+        assert str(planned.value) == name
+        again = pickle.loads(pickle.dumps(planned.value))
+        assert str(again) == name
+
+
 def test_arguments_that_can_not_be_shown() -> None:
     """An argument whose ``repr()`` fails or is endless does not hide the error."""
 
@@ -221,6 +256,9 @@ def test_calls_that_never_started(max_workers: int) -> None:
     ]
     assert [outcome.index for outcome in info.value.failures] == [1]
     assert "2 more were not started" in "\n".join(info.value.__notes__)
+    with pytest.raises(ChildProcessException) as info:
+        one_by_one.pcall([first_step, int], iargs=[(0,), ()])
+    assert info.value.__notes__[1:] == ["1 more was not started for it"]
 
 
 @pytest.mark.needs("no queue")

@@ -438,3 +438,15 @@ def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
 def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
     """An interrupt at the moment that they are made, or are to be closed, leaves no descriptor."""
     run_case("values.py", "interrupted", system="linux", folder=tmp_path)
+
+
+def test_an_outcome_keeps_its_value_while_other_calls_use_it(tmp_path):
+    """A value that ``run_iter`` has yielded is there to its last reader, whoever else had it."""
+    run_case("values.py", "kept", system="linux", folder=tmp_path)
+
+
+@pytest.mark.parametrize("opened", [600, 900])
+@pytest.mark.parametrize("system", ["linux", "portable"])
+def test_descriptors_that_others_have_open_leave_fewer_for_values(tmp_path, system, opened):
+    """600 arrays go through a process that has most of its 1,024 descriptors open already."""
+    run_case("values.py", "scarce", opened, system=system, folder=tmp_path)

@@ -312,6 +312,8 @@ def test_a_bar_is_as_long_as_what_is_over():
     [
         (duration(0), "0 ms"),
         (duration(0.0021), "2.1 ms"),
+        (duration(0.0994), "99 ms"),
+        (duration(0.0996), "0.10 s"),
         (duration(0.5), "0.50 s"),
         (duration(0.999), "1.0 s"),
         (duration(12.4), "12 s"),
