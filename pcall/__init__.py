@@ -15,13 +15,15 @@ from pcall._lazy import lazy_names as _lazy_names
 from pcall._version import __version__
 
 if _typing.TYPE_CHECKING:
-    from pcall._core.records import Call, Outcome
+    from pcall._core.records import Call, CurrentCall, Outcome
     from pcall._core.retry import Retry
     from pcall._pcall import Pcall
+    from pcall.engines.local.child.current_call import current_call
     from pcall.exceptions import (
         CallError,
         ChildDied,
         ChildProcessException,
+        CycleError,
         DependenciesFailed,
         NotStarted,
         PcallError,
@@ -36,14 +38,16 @@ else:
     __getattr__, __dir__ = _lazy_names(
         globals(),
         {
-            "pcall._core.records": ("Call", "Outcome"),
+            "pcall._core.records": ("Call", "CurrentCall", "Outcome"),
             "pcall._core.retry": ("Retry",),
             "pcall._pcall": ("Pcall",),
+            "pcall.engines.local.child.current_call": ("current_call",),
             "pcall.exceptions": (
                 "exceptions",
                 "CallError",
                 "ChildDied",
                 "ChildProcessException",
+                "CycleError",
                 "DependenciesFailed",
                 "NotStarted",
                 "PcallError",
@@ -64,6 +68,8 @@ __all__ = [
     "CallError",
     "ChildDied",
     "ChildProcessException",
+    "CurrentCall",
+    "CycleError",
     "DependenciesFailed",
     "NotStarted",
     "Outcome",
@@ -76,6 +82,7 @@ __all__ = [
     "Retry",
     "TaskCancelled",
     "__version__",
+    "current_call",
     "pcall",
     "run",
     "run_iter",

@@ -10,6 +10,7 @@
           ├── PcallTimeout              a call ran too long (also a builtin TimeoutError)
           ├── NotStarted                a call was still queued when the run stopped
           ├── DependenciesFailed        a call raises it: it can't use the values it got
+          ├── CycleError                calls of a plan wait for each other (also a ValueError)
           ├── ResultError               a result could not be pickled or unpickled
           └── RemoteError               replaces an exception that could not be rebuilt
     BaseException
@@ -26,6 +27,7 @@ from pcall._core.call_failures import (
     PcallTimeout,
 )
 from pcall._errors import (
+    CycleError,
     DependenciesFailed,
     NotStarted,
     PcallError,
@@ -38,6 +40,7 @@ __all__ = [
     "CallError",
     "ChildDied",
     "ChildProcessException",
+    "CycleError",
     "DependenciesFailed",
     "NotStarted",
     "PcallError",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from pcall._core.call_notes import name_call
 from pcall._core.calls import Calls
 from pcall._core.decisions import Expiry
 from pcall._core.event_emitter import EventEmitter
@@ -103,6 +104,11 @@ class RunState:
         """The calls whose child died, and those that ran longer than the timeout."""
         return self._lost | self.overdue
 
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that each call may take, before any has started."""
+        self.timeout = timeout
+        self.scheduler.set_timeout(timeout)
+
     def begin(self) -> None:
         """Report the start of the run to the observers."""
         self.events.begin(self.scheduler.planned() if self.events else ())
@@ -136,6 +142,7 @@ class RunState:
         index = outcome.index
         luck = 0.0 if outcome.ok else self._chance()
         ended = self.scheduler.ended(index, outcome.error, self._clock(), luck)
+        name_call(outcome)
         if self.logs is not None:
             died = index in self._lost or index in self.overdue
             self.logs.ended(outcome, died, later, ended.retried)
@@ -157,7 +164,7 @@ class RunState:
     def interrupted(self, outcome: Outcome) -> None:
         """Record a call that was interrupted by an exception meant for this process."""
         self.scheduler.ended(outcome.index, outcome.error)
-        self.outcomes.record(outcome)
+        self._record(outcome)
 
     def is_retried(self, index: int) -> bool:
         """True while a call waits for another attempt."""
@@ -191,7 +198,8 @@ class RunState:
             outcome = Outcome(index, self.calls[index], error is None, settled.value, error)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)
-            self.outcomes.record(outcome)
+            self._record(outcome)
+            self.events.settled(outcome)
             if error is not None:
                 self._why = f"call {index} was marked as failed"
             self.skip(settled.skipped)
@@ -230,7 +238,11 @@ class RunState:
             outcome = failed or not_started(self.calls[index], reason)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)
-            self.outcomes.record(outcome)
+            self._record(outcome)
+
+    def _record(self, outcome: Outcome) -> None:
+        name_call(outcome)
+        self.outcomes.record(outcome)
 
     @property
     def is_stopping(self) -> bool:

@@ -108,6 +108,10 @@ class Scheduler:
         """The time when the next retry is due; None when no call waits for one."""
         return self._waiting[0][0] if self._waiting else None
 
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that a call may run, before any has started."""
+        self._timeout = timeout
+
     def add(self, count: int) -> tuple[int, ...]:
         """Add so many calls, with the next numbers.
 
@@ -196,6 +200,10 @@ class Scheduler:
         """Take note that a running call began at this time."""
         if self._timeout is not None and index not in self._deadlines:
             self._deadlines[index] = now + self._timeout
+
+    def answered(self, index: int) -> None:
+        """A running call has answered. It ends with its process, however long that takes."""
+        self._deadlines.pop(index, None)
 
     def advanced(self, index: int, to: int, now: float) -> None:
         """Take note that the calls of a chunk before ``to`` returned, and that ``to`` runs."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Sequence
 
+from pcall._logs.handler_plan import handle_record
+from pcall._logs.printed import Printed
 from pcall._logs.record_frames import Frame, FrameReader, unpack_record
 from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 
-__all__ = ["RecordDelivery", "has_default_handle"]
+__all__ = ["RecordDelivery"]
 
 _log = logging.getLogger("pcall")
 
@@ -25,15 +27,23 @@ class RecordDelivery:
     Args:
         handlers: the handlers, in the order of their numbers.
         system: the operating system's services.
+        printed: the objects of this process that get what children print; in a frame, their numbers
+            follow those of the handlers.
 
     Attributes:
         fd: descriptor of the file that children write records to; -1 where there are no handlers,
             and once the last record has been delivered.
     """
 
-    def __init__(self, handlers: tuple[logging.Handler, ...], system: System) -> None:
+    def __init__(
+        self,
+        handlers: tuple[logging.Handler, ...],
+        system: System,
+        printed: Sequence[Printed] = (),
+    ) -> None:
         self.fd = -1
         self._handlers = handlers
+        self._printed = printed
         self._lock = threading.RLock()
         self._reader: FrameReader | None = None
         self._ended: set[int] = set()  # calls from `_next` on that have ended
@@ -41,7 +51,7 @@ class RecordDelivery:
         self._waiting: dict[int, deque[Frame]] = {}
         self._delivering = False
         self._final = False  # True once the records of all calls are to be delivered
-        if handlers:
+        if handlers or printed:
             with DeferSignals():
                 self.fd = system.make_answer_file()
                 register_private_fd(self.fd)  # keep it out of the children of other runs
@@ -124,6 +134,11 @@ class RecordDelivery:
         frames = self._waiting.get(call, deque())
         while frames:
             record: logging.LogRecord | None = None
+            number = frames[0].handler - len(self._handlers)
+            if number >= 0:
+                payload = reader.payload(frames.popleft())
+                self._printed[number].deliver(payload)
+                continue
             try:
                 record = unpack_record(reader.payload(frames[0]))
                 record.pcall_index = call
@@ -133,7 +148,7 @@ class RecordDelivery:
             # delivered later, and none twice.
             frame = frames.popleft()
             if record is not None:
-                _handle(self._handlers[frame.handler], record)
+                handle_record(self._handlers[frame.handler], record)
         self._waiting.pop(call, None)
 
     def _close(self) -> None:
@@ -143,25 +158,3 @@ class RecordDelivery:
                 fd, self.fd = self.fd, -1
                 unregister_private_fd(fd)
                 os.close(fd)
-
-
-def has_default_handle(handler: logging.Handler) -> bool:
-    """True when its ``handle()`` is that of logging: filter, then emit under the lock."""
-    return getattr(handler.handle, "__func__", None) is logging.Handler.handle
-
-
-def _handle(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """Pass a record to a handler of this process."""
-    try:
-        if has_default_handle(handler):
-            # The handler's filters have been applied in the child.
-            handler.acquire()
-            try:
-                handler.emit(record)
-            finally:
-                handler.release()
-        else:
-            handler.handle(record)
-    except Exception:
-        with contextlib.suppress(Exception):
-            handler.handleError(record)

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.records import Outcome
 from pcall._logs.call_sections import CallSections
 from pcall._logs.child_logs import ChildLogs, LogFile, RecordForwarder, Whoami
 from pcall._logs.framework_logs import FrameworkLogs
-from pcall._logs.handler_plan import LogPlan, plan_logs
-from pcall._logs.record_delivery import RecordDelivery, has_default_handle
+from pcall._logs.handler_plan import LogPlan, has_default_handle, plan_logs
+from pcall._logs.printed import Printed
+from pcall._logs.record_delivery import RecordDelivery
 from pcall._os.system import System
 
 __all__ = ["RunLogs", "make_run_logs"]
 
 
+_NO_HANDLERS = LogPlan((), (), ())
+
+
 def make_run_logs(
-    system: System, outcome: Callable[[int], Outcome], whoami: Whoami
+    system: System,
+    outcome: Callable[[int], Outcome],
+    whoami: Whoami,
+    *,
+    tasklog: bool = True,
+    printed: Sequence[Printed] = (),
 ) -> RunLogs | None:
-    """Make the logs of a run; None if no handler needs any.
+    """Make the logs of a run; None if nothing needs any.
 
     Args:
         system: the operating system's services.
         outcome: returns the outcome of a call that ended well.
         whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
+        tasklog: False: leave the log handlers alone.
+        printed: the objects of this process that children have to send something to.
     """
-    plan = plan_logs(whoami)
-    return None if plan is None else RunLogs(plan, system, outcome, whoami)
+    plan = plan_logs(whoami) if tasklog else None
+    if plan is None and not printed:
+        return None
+    return RunLogs(plan or _NO_HANDLERS, system, outcome, whoami, printed)
 
 
 class RunLogs:
@@ -41,6 +54,7 @@ class RunLogs:
         system: the operating system's services.
         outcome: returns the outcome of a call that ended well.
         whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
+        printed: the objects of this process that children have to send something to.
 
     Attributes:
         child: the logging set-up for the children.
@@ -54,9 +68,10 @@ class RunLogs:
         system: System,
         outcome: Callable[[int], Outcome | None],
         whoami: Whoami,
+        printed: Sequence[Printed] = (),
     ) -> None:
         self._plan = plan
-        self._delivery = delivery = RecordDelivery(plan.forwarded, system)
+        self._delivery = delivery = RecordDelivery(plan.forwarded, system, printed)
         self._sections = CallSections(plan.files, outcome)
         self._frameworks = FrameworkLogs(plan.consolidating)
         forwarders = [
@@ -64,9 +79,14 @@ class RunLogs:
             for number, handler in enumerate(plan.forwarded)
         ]
         changed: list[LogFile | RecordForwarder] = [*plan.files, *forwarders]
+        # In a frame, the numbers of these objects follow those of the handlers.
+        replaced = (
+            each.replace(delivery.fd, number, whoami)
+            for number, each in enumerate(printed, len(forwarders))
+        )
         self.child = ChildLogs(
             delivery.fd,
-            tuple((each.fields.update, each.changes) for each in changed),
+            (*((each.fields.update, each.changes) for each in changed), *replaced),
             plan.files,
             tuple(file.path for file in plan.files),
         )

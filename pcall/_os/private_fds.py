@@ -11,11 +11,15 @@ from __future__ import annotations
 import os
 from _socket import socket as Socket
 from fcntl import F_DUPFD_CLOEXEC, fcntl
+from resource import RLIMIT_NOFILE, getrlimit
+
+from pcall._tuning import SHARE_OF_DESCRIPTORS
 
 __all__ = [
     "above_streams",
     "closed_streams",
     "duplicate",
+    "is_scarce",
     "private_fds",
     "register_private_fd",
     "socket_above_streams",
@@ -49,6 +53,15 @@ def unregister_private_fd(fd: int) -> None:
 def private_fds() -> set[int]:
     """The registered descriptors, for a child to close. After the fork, the child has none."""
     return _private_fds
+
+
+def is_scarce(fd: int) -> bool:
+    """True for a new descriptor that leaves this process few more.
+
+    The system gives out the lowest number that is free, so a number tells how many are in use,
+    whoever opened them.
+    """
+    return fd >= getrlimit(RLIMIT_NOFILE)[0] * SHARE_OF_DESCRIPTORS >= 0
 
 
 def above_streams(fd: int) -> int:

@@ -12,7 +12,9 @@ from pcall._core.calls import Calls
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState, not_started
 from pcall.engines.invoke import invoke, log_failure
+from pcall.engines.local.child.current_call import running_inline
 from pcall.engines.local.parent.child_process import ChildProcess
+from pcall.engines.local.seeding import draw
 
 __all__ = ["InlineCalls", "InlineEngine", "InlineWorkload"]
 
@@ -69,6 +71,7 @@ class InlineEngine:
         self._workload = workload
         self.is_open = False
         self._thread = 0
+        self._entropy = 0
         self._next: list[int] = []  # the call to execute
         self._running = -1
         self._interrupt: BaseException | None = None  # has interrupted the running call
@@ -83,6 +86,8 @@ class InlineEngine:
         """Make the current thread the one that runs calls."""
         self.is_open = True
         self._thread = threading.get_ident()
+        # Drawn as for children: the seeds of calls are the same, and the next run has others.
+        self._entropy = draw().entropy
 
     def start(self) -> None:
         """Choose the call that :meth:`poll` will execute."""
@@ -117,7 +122,8 @@ class InlineEngine:
         value: Any = None
         error: BaseException | None = None
         try:
-            value = self._workload.execute(index)
+            with running_inline(call, attempt, self._entropy):
+                value = self._workload.execute(index)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:

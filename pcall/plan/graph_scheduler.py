@@ -35,6 +35,7 @@ class GraphScheduler(Scheduler):
     Attributes:
         state: the state of each call.
         uses: counts the calls that need each value, and so knows which values to drop.
+        settled: calls that were settled from outside, which are never executed.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class GraphScheduler(Scheduler):
         self._keep = keep
         self._blames: dict[int, int] = {}
         self._heap: list[tuple[float, int]] = []  # ready calls, and some that no longer are
-        self._found_settled: list[int] = []
+        self.settled: set[int] = set()
         # The vertices to examine, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
@@ -130,7 +131,7 @@ class GraphScheduler(Scheduler):
             self.uses.want(index)
         if settled is not None:
             self.state[index] = HANDED  # until settle() has taken note of it
-            self._found_settled.append(index)
+            self.settled.add(index)
             return
         self.queued += 1
         self.uses.add(needs)
@@ -238,7 +239,7 @@ class GraphScheduler(Scheduler):
         if all(call.settled is None for call in calls):
             return
         self.look_at_all()
-        for index in sorted(self._found_settled):
+        for index in sorted(self.settled):
             settled = calls[index].settled
             assert settled is not None
             value, error = settled
@@ -334,5 +335,5 @@ class GraphScheduler(Scheduler):
     def _over(self, index: int, state: int) -> None:
         """Note that a call has ended, so that its inputs are needed by one call less."""
         self.state[index] = state
-        if self._plan.calls[index].settled is None:
+        if index not in self.settled:
             self.uses.remove(self._graph.needs[index])

@@ -98,8 +98,10 @@ def _kept(value: Any) -> Any:
     if type(value) in _UNCHANGEABLE:
         return value
     try:
-        return _Pickled(dumps(value, 5))
-    except Exception as problem:
+        kept = _Pickled(dumps(value, 5))
+        kept.load()
+    except BaseException as problem:
         if is_interrupt(problem):
             raise
         return value  # a child would fail here, but somebody who debugs may need the value
+    return kept

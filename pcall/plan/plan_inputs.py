@@ -7,11 +7,11 @@ has it. So a chain of large values holds two of them at a time, and not three.
 from __future__ import annotations
 
 import os
-from resource import RLIMIT_NOFILE, getrlimit
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
 from pcall._errors import ResultError
+from pcall._os.private_fds import is_scarce
 from pcall._tuning import LARGE_VALUE
 from pcall._wire.decode import Answer, decode, read_answer
 from pcall._wire.mapping import map_private
@@ -46,7 +46,6 @@ class PlanInputs:
         # Of large values, for the chunk that needs them: by call, the descriptors.
         self._files: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}  # those that would be too many descriptors
-        self._most = getrlimit(RLIMIT_NOFILE)[0] // 4
         # The inputs that one call alone needs; of those that the current call has, the mappings.
         self._single: set[int] = set()
         self._taken: list[tuple[int, ref[Any]]] = []
@@ -116,7 +115,7 @@ class PlanInputs:
         if before >= 0:
             os.close(before)
         self._files[index] = fd
-        if len(self._files) - len(self._mapped) > self._most:
+        if is_scarce(fd):
             self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
             self._files[index] = -1
             os.close(fd)

@@ -9,6 +9,7 @@ from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
+from pcall._os.signals import is_interrupt
 from pcall._run import Run
 from pcall._run_observers import observers_of
 from pcall._tuning import CHUNK_SECONDS
@@ -20,6 +21,7 @@ from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
 from pcall.plan.inline_plan import InlinePlan, InlineValues
+from pcall.plan.nodes import resolve
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_values import PlanValues
 from pcall.plan.plan_workload import PlanWorkload
@@ -100,13 +102,27 @@ class PlanRun:
             chance,
         )
 
-    def value(self, index: int) -> Any:
-        """The value of a call that has returned; None if it was dropped.
+    def output(self, structure: Any) -> Any:
+        """The output of the run, with values in place of calls.
 
-        Raises:
-            ResultError: the value can't be read.
+        A value that does not load here, or is not what the structure takes (another number of
+        items, a key that has no hash), is the failure of the call that returned it. The outcomes
+        tell of it, and nothing is returned then.
         """
-        return self._values.value_of(index)
+        read = -1  # the call whose value was read last
+
+        def value_of(index: int) -> Any:
+            nonlocal read
+            read = index
+            return self._values.value_of(index)
+
+        try:
+            return resolve(structure, value_of)
+        except BaseException as problem:
+            if read < 0 or is_interrupt(problem):
+                raise
+            self.outcomes.fail(read, problem)
+            return None
 
     def release(self, index: int) -> None:
         """Take note that the caller does not need the value of this call any more."""

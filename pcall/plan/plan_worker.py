@@ -8,7 +8,8 @@ from types import FrameType
 
 from pcall._os.fd_passing import receive_with_fd
 from pcall._os.system import System
-from pcall.engines.local.child.worker_main import Worker, WorkerSpec
+from pcall.engines.local.child.worker_main import Worker
+from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.seeding import Seeds
 from pcall.engines.local.worker_control import FILE, TOKEN
 from pcall.plan.chain_links import ChainLinks

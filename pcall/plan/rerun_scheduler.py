@@ -13,7 +13,8 @@ from pcall._core.decisions import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.plan import Plan, PlanCall
+from pcall.plan.plan import Plan
+from pcall.plan.plan_call import PlanCall
 
 __all__ = ["RERUNS", "RerunScheduler"]
 
@@ -81,7 +82,9 @@ class RerunScheduler(GraphScheduler):
         """The calls to execute again; none if the call does not depend on all that it names."""
         named = [call for calls in error.dependencies.values() for call in calls]
         if not named or not all(
-            isinstance(call, PlanCall) and call.plan is self._plan and call.settled is None
+            isinstance(call, PlanCall)
+            and call.plan is self._plan
+            and call.index not in self.settled
             for call in named
         ):
             return set()
@@ -96,13 +99,13 @@ class RerunScheduler(GraphScheduler):
         )
         while stack:
             vertex = stack.pop()
-            if vertex in above and vertex not in found:
+            if vertex in above and vertex not in found and vertex not in self.settled:
                 found.add(vertex)
                 stack += self._users_of(vertex)
         return {vertex for vertex in found if vertex >= 0}
 
     def _above(self, indices: Iterable[int]) -> set[int]:
-        """The calls and gathers that these calls depend on, directly or not."""
+        """The calls and gathers that these need, directly or not, nothing above a settled one."""
         found: set[int] = set()
         stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:
@@ -113,7 +116,7 @@ class RerunScheduler(GraphScheduler):
         return found
 
     def _needs_of(self, vertex: int) -> Iterable[int]:
-        return self._graph.needs[vertex] if vertex >= 0 else self._graph.gather_needs[~vertex]
+        return () if vertex in self.settled else self._graph.needs_of(vertex)
 
     def _users_of(self, vertex: int) -> Iterable[int]:
         return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
@@ -132,8 +135,9 @@ class RerunScheduler(GraphScheduler):
         while stack:
             user = stack.pop()
             for index in self._calls_below(user):
-                gone = self.uses.gone[index] or (user in requests and self._is_used_up(index))
-                if gone and index not in again and self.state[index] == DONE:
+                if index in again or index in self.settled or self.state[index] != DONE:
+                    continue
+                if self.uses.gone[index] or (user in requests and self._is_used_up(index)):
                     again.add(index)
                     stack.append(index)
         for index in again:

@@ -16,11 +16,10 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from resource import RLIMIT_NOFILE, getrlimit
 from typing import Any
 
 from pcall._errors import ResultError
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import is_scarce, register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._os.system import System
 from pcall._tuning import STORE_BLOCK
@@ -65,7 +64,6 @@ class Values:
         self.owners = memoryview(mmap.mmap(-1, 2 * max(1, len(plan.calls)))).cast("H")
         self.files: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}
-        self._most = getrlimit(RLIMIT_NOFILE)[0] // 2
         self._dropped = bytearray(len(plan.calls))
         # By store and block: bytes of dropped values.
         self._unneeded: Counter[tuple[int, int]] = Counter()
@@ -91,7 +89,7 @@ class Values:
             index: the call.
             fd: the file, registered as private; it is closed here.
         """
-        if len(self.files) - len(self._mapped) < self._most:
+        if not is_scarce(fd):
             self.files[index] = fd
             return
         self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
@@ -130,7 +128,7 @@ class Values:
             return settled[0] if settled else None
         try:
             value = read_row(self._table, index, self)
-        except Exception as problem:
+        except BaseException as problem:
             if is_interrupt(problem):
                 raise
             raise ResultError(

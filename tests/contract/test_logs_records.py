@@ -20,6 +20,8 @@ from pcall import ChildDied, Pcall, PcallTimeout, pcall
 from tests.helpers.scripts import environment
 from tests.helpers.waiting import until
 
+pytestmark = pytest.mark.needs("child logs")
+
 log = logging.getLogger("test.records")
 
 
@@ -56,6 +58,7 @@ def keep():
     return handler
 
 
+@pytest.mark.needs("a fresh child")
 @pytest.mark.fast
 def test_caplog(caplog, each_system):
     """pytest's caplog has each child's records once, in call order, with process and index."""
@@ -274,6 +277,7 @@ def test_memory_handler(tmp_path):
     assert (tmp_path / "log").read_text() == "kept by the parent\ncall 0\ncall 1\n"
 
 
+@pytest.mark.needs("a fresh child")
 def test_stream_without_a_descriptor():
     """A stream handler on a stream in memory has the children's records in the parent."""
     stream = io.StringIO()
@@ -441,6 +445,7 @@ logging.info("over")
 """
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_console_is_live():
     """What a child logs to the console is there at once, and once."""
     process = subprocess.Popen(

@@ -67,6 +67,7 @@ class AnswerRecorder:
                 if not worker.given or worker.at != at:
                     continue  # a signal handler has used the run meanwhile, and was here before
                 self._record(worker, stop, values, errors)
+                worker.recorded()
                 if not done:
                     return
                 unstarted = range(worker.at, worker.given[0].stop)

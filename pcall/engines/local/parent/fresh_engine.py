@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable
 
 from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals, deliver_due
-from pcall._tuning import FORK_BURST
+from pcall._tuning import ANSWER_LOOK_INTERVAL, FORK_BURST
+from pcall._wire.decode import has_answer
 from pcall.engines.local.parent.call_outcome import outcome_of, take_answer
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.local_engine import LocalEngine
@@ -26,6 +28,8 @@ class FreshEngine(LocalEngine):
     def __init__(self, state: RunState) -> None:
         super().__init__(state)
         self._interrupted: set[int] = set()  # calls at whose answers something broke in
+        self._answered: set[int] = set()  # calls whose children have answered and not ended
+        self._look_at = 0.0
         self._planned_for = 0  # calls for which the room of this machine was looked at
 
     @property
@@ -40,6 +44,7 @@ class FreshEngine(LocalEngine):
 
     def open(self) -> None:
         """Acquire the resources of the run."""
+        self._look_at = time.monotonic() + ANSWER_LOOK_INTERVAL
         self._limit()
         self._acquire()
 
@@ -75,14 +80,37 @@ class FreshEngine(LocalEngine):
                 break
         self._guard(resources)
 
+    def collect(self, ready: Iterable[int]) -> None:
+        """Report the calls whose children have ended; end those that outlive their call."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + ANSWER_LOOK_INTERVAL
+            self._look_for_answers()
+        super().collect(ready)
+
+    def refresh(self) -> None:
+        """Take note of all calls that have answered until now: no timeout is theirs."""
+        self._look_for_answers()
+
+    def _look_for_answers(self) -> None:
+        # A call is over once it has answered. A thread that is no daemon or an exit handler may
+        # keep its child alive, which then has the grace period to end.
+        for key, forked in self._alive.items():
+            if key not in self._answered and forked.answer >= 0 and has_answer(forked.answer):
+                self._answered.add(key)
+                self._state.scheduler.answered(key)
+                self._terminator.expect_end(key)
+
     def pid(self, index: int) -> int | None:
-        """The id of the process that runs a call; None if none does."""
+        """The id of the process that runs a call; None if none does, or once it has answered."""
         forked = self._alive.get(index)
-        return None if forked is None else forked.pid
+        return None if forked is None or index in self._answered else forked.pid
 
     def cancel(self, index: int) -> None:
         """End the child of a call."""
         self._terminator.signal(index, signal.SIGTERM)
+
+    def _describe(self, key: int) -> str:
+        return f"call {key}, {self._state.calls[key]}"
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         self._state.ended_by_us.add(key)
@@ -129,6 +157,7 @@ class FreshEngine(LocalEngine):
                 state.child_died(key)
             self._strike_off(key, forked)
             state.conclude(outcome)
+            self._answered.discard(key)
             if state.is_retried(key):  # the next attempt runs in another child
                 self._children.pop(key, None)
                 self._interrupted.discard(key)

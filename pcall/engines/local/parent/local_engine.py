@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable, Mapping
 
 from pcall._core.run_state import RunState
+from pcall._logs.printed import find_printed
 from pcall._logs.run_logs import RunLogs, make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
@@ -42,8 +43,9 @@ class LocalEngine:
         self._by_sentinel: dict[int, int] = {}
         self._unwatched: set[int] = set()
         self._to_collect: dict[int, None] = {}
-        self._terminator = Terminator(self._alive, state.options.grace_period)
-        self._resources: RunResources | None = None  # not None while the engine is open
+        grace_period = state.options.grace_period
+        self._terminator = Terminator(self._alive, grace_period, self._describe)
+        self._resources: RunResources | None = None  # while it is open
         self._forks = 0
 
     # ------------------------------------------------------------ the protocol of engines
@@ -56,7 +58,7 @@ class LocalEngine:
     @property
     def busy(self) -> bool:
         """True while a child lives, or a process that a child left behind."""
-        return bool(self._alive) or self._terminator.leftovers
+        return bool(self._alive) or bool(self._terminator.leftovers)
 
     @property
     def living(self) -> tuple[ChildProcess, ...]:
@@ -79,7 +81,9 @@ class LocalEngine:
         everywhere = get_system().exit_poll_interval
         self._to_collect.update(dict.fromkeys(self._alive if everywhere else self._unwatched))
         self._collect_ended()
-        self._terminator.take_turn()
+        for group in self._terminator.take_turn():
+            if self._resources is not None:
+                self._resources.unwatch(-group)
 
     def _collect_ended(self) -> None:
         # A child is removed from the list only after it has been dealt with: an interrupt in
@@ -100,6 +104,7 @@ class LocalEngine:
         """Send SIGTERM to all children, since the timeout of one call has failed the run."""
         for key in list(self._alive):
             self._terminator.signal(key, signal.SIGTERM)
+        self._terminator.end_leftovers(signal.SIGTERM)
 
     def stop(self, signal_number: int) -> None:
         """Signal all children at the caller's request."""
@@ -109,8 +114,7 @@ class LocalEngine:
         for key in list(self._alive):
             if key in self._alive:  # what was unpickled meanwhile may have ended another
                 self._end_on_request(key, signal_number)
-        if signal_number == signal.SIGKILL:
-            self._terminator.kill_leftovers()
+        self._terminator.end_leftovers(signal_number)
 
     def pause(self) -> float:
         """Seconds until :meth:`collect` is due although no descriptor is ready."""
@@ -122,7 +126,7 @@ class LocalEngine:
             interval = resources.child_context.system.exit_poll_interval
             if interval or self._unwatched:
                 pause = min(pause, interval or UNWATCHED_LOOK_INTERVAL)
-            if self._alive:
+            if self.busy:
                 pause = min(pause, resources.seconds_to_guard())
         return pause
 
@@ -153,18 +157,25 @@ class LocalEngine:
     def _acquire(self) -> None:
         state, system = self._state, get_system()
         with DeferSignals():
-            if state.options.tasklog:
-                # Pass a method of the store, not of the engine, which would make a cycle.
-                self._logs = make_run_logs(system, state.outcomes.__getitem__, whoami)
-                if self._logs is not None:
-                    state.use_logs(self._logs)
+            # Pass a method of the store, not of the engine, which would make a cycle.
+            self._logs = make_run_logs(
+                system,
+                state.outcomes.__getitem__,
+                whoami,
+                tasklog=state.options.tasklog,
+                printed=find_printed(),
+            )
+            if self._logs is not None:
+                state.use_logs(self._logs)
             child_logs = None if self._logs is None else self._logs.child
             self._resources = RunResources(system, state.options.grace_period, child_logs)
 
     def _guard(self, resources: RunResources) -> None:
         """Start the guard against the parent's death, once that is due."""
-        if self._alive and resources.seconds_to_guard() <= 0:
-            resources.start_guard({key: forked.pid for key, forked in self._alive.items()})
+        if self.busy and resources.seconds_to_guard() <= 0:
+            left = {-group: group for group in self._terminator.leftovers}
+            alive = {key: forked.pid for key, forked in self._alive.items()}
+            resources.start_guard(left | alive)
 
     def _fork(self, children: Mapping[int, ChildProcess], resources: RunResources) -> bool:
         """Fork these children; return False if there was no room for all of them."""
@@ -241,6 +252,8 @@ class LocalEngine:
         self._terminator.ended(key, forked)
         forked.release()
         resources.unwatch(key)
+        if forked.leftovers:
+            resources.watch(-forked.pid, forked.pid)  # no child has this key
 
     # ------------------------------------------------------------ for subclasses
 
@@ -251,6 +264,10 @@ class LocalEngine:
     def _finish(self, key: int, forked: ForkedProcess) -> None:
         """Report the answer of a child that has ended, and release the child."""
         raise NotImplementedError
+
+    def _describe(self, key: int) -> str:
+        """A child as messages name it."""
+        return self._children[key].name
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         """End one child at the caller's request, with this signal."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -129,7 +128,7 @@ class PoolEngine(LocalEngine):
             # come first.
             self._refresh_at = time.monotonic() + POOL_LOOK_INTERVAL
             workers = list(self._workers.values())
-            self._end_stuck_workers()
+            self._expect_ends()
         for worker in workers:
             self._recorder.take_answers(worker)
         super().collect(ready)
@@ -231,15 +230,14 @@ class PoolEngine(LocalEngine):
 
     # ------------------------------------------------------------ ending
 
-    def _end_stuck_workers(self) -> None:
-        """End the workers that should have exited a timeout ago.
+    def _expect_ends(self) -> None:
+        """Expect the workers that have no more calls to end within the grace period.
 
-        A thread or an exit handler that a call has left behind may keep a worker from exiting.
+        A thread that is no daemon or an exit handler may keep a worker alive.
         """
-        due = time.monotonic() - (self._state.timeout or math.inf)
         for worker in self._workers.values():
-            if worker.leaving and not worker.given and worker.idle_since < due:
-                self._end(worker, EVERY_CALL, signal.SIGTERM)
+            if worker.leaving and not worker.given:
+                self._terminator.expect_end(worker.number)
 
     def cancel(self, index: int) -> None:
         """End a call that exceeds its timeout, but not the call that its worker may run by now."""

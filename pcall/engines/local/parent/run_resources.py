@@ -23,7 +23,7 @@ from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
-from pcall.engines.local.seeding import read_seeds
+from pcall.engines.local.seeding import draw
 
 __all__ = ["RunResources"]
 
@@ -51,7 +51,7 @@ class RunResources:
         self._guard_at = time.monotonic() + GUARD_DELAY
         self._descriptors: list[int] = []
         parent = os.getpid()
-        context, seeds, stdin = contextvars.copy_context(), read_seeds(), unread_stdin()
+        context, drawn, stdin = contextvars.copy_context(), draw(), unread_stdin()
         null = above_streams(os.open(os.devnull, os.O_RDWR))
         self._descriptors.append(null)
         try:
@@ -72,9 +72,10 @@ class RunResources:
             system=system,
             context=context,
             run=context.run,
-            seeds=seeds,
+            seeds=drawn.seeds,
             stdin=stdin,
             logs=logs,
+            entropy=drawn.entropy,
         )
         watch = system.parent_watch(parent, grace_period)
         self.steps = make_steps(watch, null, closed_streams())

@@ -19,7 +19,8 @@ from pcall._tuning import WORKER_LOOK_INTERVAL
 from pcall._wire.result_table import ResultTable
 from pcall._wire.row_reader import read_chunk
 from pcall.engines.local.child.child_main import serve
-from pcall.engines.local.child.worker_main import Worker, WorkerSpec
+from pcall.engines.local.child.worker_main import Worker
+from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.parent.received_answers import ReceivedAnswers
 from pcall.engines.local.worker_control import LEAVE, RESUME, TOKEN, WorkerControl
@@ -57,8 +58,6 @@ class WorkerHandle:
         preempt_requested_at: when it was asked to return the unstarted calls of its chunk, on the
             monotonic clock; None if it was not.
         held: True while it waits, after a failure, for :meth:`resume`.
-        idle_since: while nothing is given: when its last chunk ended, or when it was asked to
-            leave.
         announced: True once the start of its current call was reported to observers.
         first: the first call that it ran; -1 before.
         owner: its number in the outcome store.
@@ -95,7 +94,6 @@ class WorkerHandle:
         self.leaving = False
         self.preempt_requested_at: float | None = None
         self.held = False
-        self.idle_since = 0.0
         self.announced = False
         self.first = -1
         self.owner = 0
@@ -187,7 +185,6 @@ class WorkerHandle:
         """Have it exit once it has run all calls that it was given."""
         if not self.leaving:
             self.leaving = True
-            self.idle_since = monotonic()
             self.socket.send(TOKEN.pack(LEAVE, 0, 0, False))
 
     def end(self) -> None:
@@ -233,7 +230,6 @@ class WorkerHandle:
     def finish_chunk(self) -> None:
         """Remove its first chunk, which has ended."""
         self.given.popleft()
-        self.idle_since = monotonic()
         self._done += 1
         if self.preempt_requested_at is not None:
             self.preempt_requested_at = None
@@ -253,6 +249,10 @@ class WorkerHandle:
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
         """Read the answers of the calls from :attr:`at` to ``stop``: values, and errors by call."""
         return read_chunk(self._table, self.at, stop, self._received)
+
+    def recorded(self) -> None:
+        """The answers that were read have been recorded."""
+        self._received.recorded()
 
 
 def _answer_file(process: ChildProcess) -> int:
