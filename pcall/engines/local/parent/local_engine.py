@@ -226,6 +226,8 @@ class LocalEngine:
         self._forks += 1
         self._alive[key] = forked
         resources.watch(key, forked.pid)
+        if self._logs is not None:
+            self._logs.forked(forked.pid)
         if forked.sentinel is None:
             self._unwatched.add(key)
         else:
