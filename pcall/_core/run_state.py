@@ -7,10 +7,10 @@ the state for calls to start and reports how they ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pcall._core.calls import Calls
-from pcall._core.decisions import Expiry
+from pcall._core.decisions import Ended, Expiry
 from pcall._core.event_emitter import EventEmitter
 from pcall._core.observers import Observers
 from pcall._core.options import Options
@@ -134,6 +134,9 @@ class RunState:
             later: True when its child ran another call before it.
         """
         index = outcome.index
+        if index in self.scheduler.disregarded:
+            self._disregard(outcome, later)
+            return
         luck = 0.0 if outcome.ok else self._chance()
         ended = self.scheduler.ended(index, outcome.error, self._clock(), luck)
         if self.logs is not None:
@@ -148,11 +151,25 @@ class RunState:
             return
         self._failed_attempts.pop(index, None)
         self.outcomes.record(outcome)
+        self._skip_after(index, ended)
+
+    def _skip_after(self, index: int, ended: Ended) -> None:
+        """Record the end of the calls that will not start because this one has failed."""
         if ended.skipped:
             if self.scheduler.stopped:
                 limit = self.options.max_errors
                 self._why = self._why or f"call {index} failed, and max_errors is {limit}"
             self.skip(ended.skipped)
+
+    def _disregard(self, outcome: Outcome, later: bool) -> None:
+        """An attempt has ended whose call was settled meanwhile."""
+        index = outcome.index
+        died = index in self._lost
+        self.scheduler.ended(index, None, self._clock())
+        self._lost.discard(index)
+        if self.logs is not None:
+            self.logs.ended(outcome, died, later)
+        self.events.not_started(index)
 
     def interrupted(self, outcome: Outcome) -> None:
         """Record a call into which something broke that was meant for this process."""
@@ -171,7 +188,12 @@ class RunState:
 
     def requeue(self, index: int, start: int | None = None) -> None:
         """The unstarted part of a dispatched chunk waits again. See :meth:`Scheduler.requeue`."""
+        settled = set(self.scheduler.disregarded)
         self.skip(self.scheduler.requeue(index, start))
+        for each in settled - self.scheduler.disregarded:
+            # It will not start.
+            if self.logs is not None:
+                self.logs.ended(Outcome(each, self.calls[each], True), False, False)
 
     def reopen(self) -> list[int]:
         """Calls that had ended and are executed again: their outcomes are dropped."""
@@ -195,6 +217,25 @@ class RunState:
             if error is not None:
                 self._why = f"call {index} was marked as failed"
             self.skip(settled.skipped)
+
+    def settle_now(self, index: int, value: Any, error: BaseException | None) -> bool:
+        """A call is settled during the run. What waits for it may go on.
+
+        Returns:
+            False where the call is no part of the run, or over.
+        """
+        ended = self.scheduler.settle_now(index, error)
+        if ended is None:
+            return False
+        self._failed_attempts.pop(index, None)
+        outcome = Outcome(index, self.calls[index], error is None, value, error)
+        if self.logs is not None and index not in self.scheduler.disregarded:
+            self.logs.ended(outcome, False, False)
+        self.events.started(index, self._clock())
+        self.events.ended(outcome, False)
+        self.outcomes.record(outcome)
+        self._skip_after(index, ended)
+        return True
 
     def time_out(self, expiry: Expiry, stopped: Iterable[int]) -> None:
         """Take note of the calls that are ended for the timeout.

@@ -77,6 +77,9 @@ class Engine(Protocol):
             Numbers that mean something to :meth:`collect`.
         """
 
+    def wake(self) -> None:
+        """Have :meth:`poll`, which another thread may be in, return soon."""
+
     def collect(self, ready: Iterable[int]) -> None:
         """Report the calls that have ended, and kill what has outlived its grace period."""
 
