@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "CycleError",
     "DependenciesFailed",
+    "FailedDependency",
     "NotStarted",
     "PcallError",
     "RemoteError",
@@ -62,6 +63,18 @@ class DependenciesFailed(PcallError):
     def __str__(self) -> str:
         named = (f"{name}: {calls}" for name, calls in self.dependencies.items())
         return f"of no use: {'; '.join(named)}"
+
+
+class FailedDependency(PcallError):
+    """The value that a call of a plan returned is lost: to be given to ``Plan.mark_failed``.
+
+    The call is made again if anything still needs its value.
+    """
+
+    __module__ = "pcall.exceptions"
+
+    def __init__(self, text: str = "the value is lost") -> None:
+        super().__init__(text)
 
 
 class CycleError(PcallError, ValueError):

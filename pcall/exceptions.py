@@ -10,6 +10,7 @@
           ├── PcallTimeout              a call ran too long (also a builtin TimeoutError)
           ├── NotStarted                a call was still queued when the run stopped
           ├── DependenciesFailed        a call raises it: it can't use the values it got
+          ├── FailedDependency          the value of a call is lost: for Plan.mark_failed
           ├── CycleError                calls of a plan wait for each other (also a ValueError)
           ├── ResultError               a result could not be pickled or unpickled
           └── RemoteError               replaces an exception that could not be rebuilt
@@ -29,6 +30,7 @@ from pcall._core.call_failures import (
 from pcall._errors import (
     CycleError,
     DependenciesFailed,
+    FailedDependency,
     NotStarted,
     PcallError,
     RemoteError,
@@ -42,6 +44,7 @@ __all__ = [
     "ChildProcessException",
     "CycleError",
     "DependenciesFailed",
+    "FailedDependency",
     "NotStarted",
     "PcallError",
     "PcallTimeout",

@@ -42,6 +42,8 @@ class Scheduler:
     Attributes:
         queued: calls that wait to start, those that wait for another attempt included.
         failed: calls that have failed for good.
+        disregarded: calls that a worker has although they were settled meanwhile: their answers
+            count for nothing.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Scheduler:
         self._retry = retry
         self._stopped = False
         self.failed = 0
+        self.disregarded: set[int] = set()
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -151,6 +154,18 @@ class Scheduler:
     def settle(self) -> Iterator[Settled]:
         """Take note of the calls that were settled before the run."""
         return iter(())
+
+    def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
+        """Take note of a call that is settled during the run.
+
+        Args:
+            index: the call.
+            error: what it has failed with; None: it has a value.
+
+        Returns:
+            What follows; None where the call is no part of the run, or over.
+        """
+        return None
 
     def take_reopened(self) -> list[int]:
         """The calls that had ended and are executed again, since the last call of this method."""
@@ -278,6 +293,10 @@ class Scheduler:
             heapq.heappush(self._waiting, (due, index))
             self.queued += 1
             return Ended(retried=True)
+        return self._count_failure()
+
+    def _count_failure(self) -> Ended:
+        """One more call has failed for good: stop where that is one too many."""
         self.failed += 1
         # If all may run at once, none is queued, although the last may not be forked yet.
         queues = self._max_workers is not None

@@ -16,6 +16,7 @@ from pcall._core.scheduler import Scheduler
 from pcall._tuning import GRAPH_PIECE
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
 from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
+from pcall.plan.given_results import GivenResults
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
@@ -27,8 +28,9 @@ class GraphScheduler(Scheduler):
 
     Args:
         plan: the plan; it must not change any more.
-        output: the calls whose values are wanted; None: all calls are executed, for no value.
-        keep: True if the value of each call is wanted, until it is released.
+        given: the results of calls that are settled before the run; None: those of the plan.
+        output: the calls whose values are wanted; None: all calls are made, for no value.
+        keep: True when the value of each call is wanted, until :meth:`release`.
         chunk_policy: the predictions about calls; None: each chunk has one call.
         max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
 
@@ -43,6 +45,7 @@ class GraphScheduler(Scheduler):
         plan: Plan,
         output: Iterable[int] | None = None,
         *,
+        given: GivenResults | None = None,
         keep: bool = False,
         chunk_policy: ChunkPolicy | None = None,
         max_workers: int | None = None,
@@ -66,9 +69,11 @@ class GraphScheduler(Scheduler):
         )
         self._keep = keep
         self._blames: dict[int, int] = {}
-        self._heap: list[tuple[float, int]] = []  # ready calls, and some that no longer are
+        self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
+        self._given = GivenResults(plan) if given is None else given
         self.settled: set[int] = set()
-        # The vertices to examine, the last first.
+        self._settled_before: set[int] = set()  # those whose needs were not looked at
+        # What is to be looked at, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
         if output is not None:
@@ -126,12 +131,12 @@ class GraphScheduler(Scheduler):
         return [index for index, state in enumerate(self.state) if state]
 
     def _found_call(self, index: int, needs: tuple[int, ...]) -> None:
-        settled = self._plan.calls[index].settled
         if self._keep:
             self.uses.want(index)
-        if settled is not None:
+        if index in self._given:
             self.state[index] = HANDED  # until settle() has taken note of it
             self.settled.add(index)
+            self._settled_before.add(index)
             return
         self.queued += 1
         self.uses.add(needs)
@@ -193,6 +198,7 @@ class GraphScheduler(Scheduler):
         else:
             del self._running[index]
             self._deadlines.pop(index, None)
+        self.disregarded.difference_update(range(start, stop))
         left = [each for each in range(start, stop) if self.state[each] == HANDED]
         if self._stopped:
             for each in left:
@@ -225,6 +231,10 @@ class GraphScheduler(Scheduler):
         self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
     ) -> Ended:
         known = index in self._running
+        if known and index in self.disregarded:
+            self.disregarded.discard(index)
+            self._move_on(index, index + 1, now)
+            return Ended()
         ended = super().ended(index, error, now, chance)
         if not known or ended.retried:
             return ended
@@ -234,15 +244,16 @@ class GraphScheduler(Scheduler):
         skipped = self._failed(index)
         return ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
 
+    def runs_since(self, index: int, now: float) -> None:
+        if index not in self.disregarded:
+            super().runs_since(index, now)
+
     def settle(self) -> Iterator[Settled]:
-        calls = self._plan.calls
-        if all(call.settled is None for call in calls):
+        if not self._given:
             return
         self.look_at_all()
         for index in sorted(self.settled):
-            settled = calls[index].settled
-            assert settled is not None
-            value, error = settled
+            value, error = self._given[index]
             yield Settled(index, value, error, self._settle(index, error).skipped)
 
     def _settle(self, index: int, error: BaseException | None) -> Ended:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pcall._core.records import show
-from pcall._errors import CycleError
+from pcall._errors import CycleError, FailedDependency
 from pcall.plan.gathering import Gatherer
 from pcall.plan.nodes import Item, Lit, Node, PlanBase
 from pcall.plan.picture import Box, dot_text, svg_text
@@ -17,6 +18,8 @@ from pcall.plan.plan_call import PlanCall, Settled, plans
 from pcall.plan.signatures import Signatures
 
 __all__ = ["Plan"]
+
+_Told = Callable[[int, Settled | None], None]
 
 
 class Plan(PlanBase):
@@ -41,6 +44,7 @@ class Plan(PlanBase):
             raise ValueError(f"stacklevel must be 1 or more, not {stacklevel!r}")
         super().__init__()
         self._stacklevel = stacklevel
+        self._told: list[weakref.WeakMethod[_Told]] = []
         self.calls: list[PlanCall] = []
         self.states = b""
         self._gatherer = Gatherer(self)
@@ -173,6 +177,10 @@ class Plan(PlanBase):
     def mark_done(self, call: PlanCall, value: Any) -> None:
         """Settle a call: later runs do not make it, and use this value.
 
+        A run that lasts goes on with the value, too, unless the call has ended in it: what waits
+        for the call starts, and what runs for it is ended. Any thread and any observer may call
+        this during a run.
+
         Raises:
             TypeError: ``call`` is not a call.
             ValueError: it belongs to another plan.
@@ -182,19 +190,40 @@ class Plan(PlanBase):
     def mark_failed(self, call: PlanCall, error: BaseException) -> None:
         """Settle a call: later runs do not make it, and count it as failed with this error.
 
+        During a run, see :meth:`mark_done`.
+
+        A :class:`pcall.FailedDependency` says something else: that the value which was there is
+        lost. Then a call that was settled is not settled any more, and later runs make it. A run
+        that lasts makes the call again, if it has returned and anything still needs its value.
+
         Raises:
             TypeError: ``call`` is not a call, or ``error`` not an exception.
             ValueError: the call belongs to another plan.
         """
         if not isinstance(error, BaseException):
             raise TypeError(f"error must be an exception, not {show(error)}")
-        self._settle(call, Settled(None, error))
+        lost = isinstance(error, FailedDependency)
+        self._settle(call, None if lost else Settled(None, error))
 
-    def _settle(self, call: PlanCall, settled: Settled) -> None:
+    def _settle(self, call: PlanCall, settled: Settled | None) -> None:
         if not isinstance(call, PlanCall):
             raise TypeError(f"call must be a call of this plan, not {show(call)}")
         self._check_own(call)
-        call.settled, call.done = settled, True
+        call.settled, call.done = settled, settled is not None
+        for reference in [*self._told]:
+            told = reference()
+            if told is not None:
+                told(call.index, settled)
+
+    def attach(self, told: _Told) -> None:
+        """Have a run told of calls that are settled: their index, and the result; None: lost."""
+        # A run that never starts is not detached.
+        self._told[:] = [each for each in self._told if each() is not None]
+        self._told.append(weakref.WeakMethod(told))
+
+    def detach(self, told: _Told) -> None:
+        """The run has ended."""
+        self._told[:] = [each for each in self._told if each() not in (None, told)]
 
     # ------------------------------------------------------------ inspecting
 

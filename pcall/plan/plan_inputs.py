@@ -60,14 +60,16 @@ class PlanInputs:
         Raises:
             ResultError: the value can't be read.
         """
+        if self._values.was_given(index):
+            return self._values.load_given(index)
         kind = self._table.kinds[index]
         if kind == HANDED_OFF:
             assert self.handed_off is not None
             return self.handed_off.load()
         if not kind:
-            node = self._nodes[index]
-            assert node.settled is not None, f"{node!r} has no value"
-            return node.settled[0]
+            given = self._values.given
+            assert index in given, f"{self._nodes[index]!r} has no value"
+            return given.value(index)
         value = read_row(self._table, index, self)
         if type(value) is Raised:
             raise self._unreadable(index, value.error) from value.error

@@ -1,11 +1,13 @@
-"""Executes dependencies again for a call whose inputs are unusable, and then that call.
+"""Calls that are made again, and calls that are settled while the run lasts.
 
-This is rare, so it may cost a moment: no further call starts until all running calls have ended,
-so that no call reads a value while it is computed again.
+A call may find what it was given of no use: what it needs is made again, and then the call. That
+is rare, so it may cost a moment: nothing further starts until all that runs has ended, so that
+nothing reads a value while it is made again.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,7 +29,7 @@ def _never(index: int) -> bool:
 
 
 class RerunScheduler(GraphScheduler):
-    """A scheduler that knows ``DependenciesFailed``.
+    """A scheduler that knows ``DependenciesFailed``, ``mark_done`` and ``mark_failed``.
 
     Args:
         plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
@@ -43,8 +45,9 @@ class RerunScheduler(GraphScheduler):
         is_used_up: Callable[[int], bool] = _never,
         **policy: Any,
     ) -> None:
-        self._requests: dict[int, set[int]] = {}  # by call, the calls to execute again
-        self._counts: dict[int, int] = {}  # by call, its number of requests
+        self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
+        self._counts: dict[int, int] = {}  # by call, how often it wanted that
+        self._lost: set[int] = set()  # calls whose values are to be made again
         self._reopened: list[int] = []
         self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
@@ -52,7 +55,7 @@ class RerunScheduler(GraphScheduler):
     def ended(
         self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
     ) -> Ended:
-        known = index in self._running
+        known = index in self._running and index not in self.disregarded
         if known and isinstance(error, DependenciesFailed) and not self._stopped:
             calls = self._meant(index, error)
             if calls and self._counts.get(index, 0) < RERUNS:
@@ -65,18 +68,77 @@ class RerunScheduler(GraphScheduler):
                 return Ended(retried=True)
         return super().ended(index, error, now, chance)
 
+    @property
+    def over(self) -> bool:
+        return super().over and not self._lost
+
+    @property
+    def ready(self) -> int:
+        # Some worker has to be there, or nobody asks for the next chunk.
+        return super().ready + len(self._requests) + len(self._lost)
+
+    def stop(self) -> tuple[int, ...]:
+        self._lost.clear()
+        return super().stop()
+
     def take_reopened(self) -> list[int]:
         reopened, self._reopened = self._reopened, []
         return reopened
 
     def next_chunk(self, most: int, now: float = float("inf")) -> range:
-        if self._requests and not self._stopped:
+        if (self._requests or self._lost) and not self._stopped:
             if self._running:
                 return range(0)
             self._rerun()
         return super().next_chunk(most, now)
 
-    # ------------------------------------------------------------ which calls
+    # ------------------------------------------------------------ settled during the run
+
+    def is_over(self, index: int) -> bool:
+        """True for a call that has ended, or will not start, or is no part of the run."""
+        self.look_at_all()
+        return self.state[index] not in (BLOCKED, READY, HANDED) or index in self.settled
+
+    def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
+        if self.is_over(index):
+            return None
+        if any(index in range(start, stop) for start, stop in self._running.items()):
+            self.disregarded.add(index)
+            self._deadlines.pop(index, None)
+        else:
+            self.queued -= 1
+            self._forget_attempt(index)
+        self.state[index] = HANDED
+        if error is None:
+            self._succeeded(index)
+            ended = Ended()
+        else:
+            ended = self._count_failure()
+            skipped = self._failed(index)
+            ended = ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
+        self.settled.add(index)
+        self._requests.pop(index, None)
+        return ended
+
+    def _forget_attempt(self, index: int) -> None:
+        """A call that waits for another attempt does not, any more."""
+        self._waiting[:] = [each for each in self._waiting if each[1] != index]
+        heapq.heapify(self._waiting)
+        kept = [each for each in self._due if each.start != index]
+        self._due.clear()
+        self._due.extend(kept)
+
+    def lose(self, index: int) -> None:
+        """The value of a call is lost: it is made again if anything still needs it.
+
+        A value that was given before the run is not lost: the run has it.
+        """
+        self.look_at_all()
+        is_there = self.state[index] == DONE and not self.uses.gone[index]
+        if is_there and index not in self._settled_before and not self._stopped:
+            self._lost.add(index)
+
+    # ------------------------------------------------------------ which
 
     def _meant(self, index: int, error: DependenciesFailed) -> set[int]:
         """The calls to execute again; none if the call does not depend on all that it names."""
@@ -127,7 +189,10 @@ class RerunScheduler(GraphScheduler):
         """While nothing runs, queue the requested calls again, and reopen what they need."""
         self.look_at_all()
         requests, self._requests = self._requests, {}
-        again = set().union(*requests.values())
+        lost, self._lost = self._lost, set()
+        lost = {index for index in lost if not self.uses.gone[index]}
+        self.settled -= lost
+        again = lost.union(*requests.values()) - self.settled
         again = {index for index in again if self.state[index] == DONE}
         # They may need values that have been dropped meanwhile, and the calls that asked may need
         # values that they have used up: these calls have to be executed again, too.

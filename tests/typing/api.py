@@ -17,6 +17,7 @@ from pcall import (
     CurrentCall,
     CycleError,
     DependenciesFailed,
+    FailedDependency,
     NotStarted,
     Outcome,
     Pcall,
@@ -185,6 +186,7 @@ def plans() -> None:
     assert_type(plan.render("svg"), str)
     plan.mark_done(call, 1)
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))
+    plan.mark_failed(call, FailedDependency())
     try:
         run(plan, max_errors=None)
     except CallError as error:

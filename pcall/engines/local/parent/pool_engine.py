@@ -245,6 +245,21 @@ class PoolEngine(LocalEngine):
             if worker.given and index in worker.given[0]:
                 self._end(worker, index, signal.SIGTERM)
 
+    def withdraw(self, index: int) -> None:
+        """A call was settled meanwhile: end it where it runs, and see that it starts nowhere."""
+        for worker in self._workers.values():
+            if not any(index in chunk for chunk in worker.given):
+                continue
+            with DeferSignals():
+                if worker.at == index:
+                    # A worker that has begun another call by then does not mind the signal.
+                    worker.control.counts[WorkerControl.CANCELLED] = index
+                    self._terminator.signal(worker.number, signal.SIGTERM)
+                chunk = worker.take_back()
+                if chunk is not None:
+                    self._state.requeue(chunk.start)
+                worker.preempt()
+
     def cancel_all(self) -> None:
         """End all workers, including those that are about to begin a call."""
         for worker in self._workers.values():
