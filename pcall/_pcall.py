@@ -89,8 +89,10 @@ class Pcall:
                 a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
                 from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
                 :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
-                alone), ``return_outcomes`` (default False; True: nothing is raised for a
-                failed call).
+                alone), ``capture_output`` (default False; True: what a call writes to
+                stdout and stderr is in its outcome; ``"group"``: it is also written here,
+                call by call), ``return_outcomes`` (default False; True: nothing is raised for
+                a failed call).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the
@@ -317,7 +319,7 @@ def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:
     from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
     from pcall.engines.local.parent.workload import IndependentCalls
 
-    outcomes = ChunkOutcomeStore(calls)
+    outcomes = ChunkOutcomeStore(calls, captures=bool(options.capture_output))
     state = _make_state(calls, options, timeout, pool_size(options, len(calls)), outcomes)
     workload = IndependentCalls(calls, state.scheduler, options)
     return Run(state, PoolEngine(state, outcomes, workload))

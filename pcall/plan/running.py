@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pcall._core.options import Options
 from pcall._core.records import Observer, Outcome, show
@@ -35,6 +35,7 @@ def run(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    capture_output: bool | Literal["group"] = False,
 ) -> Any:
     """Run the calls of a plan, each once its dependencies have finished.
 
@@ -60,6 +61,7 @@ def run(
         profile: None; there is no other choice yet.
         engine: None, this machine; there is no other choice yet.
         order_results: has no effect here; see :func:`run_iter`.
+        capture_output: see ``Pcall.options``. Default False.
 
     Returns:
         The output, with values in place of calls; None without an output.
@@ -72,7 +74,7 @@ def run(
     """
     planned, structure = _prepare(
         plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, False,
+        order_results, capture_output, False,
     )  # fmt: skip
     run = planned.run
     try:
@@ -107,6 +109,7 @@ def run_iter(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    capture_output: bool | Literal["group"] = False,
 ) -> Iterator[Outcome]:
     """Run the calls of a plan, and yield their outcomes meanwhile.
 
@@ -124,7 +127,7 @@ def run_iter(
     """
     planned, _ = _prepare(
         plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, True,
+        order_results, capture_output, True,
     )  # fmt: skip
     return _iterate(planned, order_results)
 
@@ -170,6 +173,7 @@ def _prepare(
     profile: str | None,
     engine: Any,
     order_results: bool,
+    capture_output: bool | Literal["group"],
     keep: bool,
 ) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
@@ -185,6 +189,7 @@ def _prepare(
         max_errors=max_errors,
         retry=retry,
         progress=progress,
+        capture_output=capture_output,
     )
     limit = limit_of(timeout)
     wanted, structure = None, None
