@@ -95,8 +95,10 @@ class Pcall(BuiltRun):
                 a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
                 from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
                 :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
-                alone), ``return_outcomes`` (default False; True: nothing is raised for a
-                failed call).
+                alone), ``capture_output`` (default False; True: what a call writes to
+                stdout and stderr is in its outcome; ``"group"``: it is also written here,
+                call by call), ``return_outcomes`` (default False; True: nothing is raised for
+                a failed call).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the
