@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["BoundEntry", "Entry", "Targets"]
 
 Targets = Callable[..., Any] | Iterable[Callable[..., Any]]
 
 
+class _Signature:
+    """The signature of an entry, for :mod:`inspect`, which is imported only for that."""
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        if instance is None:
+            raise AttributeError("__signature__")
+        from inspect import signature
+
+        return signature(instance.__call__)
+
+
 class BoundEntry:
     """``Pcall.pcall`` of one class: build, start, join, and return the results.
+
+    To :func:`help` and to :mod:`inspect` it is a function with the name ``pcall``.
 
     Args:
         owner: the class.
     """
 
+    __signature__ = _Signature()
+
     def __init__(self, owner: type[Any]) -> None:
         self._owner = owner
+        self._describe()
+
+    def _describe(self) -> None:
         self.__doc__ = Entry.__doc__
+        self.__module__ = "pcall"
+        self.__name__ = self.__qualname__ = "pcall"
+
+    def __get__(self, instance: object, owner: type[Any]) -> Self:
+        # That it has this method has help() show the signature. It binds to nothing.
+        return self
 
     def _run_class(self) -> Any:
         return self._owner
@@ -50,7 +74,7 @@ class BoundEntry:
             run.start()
             run.join()
         except BaseException:
-            run._run.abandon_if_owner()  # it may have been interrupted between two turns
+            run._run.abandon_if_owner()  # perhaps it was interrupted between two turns
             raise
         results: tuple[Any, ...] | None = run.results
         return results or ()
@@ -66,30 +90,36 @@ class BoundEntry:
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
     ) -> tuple[Any, ...]:
-        """The same, awaited: the event loop goes on meanwhile, and no thread is used."""
+        """Await the same: the event loop runs on meanwhile, and no thread is used."""
         run = self._run_class()(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
         results: tuple[Any, ...] = await run
         return results
+
+
+# Python's own errors about the arguments name the function by this.
+BoundEntry.__call__.__qualname__ = "pcall"
+BoundEntry.aio.__qualname__ = "pcall.aio"
 
 
 class Entry:
     """Call targets in parallel, each call in a forked process of its own.
 
     Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
-    values[i] for varkwargs}}``. There are as many calls as the shortest of ``iargs``,
-    ``ikwargs``, the values of ``varkwargs`` and several targets has items; one for each
-    target when none of these is given. ``pcall.aio(...)`` is the same to be awaited.
+    values[i] for varkwargs}}``. The number of calls is the length of the shortest among
+    ``iargs``, ``ikwargs``, the values of ``varkwargs`` and an iterable of targets. If none of
+    the first three is given, each target is called once. ``pcall.aio(...)`` is the same, to be
+    awaited.
 
     Args:
         targets: one callable, or an iterable of callables. A coroutine function runs in
             an event loop of its own.
-        timeout: the longest that any call may run from the start of its child, in
+        timeout: the longest time that any call may run from the start of its child, in
             seconds. None and 0: no limit.
         cargs: positional arguments of every call.
         iargs: for each call an iterable of positional arguments.
         ckwargs: keyword arguments of every call.
         ikwargs: for each call a mapping of keyword arguments.
-        **varkwargs: keyword arguments with, each, an iterable of one value a call.
+        **varkwargs: keyword arguments; each value is an iterable with one value per call.
 
     Returns:
         The results in call order; the outcomes, with the option ``return_outcomes``.
@@ -97,10 +127,10 @@ class Entry:
     Raises:
         TypeError: an argument has the wrong shape. Nothing was forked.
         ValueError: the timeout is negative. Nothing was forked.
-        ChildProcessException: a call failed; raised from what it raised, after all calls
-            in flight had ended.
+        ChildProcessException: a call failed; raised from the call's own exception, after all
+            running calls have ended.
         ChildDied: a child ended without answering.
-        PcallTimeout: a call ran too long, and all were ended.
+        PcallTimeout: a call ran too long, and all calls were ended.
         OSError: a child could not be forked; those started before were ended.
     """
 

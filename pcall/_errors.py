@@ -35,11 +35,11 @@ class NotStarted(PcallError):
 class DependenciesFailed(PcallError):
     """A call of a plan raises this when it got values that it can't use.
 
-    The calls that it names are made again, then the calls between them and this one, and then
+    The calls that it names are executed again, then the calls between them and this one, and then
     this one. That happens at most three times for each call.
 
     Args:
-        dependencies: the calls to make again, by any name (of an argument, for example). The
+        dependencies: the calls to execute again, by any name (of an argument, for example). The
             call that raises this must depend on each of them, directly or not.
 
     Attributes:

@@ -1,6 +1,6 @@
-"""The function ``pcall``. It is all that ``import pcall`` loads.
+"""The function ``pcall``, which is all that ``import pcall`` loads.
 
-The first call, or the first use of ``Pcall``, imports the rest: a program that only prints its
+Its first call, or the first use of ``Pcall``, imports the rest. So a program that only prints its
 help does not pay for it.
 """
 
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pcall._entry import BoundEntry, Entry
+from pcall._entry import BoundEntry
 
 __all__ = ["pcall"]
 
 
 class _Function(BoundEntry):
-    """``Pcall.pcall``, of a class that is imported when it is needed."""
+    """``Pcall.pcall``, which imports ``Pcall`` when it is first called."""
 
     def __init__(self) -> None:
-        self.__doc__ = Entry.__doc__
+        self._describe()
 
     def _run_class(self) -> Any:
         from pcall._pcall import Pcall

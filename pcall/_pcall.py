@@ -1,51 +1,60 @@
-"""``Pcall``, the object."""
+"""``Pcall``: a run as an object, to be started, polled, joined and ended."""
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
+import warnings
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from pcall._core.arguments import build_calls
-from pcall._core.calls import Calls
 from pcall._core.failure_report import failure_of
 from pcall._core.options import Options
-from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Outcome
-from pcall._core.run_state import RunState
-from pcall._core.scheduler import Scheduler
-from pcall._core.seconds import check_seconds, limit_of
+from pcall._core.seconds import check_seconds
+from pcall._core.slips import call_limit, check_taken
 from pcall._entry import Entry, Targets
-from pcall._run import Run
-from pcall._run_observers import observers_of
+from pcall._make_run import make_run
 from pcall.engines.local.parent.child_process import ChildProcess
-from pcall.engines.local.parent.fresh_engine import FreshEngine
-from pcall.engines.local.seeding import chance
 
 # A failure names its class by this module, in the child too, which must not have to import it.
 from pcall.exceptions import ChildProcessException, PcallTimeout
 
 __all__ = ["Pcall"]
 
+_NO_ARGS: tuple[Any, ...] = ()
+_BUILT_WITH = {"targets", "cargs", "iargs", "ckwargs", "ikwargs", "varkwargs"}
+_FIXED = _BUILT_WITH | {"results", "outcomes", "childs", "pids", "livings", "done"}
+
 
 class Pcall:
     """A run: calls made in parallel, each in a forked process of its own.
 
-    Building it forks nothing. Arguments are those of :func:`pcall`.
+    Building the object forks nothing. Its arguments are those of :func:`pcall`.
 
     Attributes:
         targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs: what it was built with;
-            None for what was not given.
+            None for what was not given. ``timeout`` may be set before :meth:`start`.
 
     Raises:
         TypeError: an argument has the wrong shape; the text names it and the call.
         ValueError: the timeout is negative.
     """
 
+    targets: Targets
+    cargs: Iterable[Any]
+    iargs: Iterable[Iterable[Any]] | None
+    ckwargs: Mapping[str, Any]
+    ikwargs: Iterable[Mapping[str, Any]] | None
+    varkwargs: Mapping[str, Iterable[Any]]
+
     _options = Options()
+    _started = True  # until it is built: nothing is to be said of one whose arguments are wrong
 
     pcall = Entry()
 
@@ -60,31 +69,62 @@ class Pcall:
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
     ) -> None:
-        self._limit = limit_of(timeout)
-        self.targets = targets
-        self.timeout = timeout
-        self.cargs = cargs
-        self.iargs = iargs
-        self.ckwargs = {} if ckwargs is None else ckwargs
-        self.ikwargs = ikwargs
-        self.varkwargs = varkwargs
-        calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
+        self._timeout, self._limit = timeout, call_limit(timeout)
+        # Past __setattr__, which refuses them.
+        vars(self).update(
+            targets=targets,
+            cargs=cargs,
+            iargs=iargs,
+            ckwargs={} if ckwargs is None else ckwargs,
+            ikwargs=ikwargs,
+            varkwargs=varkwargs,
+        )
+        calls = build_calls(targets, cargs, iargs, ckwargs, ikwargs, varkwargs)
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
-        self._run = _make_run(calls, self._options, self._limit)
-        self._started = self._joined = False
+        given = {"timeout": timeout, "iargs": iargs, "ckwargs": ckwargs, "ikwargs": ikwargs}
+        given["cargs"] = None if cargs is _NO_ARGS else cargs
+        check_taken(calls, {name: value for name, value in given.items() if value is not None})
+        self._run = make_run(calls, self._options, self._limit)
+        self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
         self._results: tuple[Any, ...] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._owner = os.getpid()
+        self._started = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            raise AttributeError(f"{name} of a Pcall can't be set; build a new one to run again")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _FIXED:
+            raise AttributeError(f"{name} of a Pcall can't be deleted")
+        super().__delattr__(name)
+
+    def __del__(self) -> None:
+        # Nobody drops a run at the end of the interpreter, nor the copy in a child.
+        dropped = not self._started and os.getpid() == self._owner and not sys.is_finalizing()
+        if dropped and (count := len(self._run.state.calls)):
+            calls = "call" if count == 1 else "calls"
+            warnings.warn(
+                f"{count} {calls} of {self._run.state.calls[0].name}() "
+                f"{'was' if count == 1 else 'were'} never made: a Pcall is run by its start(), "
+                f"in a with block, or when it is awaited; Pcall.pcall(...) does all at once",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     @classmethod
     def options(cls, **policy: Any) -> type[Self]:
-        """A subclass with this policy; what is not named stays as it is in this class.
+        """Make a subclass with this policy; other options keep the values of this class.
 
         Args:
             **policy: ``max_workers`` (None: as many as the machine can hold; 0: no child, in
                 this process), ``max_tasks_per_child`` (default 1: a fresh child for every
-                call; None: children live on), ``max_errors`` (default 0: after the first
+                call; None: reused workers), ``max_errors`` (default 0: after the first
                 failure no further call starts; None: no limit), ``retry`` (attempts in all,
                 a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
                 from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
@@ -116,12 +156,12 @@ class Pcall:
         if self._started:
             raise AssertionError("start() was called before; build a new Pcall to run again")
         self._started = True
-        # Neither a run that is dropped nor an interpreter that ends leaves children.
+        # Neither an object that is dropped nor an interpreter that exits leaves children behind.
         self._finalizer = weakref.finalize(self, self._run.abandon_if_owner)
         try:
             self._run.start()
         except BaseException:
-            self._let_go()  # all has been ended
+            self._let_go()  # everything has been ended
             raise
 
     def join(self) -> None:
@@ -168,12 +208,15 @@ class Pcall:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Nothing is left to end: what a signal handler raised in a finalizer would be lost."""
+        """Detach the finalizer: nothing is left to end.
+
+        An exception that a signal handler raises inside a finalizer would be lost.
+        """
         if self._finalizer is not None:
             self._finalizer.detach()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all calls are over, or so many seconds; raise for no failed call.
+        """Wait until all calls have ended, or for so many seconds. Raise nothing for failed calls.
 
         Returns:
             :attr:`done`.
@@ -190,7 +233,7 @@ class Pcall:
                 return self._run.done
 
     def as_completed(self) -> Iterator[Outcome]:
-        """Iterate over the outcomes as they come, those of failed calls too.
+        """Iterate over the outcomes, also those of failed calls, in the order in which calls end.
 
         Raises:
             AssertionError: :meth:`start` was not called.
@@ -206,16 +249,16 @@ class Pcall:
             yield outcome
 
     def terminate(self) -> None:
-        """Send SIGTERM to all children and to what they started; do not wait.
+        """Send SIGTERM to all children and to the processes they started; do not wait.
 
-        Calls that are queued never start. What has not ended after the grace period is
-        killed while the run is joined, waited for or polled. A later :meth:`join` raises
-        nothing for the calls ended so. Harmless when all is over.
+        Queued calls never start. Processes that outlive the grace period are killed while the
+        run is joined, waited for or polled. A later :meth:`join` raises nothing for calls that
+        were ended this way. Harmless when the run has ended.
         """
         self._run.terminate()
 
     def kill(self) -> None:
-        """The same with SIGKILL."""
+        """Send SIGKILL to them instead; see :meth:`terminate`."""
         self._run.kill()
 
     def __enter__(self) -> Self:
@@ -237,7 +280,7 @@ class Pcall:
         return self._await().__await__()
 
     async def _await(self) -> tuple[Any, ...]:
-        # Who awaits has asyncio; for all others its import would cost more than the rest.
+        # Code that awaits has imported asyncio; for others that import costs more than the rest.
         from pcall._aio import finish
 
         if not self._started:
@@ -249,13 +292,30 @@ class Pcall:
     # ------------------------------------------------------------ looking
 
     @property
+    def timeout(self) -> float | None:
+        """The longest that any call may run, in seconds; None and 0: no limit.
+
+        It may be set before :meth:`start`, and is checked then.
+        """
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        if self._started:
+            raise AttributeError("timeout can be set before start() alone: calls run with the old")
+        self._limit = call_limit(timeout)
+        self._timeout = timeout
+        if self._options.max_workers != 0:
+            self._run.state.set_timeout(self._limit)
+
+    @property
     def results(self) -> tuple[Any, ...] | None:
-        """Results in call order; None until joined, and when the run failed."""
+        """The results in call order; None before :meth:`join`, and when the run failed."""
         return self._results
 
     @property
     def outcomes(self) -> tuple[Outcome | None, ...]:
-        """The outcome of each call, in call order; None for one that is not over."""
+        """The outcome of each call, in call order; None for a call that has not ended."""
         self._poll()
         return tuple(self._run.state.outcomes)
 
@@ -282,57 +342,10 @@ class Pcall:
         return self._started and self._run.done
 
     def _poll(self) -> None:
-        # Whoever polls takes the run forward: queued calls start, deadlines are kept.
+        # Polling advances the run: queued calls start, deadlines are enforced.
         if self._started and not self._run.over:
             self._run.turn(0)
 
     def _check_started(self, name: str) -> None:
-        if not self._started:  # not an assert statement: those are gone with -O
+        if not self._started:  # no assert statement: -O removes those
             raise AssertionError(f"{name}() needs start() first")
-
-
-def _make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
-    """Compose the state of these calls with the engine that the options ask for."""
-    if options.max_workers == 0:
-        return _inline_run(calls, options)
-    if options.max_tasks_per_child != 1:
-        return _pool_run(calls, options, timeout)
-    state = _make_state(calls, options, timeout, options.max_workers, OutcomeStore(calls))
-    return Run(state, FreshEngine(state))
-
-
-def _inline_run(calls: Calls, options: Options) -> Run:
-    # Each run loads the engine that it needs.
-    from pcall.engines.inline import InlineCalls, InlineEngine
-
-    state = _make_state(calls, options, None, 1, OutcomeStore(calls))
-    return Run(state, InlineEngine(state, InlineCalls(calls)))
-
-
-def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:
-    from pcall._core.chunk_outcomes import ChunkOutcomeStore
-    from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
-    from pcall.engines.local.parent.workload import IndependentCalls
-
-    outcomes = ChunkOutcomeStore(calls)
-    state = _make_state(calls, options, timeout, pool_size(options, len(calls)), outcomes)
-    workload = IndependentCalls(calls, state.scheduler, options)
-    return Run(state, PoolEngine(state, outcomes, workload))
-
-
-def _make_state(
-    calls: Calls,
-    options: Options,
-    timeout: float | None,
-    max_workers: int | None,
-    outcomes: OutcomeStore,
-) -> RunState:
-    scheduler = Scheduler(
-        len(calls),
-        max_workers=max_workers,
-        max_errors=options.max_errors,
-        timeout=timeout,
-        retry=options.rule,
-    )
-    observers = observers_of(options.progress_choice)
-    return RunState(calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance)

@@ -67,6 +67,11 @@ class Calls(Sequence[Call]):
         target, args, kwargs = next(self.parts(index, index + 1))
         return Call(index, target, args, dict(kwargs))
 
+    @property
+    def targets(self) -> Sequence[Any]:
+        """The callables: one for all calls, or one for each."""
+        return (self._target,) if self._targets is None else self._targets
+
     def scope(self, index: int) -> tuple[str, ...]:
         """The names that progress counts a call under: the name of its function."""
         target = self._target if self._targets is None else self._targets[index]

@@ -25,7 +25,7 @@ class _Chunk(NamedTuple):
 
 
 class ChunkOutcomeStore(OutcomeStore):
-    """Outcomes of calls that come in long chunks. They are made when somebody asks for them.
+    """Stores the outcomes of long chunks, and makes ``Outcome`` objects when they are asked for.
 
     Args: see :class:`OutcomeStore`.
     """
@@ -34,19 +34,19 @@ class ChunkOutcomeStore(OutcomeStore):
         super().__init__(calls, value_of)
         self._values: list[Any] = [None] * len(calls)
         self._chunks: list[_Chunk] = []
-        self._sorted = 0  # so many of the chunks are in call order
+        self._sorted = 0  # the number of chunks at the front that are in call order
         self._workers: dict[int, WorkerFigures] = {}  # of calls that failed
 
     def record_chunk(
         self, start: int, stop: int, began: float, worker: WorkerFigures, values: list[Any]
     ) -> None:
-        """Take the values of consecutive calls that one worker ran one after another.
+        """Store the values of consecutive calls that one worker ran one after another.
 
         Args:
-            start: the first.
-            stop: the one behind the last.
-            began: the time when the first began, on the monotonic clock.
-            worker: the worker.
+            start: the first call.
+            stop: the call behind the last.
+            began: the time when the first call began, on the monotonic clock.
+            worker: the figures of the worker.
             values: the returned values.
         """
         missing = stop - len(self._values)
@@ -63,11 +63,11 @@ class ChunkOutcomeStore(OutcomeStore):
         return None if worker is None else worker.child
 
     def claim(self, index: int, worker: WorkerFigures) -> None:
-        """Note the worker that ran a call which has failed."""
+        """Remember the worker that ran a call which has failed."""
         self._workers[index] = worker
 
     def disclaim(self, index: int) -> None:
-        """The call is retried."""
+        """Forget the worker of a call that is retried."""
         self._workers.pop(index, None)
 
     def has(self, index: int) -> bool:
@@ -91,7 +91,7 @@ class ChunkOutcomeStore(OutcomeStore):
         worker = chunk.worker
         began = chunk.began if index == chunk.start else worker.ended[index - 1]
         rss = worker.max_rss[index]
-        measured = rss > 0  # of calls of less than a millisecond that may come later
+        measured = rss > 0  # calls of less than a millisecond may be measured later
         outcome = Outcome(
             index=index,
             call=self._calls[index],

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pcall._wire.exception_codec import dump_exception, load_exception, portable
 
-__all__ = ["Call", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
+__all__ = ["Call", "CurrentCall", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -67,6 +67,24 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class CurrentCall:
+    """What a call can know about itself while it runs.
+
+    Attributes:
+        index: its position in call order, from 0.
+        attempt: the number of this attempt, from 1.
+        name: the target's qualified name.
+        seed: an int of 128 bits for random generators of its own. No other call of the run has it,
+            and no other attempt of this one. A parent that is seeded again gives it again.
+    """
+
+    index: int
+    attempt: int
+    name: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one call ended.
 
@@ -76,7 +94,8 @@ class Outcome:
         ok: True if the call returned.
         value: the returned value; None if the call failed.
         error: the exception that the call raised, or one that says how it ended otherwise
-            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned.
+            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned. A note of
+            it names the call.
         pid: the process id of its child; None if it never started.
         exitcode: the exit code of its child, as in ``multiprocessing``; None if the call never
             started, or if another wait took the exit status first.
@@ -147,6 +166,8 @@ class Event:
         max_rss: the highest peak resident memory among them, in bytes; likewise.
         outcome: the outcome of a call that failed or is retried. Each such call has an event of
             its own. Otherwise None.
+        settled: True for a call that was marked as done or failed from outside: it ends without
+            having started.
     """
 
     kind: Kind
@@ -157,6 +178,7 @@ class Event:
     cpu: float = 0.0
     max_rss: int = 0
     outcome: Outcome | None = None
+    settled: bool = False
 
 
 class Observer(Protocol):

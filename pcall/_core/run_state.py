@@ -1,7 +1,7 @@
-"""The state of a run: which calls ended how, what is retried, what is skipped, and why.
+"""The state of a run: which calls ended how, which are retried, which are skipped, and why.
 
-Decisions and bookkeeping alone: no process, no descriptor, no clock of its own. An engine asks
-the state for calls to start and reports how they ended.
+This module decides and keeps records. It has no process, no descriptor, and no clock of its own.
+An engine asks the state for calls to start, and reports how they ended.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from pcall._core.call_notes import name_call
 from pcall._core.calls import Calls
 from pcall._core.decisions import Ended, Expiry
 from pcall._core.event_emitter import EventEmitter
@@ -23,7 +24,7 @@ __all__ = ["LogSink", "RunState", "not_started"]
 
 
 class LogSink(Protocol):
-    """Collects what calls logged; told when a call has ended."""
+    """Collects the log messages of calls. The ends of calls are reported to it."""
 
     def ended(self, outcome: Outcome, died: bool, later: bool, retried: bool = False) -> None: ...
 
@@ -35,7 +36,7 @@ class LogSink(Protocol):
 
 
 class RunState:
-    """What is known of a run's calls, and what follows from it.
+    """Everything that is known of the calls of a run, and the decisions that follow.
 
     Args:
         calls: the calls of the run.
@@ -50,7 +51,7 @@ class RunState:
     Attributes:
         calls, options, timeout, scheduler, outcomes: as given.
         events: converts state changes into events for the observers.
-        logs: collects what calls log; None where nothing does.
+        logs: collects the log messages of calls; None if nothing does.
         overdue: calls that have run longer than the timeout, in their current attempt.
         timed_out: calls that were running when the timeout of one ended the run.
         ended_by_us: calls that were ended on request.
@@ -83,14 +84,14 @@ class RunState:
         self._chance = chance
         self._failed_attempts: dict[int, Outcome] = {}  # of calls that wait for another attempt
         self._lost: set[int] = set()  # calls whose child died before it answered
-        self._why = ""  # the reason why no further call starts
+        self._why = ""  # why no further call starts
 
     def use_logs(self, logs: LogSink) -> None:
-        """Report the ends of calls to this collector, too."""
+        """Report the ends of calls also to this collector."""
         self.logs = logs
 
     def drop_logs(self) -> None:
-        """Forget the collector: it refers to this run, and results would live on in the cycle."""
+        """Forget the collector. It refers to this run, so a cycle would keep the results alive."""
         self.logs = None
 
     @property
@@ -103,6 +104,11 @@ class RunState:
         """The calls whose child died, and those that ran longer than the timeout."""
         return self._lost | self.overdue
 
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that each call may take, before any has started."""
+        self.timeout = timeout
+        self.scheduler.set_timeout(timeout)
+
     def begin(self) -> None:
         """Report the start of the run to the observers."""
         self.events.begin(self.scheduler.planned() if self.events else ())
@@ -110,7 +116,7 @@ class RunState:
     # ------------------------------------------------------------ growing
 
     def grow(self, count: int) -> None:
-        """The last ``count`` of the calls were not there before."""
+        """Take note that the last ``count`` of the calls are new."""
         total = len(self.calls)
         self.events.planned(range(total - count, total))
         self.skip(self.scheduler.add(count))
@@ -118,12 +124,12 @@ class RunState:
     # ------------------------------------------------------------ reports of an engine
 
     def started(self, index: int, at: float) -> None:
-        """A call that was next to start runs since ``at``."""
+        """Note that a call which was next to start has been running since ``at``."""
         self.scheduler.started(index, at)
         self.events.started(index, at)
 
     def child_died(self, index: int) -> None:
-        """The child of a call ended before it answered."""
+        """Note that the child of a call ended before it answered."""
         self._lost.add(index)
 
     def conclude(self, outcome: Outcome, later: bool = False) -> None:
@@ -139,13 +145,14 @@ class RunState:
             return
         luck = 0.0 if outcome.ok else self._chance()
         ended = self.scheduler.ended(index, outcome.error, self._clock(), luck)
+        name_call(outcome)
         if self.logs is not None:
             died = index in self._lost or index in self.overdue
             self.logs.ended(outcome, died, later, ended.retried)
         self.events.ended(outcome, ended.retried)
         if ended.retried:
             self._failed_attempts[index] = outcome
-            # The next attempt is judged anew.
+            # They say nothing about the next attempt.
             self._lost.discard(index)
             self.overdue.discard(index)
             return
@@ -172,22 +179,22 @@ class RunState:
         self.events.not_started(index)
 
     def interrupted(self, outcome: Outcome) -> None:
-        """Record a call into which something broke that was meant for this process."""
+        """Record a call that was interrupted by an exception meant for this process."""
         self.scheduler.ended(outcome.index, outcome.error)
-        self.outcomes.record(outcome)
+        self._record(outcome)
 
     def is_retried(self, index: int) -> bool:
         """True while a call waits for another attempt."""
         return index in self._failed_attempts
 
     def conclude_well(self, calls: range) -> None:
-        """These calls returned. Those that had failed before get their number of attempts."""
+        """Note that these calls returned; those that failed before get their number of attempts."""
         for index in calls if self._failed_attempts else ():
             if self._failed_attempts.pop(index, None):
                 self.outcomes.set_attempts(index, self.scheduler.attempt(index))
 
     def requeue(self, index: int, start: int | None = None) -> None:
-        """The unstarted part of a dispatched chunk waits again. See :meth:`Scheduler.requeue`."""
+        """Queue the unstarted part of a dispatched chunk again. See :meth:`Scheduler.requeue`."""
         settled = set(self.scheduler.disregarded)
         self.skip(self.scheduler.requeue(index, start))
         for each in settled - self.scheduler.disregarded:
@@ -196,7 +203,7 @@ class RunState:
                 self.logs.ended(Outcome(each, self.calls[each], True), False, False)
 
     def reopen(self) -> list[int]:
-        """Calls that had ended and are executed again: their outcomes are dropped."""
+        """Drop the outcomes of the calls that are executed again, and return these calls."""
         reopened = self.scheduler.take_reopened()
         for index in reopened:
             self.outcomes.reopen(index)
@@ -213,7 +220,8 @@ class RunState:
             outcome = Outcome(index, self.calls[index], error is None, settled.value, error)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)
-            self.outcomes.record(outcome)
+            self._record(outcome)
+            self.events.settled(outcome)
             if error is not None:
                 self._why = f"call {index} was marked as failed"
             self.skip(settled.skipped)
@@ -231,18 +239,17 @@ class RunState:
         outcome = Outcome(index, self.calls[index], error is None, value, error)
         if self.logs is not None and index not in self.scheduler.disregarded:
             self.logs.ended(outcome, False, False)
-        self.events.started(index, self._clock())
-        self.events.ended(outcome, False)
-        self.outcomes.record(outcome)
+        self._record(outcome)
+        self.events.settled(outcome)
         self._skip_after(index, ended)
         return True
 
     def time_out(self, expiry: Expiry, stopped: Iterable[int]) -> None:
-        """Take note of the calls that are ended for the timeout.
+        """Take note of the calls that are ended because of the timeout.
 
         Args:
             expiry: of :meth:`Scheduler.expire`.
-            stopped: those that a process runs.
+            stopped: the calls among them that a process runs.
         """
         self.overdue.update(expiry.overdue)
         if expiry.fatal:
@@ -271,7 +278,11 @@ class RunState:
             outcome = failed or not_started(self.calls[index], reason)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)
-            self.outcomes.record(outcome)
+            self._record(outcome)
+
+    def _record(self, outcome: Outcome) -> None:
+        name_call(outcome)
+        self.outcomes.record(outcome)
 
     @property
     def is_stopping(self) -> bool:

@@ -18,7 +18,7 @@ _UNCHANGEABLE = {bool, bytes, complex, float, int, str, type(None)}
 
 
 class InlineValues:
-    """The values that calls of this process have returned. A ``ValueSource``.
+    """The values of calls that ran in this process. It is a ``ValueSource``.
 
     Args:
         given: the results of settled calls.
@@ -32,14 +32,14 @@ class InlineValues:
         self._kept: dict[int, Any] = {}
 
     def value_of(self, index: int) -> Any:
-        """The value of a call that has returned; None when it was dropped."""
+        """The value of a call that has returned; None if it was dropped."""
         if index in self.given:
             return self.given.value(index)
         kept = self._kept.get(index)
         return kept.load() if type(kept) is _Pickled else kept
 
     def begin_call(self) -> None:
-        """Nothing is given up for a call."""
+        """Do nothing: a call gets copies, so no value is freed for it."""
 
     def is_used_up(self, index: int) -> bool:
         """False: each call gets a copy."""
@@ -54,7 +54,7 @@ class InlineValues:
         self.given.add(index, Settled(value, None))
 
     def drop(self, index: int) -> None:
-        """Nothing needs this value any more."""
+        """Drop a value that no call needs any more."""
         self._kept.pop(index, None)
 
     def close(self) -> None:
@@ -83,17 +83,17 @@ class InlinePlan:
         return value
 
     def reopen(self, index: int) -> None:
-        """The next value takes the place of the old one."""
+        """The next value replaces the old one, or the one that was given."""
         self._values.given.forget(index)
 
     def drop_unneeded(self) -> None:
-        """Drop the values that nothing needs any more."""
+        """Drop the values that no call needs any more."""
         for index in self._scheduler.uses.take_dropped():
             self._values.drop(index)
 
 
 class _Pickled:
-    """A value of which each call gets objects of its own, as it does from a child."""
+    """A value as a pickle, so that each call gets objects of its own, as it does in a child."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -111,5 +111,5 @@ def _kept(value: Any) -> Any:
     except BaseException as problem:
         if is_interrupt(problem):
             raise
-        return value  # no child could send it; who looks for a fault may want it all the same
+        return value  # a child would fail here, but somebody who debugs may need the value
     return kept

@@ -34,18 +34,18 @@ __all__ = ["PlanRun"]
 
 
 class PlanRun:
-    """Runs the calls of a plan, and has their values.
+    """Runs the calls of a plan, and keeps their values.
 
     Args:
         calls: of the plan.
         options: the policy.
         timeout: seconds that each call may take; None: no limit.
-        output: the calls whose values are wanted; None: all calls are executed.
-        keep: True when all values are wanted.
+        output: the calls whose values are wanted; None: all calls are executed, for no value.
+        keep: True if all values are wanted.
 
     Attributes:
         run: the run.
-        outcomes: its outcomes, with values for as long as these are kept.
+        outcomes: its outcomes, with the values that are still kept.
         scheduler: its scheduler.
     """
 
@@ -131,7 +131,7 @@ class PlanRun:
             return None
 
     def release(self, index: int) -> None:
-        """The caller needs the value of this call no more."""
+        """Take note that the caller does not need the value of this call any more."""
         self.scheduler.uses.release(index)
         self._workload.drop_unneeded()
 
@@ -156,7 +156,7 @@ class PlanRun:
             self._engine.withdraw(index)
 
     def note(self) -> None:
-        """Write on the plan, and on its calls, how they ended."""
+        """Record in the plan and its calls how the calls ended."""
         plan = self._plan
         plan.states = bytes(self.scheduler.state)
         for call, state in zip(plan.calls, plan.states, strict=True):
@@ -164,7 +164,7 @@ class PlanRun:
             call.done = settled or state in (DONE, FAILED)
             call.started = not settled and state in (DONE, FAILED, HANDED)
             if state == SKIPPED:
-                # It was to be retried, perhaps, when the run was stopped.
+                # Perhaps it had failed and was to be retried when the run was stopped.
                 outcome = self.outcomes[call.index]
                 call.started = call.done = outcome is not None and outcome.attempts > 0
 

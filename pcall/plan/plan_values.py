@@ -1,4 +1,4 @@
-"""The values of a plan's run in a worker pool, from before its start until after its end."""
+"""The values of a plan that runs in a worker pool, from before the run until after its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["PlanValues"]
 
 
 class PlanValues:
-    """Holds the store of values, once there is one.
+    """Holds the store of values once the run has made it.
 
     Args:
         plan: the plan.
@@ -35,10 +35,10 @@ class PlanValues:
         return self._store
 
     def value_of(self, index: int) -> Any:
-        """The value of a call that has returned; None when it was dropped.
+        """The value of a call that has returned; None if it was dropped.
 
         Raises:
-            ResultError: it can't be read.
+            ResultError: the value can't be read.
         """
         if self._store is not None:
             return self._store.load(index)
@@ -54,7 +54,7 @@ class PlanValues:
             self._store.give(index, value)
 
     def is_used_up(self, index: int) -> bool:
-        """True for a value that the only call that needed it has had, and nobody has any more."""
+        """True if a value is gone because the only call that needed it has taken it."""
         return self._store is not None and self._store.is_used_up(index)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Calls that are made again, and calls that are settled while the run lasts.
+"""Executes calls again, and knows those that are settled while the run lasts.
 
-A call may find what it was given of no use: what it needs is made again, and then the call. That
-is rare, so it may cost a moment: nothing further starts until all that runs has ended, so that
-nothing reads a value while it is made again.
+A call whose inputs are unusable names dependencies: these are executed again, and then the call.
+This is rare, so it may cost a moment: no further call starts until all running calls have ended,
+so that no call reads a value while it is computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pcall.plan.plan_call import PlanCall
 
 __all__ = ["RERUNS", "RerunScheduler"]
 
-# How often a call may have its dependencies made again.
+# How often a call may have its dependencies executed again.
 RERUNS = 3
 
 
@@ -33,7 +33,8 @@ class RerunScheduler(GraphScheduler):
 
     Args:
         plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
-        is_used_up: True for a value that the only call that needs it has taken away.
+        is_used_up: returns True for a value that is gone because the only call that needed it has
+            taken it.
     """
 
     def __init__(
@@ -44,9 +45,9 @@ class RerunScheduler(GraphScheduler):
         is_used_up: Callable[[int], bool] = _never,
         **policy: Any,
     ) -> None:
-        self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
-        self._counts: dict[int, int] = {}  # by call, how often it wanted that
-        self._lost: set[int] = set()  # calls whose values are to be made again
+        self._requests: dict[int, set[int]] = {}  # by call, the calls to execute again
+        self._counts: dict[int, int] = {}  # by call, its number of requests
+        self._lost: set[int] = set()  # calls whose values are lost, and needed
         self._reopened: list[int] = []
         self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
@@ -137,10 +138,10 @@ class RerunScheduler(GraphScheduler):
         if is_there and index not in self._settled_before and not self._stopped:
             self._lost.add(index)
 
-    # ------------------------------------------------------------ which
+    # ------------------------------------------------------------ which calls
 
     def _meant(self, index: int, error: DependenciesFailed) -> set[int]:
-        """The calls that are to be made again; none, when they are not what the call needs."""
+        """The calls to execute again; none if the call does not depend on all that it names."""
         named = [call for calls in error.dependencies.values() for call in calls]
         if not named or not all(
             isinstance(call, PlanCall)
@@ -153,7 +154,7 @@ class RerunScheduler(GraphScheduler):
         above = self._above([index])
         if not wanted <= above:
             return set()
-        # And what has been made of their values since, for this call.
+        # Also the calls between them and this one, which have used their values.
         found, stack = (
             set(wanted),
             [vertex for call in wanted for vertex in self._graph.users[call]],
@@ -182,10 +183,10 @@ class RerunScheduler(GraphScheduler):
     def _users_of(self, vertex: int) -> Iterable[int]:
         return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
 
-    # ------------------------------------------------------------ making them again
+    # ------------------------------------------------------------ executing them again
 
     def _rerun(self) -> None:
-        """Nothing runs: have them made again."""
+        """While nothing runs, queue the requested calls again, and reopen what they need."""
         self.look_at_all()
         requests, self._requests = self._requests, {}
         lost, self._lost = self._lost, set()
@@ -193,8 +194,8 @@ class RerunScheduler(GraphScheduler):
         self.settled -= lost
         again = lost.union(*requests.values()) - self.settled
         again = {index for index in again if self.state[index] == DONE}
-        # What they need, and has been dropped meanwhile, has to be made again for them; and what
-        # the calls that asked for it have used up.
+        # They may need values that have been dropped meanwhile, and the calls that asked may need
+        # values that they have used up: these calls have to be executed again, too.
         stack = [*again, *requests]
         while stack:
             user = stack.pop()
@@ -226,7 +227,7 @@ class RerunScheduler(GraphScheduler):
                 stack += self._graph.gather_needs[~vertex]
 
     def _wait_again(self, index: int) -> None:
-        """What needs this call, and has not started, waits for it once more."""
+        """Let the dependents of this call that have not started wait for it once more."""
         stack = [*self._graph.users[index]]
         while stack:
             vertex = stack.pop()
@@ -240,7 +241,7 @@ class RerunScheduler(GraphScheduler):
                     stack += self._graph.gather_users[~vertex]
 
     def _hold_back_attempts(self) -> None:
-        """Calls that wait for another attempt, and now for another call as well."""
+        """Block calls that wait for another attempt, and now for another call as well."""
         for index in [index for _, index in self._waiting] + [each.start for each in self._due]:
             if self._pending[index] and self.state[index] == HANDED:
                 self.state[index] = BLOCKED

@@ -1,4 +1,4 @@
-"""``run`` and ``run_iter``: a plan's calls in children, and its output."""
+"""``run`` and ``run_iter``: run the calls of a plan, and return its output or the outcomes."""
 
 from __future__ import annotations
 
@@ -39,31 +39,32 @@ def run(
     grace_period: float = 5.0,
     tasklog: bool = True,
 ) -> Any:
-    """Make the calls of a plan, each as soon as those that it waits for are done.
+    """Run the calls of a plan, each once its dependencies have finished.
 
-    Calls run in forked children, which live on and take the next call. Of the calls that are
-    ready, those with the higher priority start first, and of these the one that was planned
-    first. A value is dropped as soon as nothing needs it. What a call does to its arguments is
-    seen by no other call: each gets objects of its own for the values of calls.
+    Calls run in forked workers, each of which takes call after call. Ready calls start in the
+    order of their priority, the highest first, and then in plan order. A value is dropped once
+    no call needs it any more. Each call gets objects of its own for the values of other calls,
+    so no call sees the changes that another one makes to them.
 
     Args:
-        plan: the plan. It must not be changed meanwhile.
-        output: a call, or any structure with calls in it. Only what it needs is run. None:
-            all calls are made.
-        max_workers: calls that run at once; default: one a core. 0: no child is forked, and
-            calls run one after another in this process, for a debugger.
-        max_errors: failed calls after which, when there are more, no further call starts;
-            those that run are waited for. Default 0. None: no limit.
-        retry: attempts in all; or a :class:`pcall.Retry`; or a decorator of the functions.
-        timeout: seconds that each call may run; None and 0: no limit. When one runs longer,
-            with ``max_errors=0`` all calls are ended, and otherwise that call alone.
-        progress: see ``Pcall.options``. The scopes are those of the plan; a call in none is
+        plan: the plan. It must not be changed during the run.
+        output: a call, or any structure with calls in it. Only the calls that it needs are run.
+            None: all calls are run.
+        max_workers: the number of calls that run at once. Default: one per core. 0: nothing is
+            forked, and calls run one after another in this process, for a debugger.
+        max_errors: once more calls than this have failed, no further call starts, and running
+            calls are waited for. Default 0. None: no limit.
+        retry: the number of attempts in all; or a :class:`pcall.Retry`; or a decorator of the
+            functions. Default None: one attempt.
+        timeout: seconds that each call may run; None and 0: no limit. If a call runs longer, it
+            is ended; with ``max_errors=0``, all calls are.
+        progress: see ``Pcall.options``. The scopes are those of the plan; a call without one is
             counted under its function's name.
         profile: None; there is no other choice yet.
         engine: None, this machine; there is no other choice yet.
-        order_results: of no meaning here; see :func:`run_iter`.
-        max_tasks_per_child: calls that a child makes before it exits. Default None: no limit.
-            1: a fresh child for each call.
+        order_results: has no effect here; see :func:`run_iter`.
+        max_tasks_per_child: the number of calls after which a worker exits. Default None: no
+            limit. 1: a fresh process for each call.
         grace_period: seconds from SIGTERM to SIGKILL. Default 5.
         tasklog: True: what calls log is passed to this process's handlers, in plan order. False:
             logging is left alone.
@@ -96,7 +97,7 @@ def run(
         finally:
             planned.note()
         made = None if planned.outcomes.failed else planned.output(structure)
-        if planned.outcomes.failed:  # else no outcome is made
+        if planned.outcomes.failed:  # otherwise do not even make the outcomes
             error = call_error(plan, [each for each in planned.outcomes if each is not None])
             if error is not None:
                 raise error
@@ -121,14 +122,13 @@ def run_iter(
     grace_period: float = 5.0,
     tasklog: bool = True,
 ) -> Iterator[Outcome]:
-    """The same, but the outcomes of the calls are iterated over while they run.
+    """Run the calls of a plan, and yield their outcomes meanwhile.
 
-    Nothing is raised for a failed call: its outcome tells, and those of calls that did not
-    start have a :class:`pcall.NotStarted` as error. Where the iteration is left, the calls that
-    run are ended.
+    Nothing is raised for a failed call: its outcome has the error. The error of a call that did
+    not start is a :class:`pcall.NotStarted`. Leaving the loop ends the running calls.
 
-    Args: those of :func:`run`.
-        order_results: True: in plan order. False: as they come.
+    Args: see :func:`run`.
+        order_results: True: yield in plan order. False: yield as calls end.
 
     Yields:
         The outcome of each call that is needed, once, with its value. Where a call is made again

@@ -1,11 +1,11 @@
 """The values of finished calls, as the parent keeps them for the calls that need them.
 
-A number lies in the table that all workers share. A short value is pickled into a *store*: a file
-for each worker, open in all of them, so that a value goes from one worker to another without the
-parent, and outlives the worker that made it. A large value lies in a file of its own; the parent
-holds the descriptor, and sends it to the worker that needs the value.
+A number is in the table that all workers share. A short value is pickled into a *store*, a file of
+its worker that is open in all workers. So a value goes from one worker to another without the
+parent, and outlives the worker that made it. A large value is in a file of its own; the parent
+holds the descriptor, and sends it to the workers that need the value.
 
-The parent itself reads a value when it is wanted here: as output, or in an outcome.
+The parent itself reads a value only as output, or for an outcome.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Values:
         given: the results of settled calls.
         table: where workers answer.
         system: makes files.
-        workers: how many workers there are at once.
+        workers: the largest number of workers at once.
 
     Attributes:
         given: as given.
         stores: a file for each worker number, and one for values that are given during the run.
         owners: by call, the number of the store that has its value.
-        files: by call, the descriptor of a large value; -1 where it is mapped instead.
+        files: by call, the descriptor of a large value; -1 if the value is mapped instead.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Values:
         # By store and block: bytes of dropped values.
         self._unneeded: Counter[tuple[int, int]] = Counter()
         self.stores: list[int] = []
-        # An interrupt may come before anybody refers to this object, or just before close().
+        # An interrupt may come before anything refers to this object, or just before close().
         weakref.finalize(self, _close_all, os.getpid(), self.stores, self.files).atexit = False
         with DeferSignals():
             try:
@@ -96,8 +96,8 @@ class Values:
     def keep_file(self, index: int, fd: int) -> None:
         """Keep the file of a large value.
 
-        Where this process may not hold many more descriptors, the value is mapped instead. To
-        send it to a worker takes a copy then.
+        If this process may not hold many more descriptors, the value is mapped instead. Then
+        sending it to a worker takes a copy.
 
         Args:
             index: the call.
@@ -113,7 +113,7 @@ class Values:
 
     @contextmanager
     def file(self, index: int) -> Iterator[int]:
-        """Provide a descriptor of a large value within the block."""
+        """Provide a descriptor of a large value within a ``with`` block."""
         view = self._mapped.get(index)
         if view is None:
             yield self.files[index]
@@ -129,10 +129,10 @@ class Values:
             os.close(fd)
 
     def load(self, index: int) -> Any:
-        """The value of a finished call; None when it was dropped, or never left its worker.
+        """The value of a finished call; None if it was dropped, or never left its worker.
 
         Raises:
-            ResultError: it can't be read here.
+            ResultError: the value can't be read here.
         """
         if index in self.given:
             return self.given.value(index)
@@ -183,7 +183,7 @@ class Values:
         """The bytes of a short answer.
 
         Raises:
-            EOFError: the store has fewer.
+            EOFError: the store is too short.
         """
         place, length = unpack_place(self._table.values[index])
         content = os.pread(self.stores[self.owners[index]], length, place)
@@ -211,7 +211,7 @@ class Values:
         return fd >= 0 and not os.fstat(fd).st_size
 
     def drop(self, index: int) -> None:
-        """Free a value that nothing needs any more."""
+        """Free a value that no call needs any more."""
         if self._dropped[index]:
             return
         self._dropped[index] = True
@@ -227,14 +227,14 @@ class Values:
             self._free(self.owners[index], *unpack_place(self._table.values[index]))
 
     def reopen(self, index: int) -> None:
-        """Free the value of a call that is made again, and expect another one."""
+        """Free the value of a call that is executed again, and expect a new value."""
         self.drop(index)
         self._dropped[index] = False
         self.given.forget(index)
         self._shared[2 * index] = 0
 
     def _free(self, store: int, place: int, length: int) -> None:
-        """Count these bytes as unneeded, and punch holes for blocks that are so entirely."""
+        """Count these bytes as unneeded, and free blocks of the file that are entirely unneeded."""
         end = place + length
         while place < end:
             block = place // STORE_BLOCK

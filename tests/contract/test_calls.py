@@ -149,6 +149,7 @@ def test_a_given_but_empty_column_makes_no_call(no_fork, columns):
     assert pcall(**{"targets": seen} | columns) == ()
 
 
+@pytest.mark.needs("processes")
 def test_the_guard_against_forks_sees_a_fork(no_fork):
     """A run with a call forks, so the tests above and below can fail."""
     with pytest.raises(AssertionError, match="something was forked"):

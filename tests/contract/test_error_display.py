@@ -13,6 +13,8 @@ import pytest
 
 from tests.helpers.scripts import environment
 
+pytestmark = pytest.mark.engines(why="scripts make the runs")
+
 WORK = """
 def outer(number):
     return inner(number)  # calls on
@@ -164,6 +166,37 @@ def test_the_printed_traceback_of_a_timeout(folder: Path) -> None:
         "hang(number=1)",
         "hang(number=2)",
     )
+
+
+@pytest.mark.parametrize("policy", ["", "max_tasks_per_child=None"])
+def test_the_carets_stand_where_they_stood_in_the_child(folder: Path, policy: str) -> None:
+    """The frames of the cause are printed as the child would have printed them."""
+    text = f"""
+        import traceback
+
+        def fails(number):
+            table = {{"a": number}}
+            return inner(table["a"]) + inner(table["a"] + 2) + inner(table["a"] - 1)
+
+        def tells(number):
+            try:
+                return fails(number)
+            except ZeroDivisionError as error:
+                error.seen = traceback.format_tb(error.__traceback__)
+                raise
+
+        try:
+            Pcall.options({policy}).pcall(tells, number=(1, 2))
+        except Exception as error:
+            print("".join(error.__cause__.seen))
+            print("=====")
+            print("".join(traceback.format_tb(error.__cause__.__traceback__)))
+    """
+    ran = script(folder, text)
+    assert ran.returncode == 0, ran.stderr
+    in_child, at_home = (part.strip() for part in ran.stdout.split("====="))
+    assert in_child.count("^") > 10
+    assert at_home == in_child
 
 
 @pytest.mark.parametrize(

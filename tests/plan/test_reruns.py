@@ -51,6 +51,7 @@ def test_what_was_dropped_is_made_again_for_it(tmp_path, max_workers):
     assert run(plan, output=plan.call(use, middle), max_workers=max_workers) == "2"
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize("given", [3, {"value": 3}, ["value"], {"value": None}])
 def test_what_is_no_mapping_to_lists_is_refused(given):
     """Dependencies are told as names with lists of calls, or not at all."""
@@ -96,7 +97,8 @@ def test_what_a_call_does_not_need_is_not_made_again(tmp_path):
     assert {outcome.index for outcome in caught.value.failures} == {2, 4}
 
 
-def test_others_that_need_it_wait_for_the_new_value(tmp_path):
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_others_that_need_it_wait_for_the_new_value(tmp_path, max_workers):
     """A call that has not started when a dependency is made again gets the new value."""
     plan = Plan()
     source = plan.call(count, tmp_path / "source")
@@ -109,7 +111,7 @@ def test_others_that_need_it_wait_for_the_new_value(tmp_path):
     used = plan.call(use, source)
     used.priority = 1
     other = plan.call(lambda value: value, source)
-    assert run(plan, output=[used, other], max_workers=1) == [2, 2]
+    assert run(plan, output=[used, other], max_workers=max_workers) == [2, 2]
 
 
 @pytest.mark.parametrize("max_workers", [0, 1, 2])
@@ -132,6 +134,7 @@ def test_the_iteration_yields_each_call_once(tmp_path, max_workers, ordered):
     assert values[1] == -3
 
 
+@pytest.mark.engines("inline", why="there all calls end before the first outcome is yielded")
 def test_the_iteration_yields_the_last_outcome(tmp_path):
     """A call that is made again before its outcome was yielded has the last one."""
     plan = Plan()

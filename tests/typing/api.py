@@ -14,6 +14,7 @@ from pcall import (
     CallError,
     ChildDied,
     ChildProcessException,
+    CurrentCall,
     CycleError,
     DependenciesFailed,
     FailedDependency,
@@ -28,6 +29,7 @@ from pcall import (
     Retry,
     TaskCancelled,
     __version__,
+    current_call,
     pcall,
     run,
     run_iter,
@@ -60,6 +62,14 @@ def arguments() -> None:
     pcall(Target(), iargs=({1}, [2], "3"), ikwargs=({"x": 1},))
     pcall(Target, x="abc", self={"a": 1}.values(), cls=range(3))
     pcall(add, ckwargs={"x": 1}, ikwargs=None, iargs=None)
+
+
+def calls_about_themselves() -> None:
+    current = current_call()
+    assert_type(current, CurrentCall | None)
+    if current is not None:
+        assert_type((current.index, current.attempt, current.seed), tuple[int, int, int])
+        assert_type(current.name, str)
 
 
 def objects() -> None:

@@ -25,6 +25,7 @@ ROOMS = [
     "plan",  # ... plans
     "exceptions",
     "_entry",
+    "_make_run",
     "_aio",
     "_run_observers",
     "_run",  # state and engine, composed
@@ -48,13 +49,14 @@ ROOMS = [
 INSIDE_FUNCTIONS = {
     ("_lazy", "importlib"),
     ("_core.options", "difflib"),
+    ("_entry", "inspect"),
     # What a run needs is imported with it.
     ("_function", "_pcall"),
     ("_pcall", "_aio"),
-    ("_pcall", "_core.chunk_outcomes"),
-    ("_pcall", "engines.inline"),
-    ("_pcall", "engines.local.parent.pool_engine"),
-    ("_pcall", "engines.local.parent.workload"),
+    ("_make_run", "_core.chunk_outcomes"),
+    ("_make_run", "engines.inline"),
+    ("_make_run", "engines.local.parent.pool_engine"),
+    ("_make_run", "engines.local.parent.workload"),
     ("_run_observers", "progress.choosing"),
     ("_os.linux", "ctypes"),
     ("_os.portable", "tempfile"),

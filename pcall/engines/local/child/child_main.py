@@ -52,13 +52,13 @@ def run_child(task: Task) -> NoReturn:
     Args:
         task: the work of this child.
     """
-    child, job, _, answer, _, steps, work, child_context = task
-    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits = child_context
+    child, _, _, answer, _, steps, work, child_context = task
+    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _ = child_context
     known, _, _, _, _ = bootstrap
     status, begun = 1, False
     try:
         state["pid"] = state["leader"] = pid = getpid()
-        state["job"] = job
+        state["task"] = task
         state["cancelled"], state["sigterm"], state["worker"] = False, SIGTERM_CANCELS, None
         for _ in starmap(call, steps):
             pass
@@ -113,7 +113,7 @@ def perform(task: Task) -> int:
     _, _, parts, answer, attempt, _, _, child_context = task
     assert parts is not None
     index, target, args, kwargs = parts
-    _, _, _, _, run, seeds, stdin, _, mask, _, _ = child_context
+    _, _, _, _, run, seeds, stdin, _, mask, _, _, _ = child_context
     pid = getpid()
     failure: BaseException | None = None
     try:

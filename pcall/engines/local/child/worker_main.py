@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from _socket import MSG_DONTWAIT
-from _socket import socket as Socket
 from collections.abc import Callable
 from contextvars import Context
 from math import inf
@@ -16,18 +15,18 @@ from os import _exit
 from signal import SIG_DFL, SIG_SETMASK, raise_signal, signal
 from time import monotonic
 from types import FrameType
-from typing import Any, NamedTuple
 
-from pcall._core.calls import Calls
+from pcall._core.records import Call
 from pcall._errors import TaskCancelled
 from pcall._logs.child_logs import end_call, opened
 from pcall._os.signals import SIGTERM, set_handler, set_mask
 from pcall._os.system import System
 from pcall._tuning import LONGEST_CHUNK, LONGEST_SILENCE, WORKER_LOOK_INTERVAL
-from pcall._wire.result_table import FALSE, FLOAT, HANDED_OFF, INT, NONE, TRUE, ResultTable
+from pcall._wire.result_table import FALSE, FLOAT, HANDED_OFF, INT, NONE, TRUE
 from pcall.engines.invoke import log_failure
 from pcall.engines.local.child.answer_writer import AnswerWriter
 from pcall.engines.local.child.usage_meter import UsageMeter
+from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.seeding import Seeds, seed
 from pcall.engines.local.std_streams import flush_std_streams
 from pcall.engines.local.worker_control import (
@@ -40,7 +39,7 @@ from pcall.engines.local.worker_control import (
     WorkerControl,
 )
 
-__all__ = ["Worker", "WorkerSpec", "copies"]
+__all__ = ["Worker", "copies"]
 
 # Not empty in a process that a call of a worker has forked.
 copies: list[int] = []
@@ -48,27 +47,6 @@ copies: list[int] = []
 # What SIGTERM does depends on the worker's state. Idle: the process ends. Calling: the call is
 # cancelled. Answering with an error: the worker exits once it has answered.
 _IDLE, _CALLING, _ANSWERING = range(3)
-
-
-class WorkerSpec(NamedTuple):
-    """The objects that a worker inherits by its fork.
-
-    Attributes:
-        calls: all calls of the run.
-        table: where the worker answers.
-        control: its control block.
-        socket: its end of the socket pair.
-        block: calls that are run in one piece, with random generators seeded at the first.
-        make: makes the :class:`Worker`, in the child; takes the arguments of that class but the
-            last.
-    """
-
-    calls: Calls
-    table: ResultTable
-    control: WorkerControl
-    socket: Socket
-    block: int
-    make: Callable[..., Any]
 
 
 class Worker:
@@ -104,6 +82,7 @@ class Worker:
         self._seeds = seeds
         self._handler = handler
         self._start = self._stop = 0
+        self._attempt = 1
         self.first = -1
         self._failing = -1  # the call whose error is being logged
         self._held = False  # after a failure, until the parent sends RESUME
@@ -117,6 +96,14 @@ class Worker:
         if self._failing >= 0:
             return self._failing
         return self._table.unanswered(self._start, self._stop)
+
+    @property
+    def running(self) -> tuple[Call, int] | None:
+        """The call that runs, and the number of its attempt; None between two chunks."""
+        index = self.current
+        if self._state == _IDLE or not self._start <= index < self._stop:
+            return None
+        return self._calls[index], self._attempt
 
     def serve(self, context: Context, mask: tuple[int, ...]) -> bool:
         """Receive and make calls until the parent wants no more, or a SIGTERM ends it.
@@ -142,7 +129,7 @@ class Worker:
                     self._held = False
                     continue
                 self._control.began[counts[WorkerControl.TAKEN] % 4] = monotonic()
-                self._start, self._stop = start, stop
+                self._start, self._stop, self._attempt = start, stop, attempt
                 self._state = _CALLING
                 counts[WorkerControl.RUNNING] = -1  # the old number may be in this chunk, too
                 counts[WorkerControl.TAKEN] += 1

@@ -9,7 +9,7 @@ from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._core.worker_figures import WorkerFigures
 from pcall._errors import TaskCancelled
-from pcall._os.signals import DeferSignals
+from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._wire.decode import Answer
 from pcall.engines.local.parent.call_outcome import outcome_of
 from pcall.engines.local.parent.terminator import Terminator
@@ -20,13 +20,13 @@ __all__ = ["AnswerRecorder"]
 
 
 class AnswerRecorder:
-    """Records what the workers of a pool answer.
+    """Records the answers of the workers of a pool.
 
     Args:
         state: of the run.
         outcomes: of the state.
-        workload: learns how long calls take.
-        terminator: knows the workers that were signalled.
+        workload: learns the durations of calls.
+        terminator: knows which workers were signalled.
     """
 
     def __init__(
@@ -43,30 +43,36 @@ class AnswerRecorder:
         self._figures: dict[int, WorkerFigures] = {}  # by the number of the worker
 
     def add(self, worker: WorkerHandle, figures: WorkerFigures) -> None:
-        """A worker has been forked."""
+        """Take note of a worker that has been forked."""
         self._figures[worker.number] = figures
 
     def take_answers(self, worker: WorkerHandle) -> None:
-        """Report what a worker has answered since the last time."""
+        """Report the answers of a worker since the last time."""
         with DeferSignals() as deferred:
+            if worker.is_closed:
+                return
             worker.hear()
             while worker.given:
                 at = worker.at
                 stop, done = worker.look()
                 try:
-                    # What is unpickled here may run code of the user's, and be interrupted.
+                    # Unpickling may run the user's code, and may be interrupted.
                     deferred.deliver()
                     values, errors = worker.answers(stop)
+                except BaseException as problem:
+                    if is_interrupt(problem) or (worker.given and worker.at == at):
+                        raise
                 finally:
                     deferred.hold()
                 if not worker.given or worker.at != at:
-                    continue  # a signal handler of the user's has ended the run meanwhile
+                    continue  # a signal handler has used the run meanwhile, and was here before
                 self._record(worker, stop, values, errors)
+                worker.recorded()
                 if not done:
                     return
                 unstarted = range(worker.at, worker.given[0].stop)
                 if unstarted and worker.announced:
-                    # It looked at its orders before that call, which seemed to run already.
+                    # The worker saw the request just before that call, which was reported as begun.
                     self._state.events.not_started(unstarted.start)
                 worker.announced = False
                 worker.finish_chunk()
@@ -122,7 +128,7 @@ class AnswerRecorder:
         self._announce(worker)
 
     def _announce(self, worker: WorkerHandle) -> None:
-        """Report that the call runs which a worker has begun."""
+        """Report that a worker has begun its current call."""
         if worker.running and not worker.announced:
             assert worker.since is not None
             worker.announced = True
@@ -133,15 +139,15 @@ class AnswerRecorder:
         state = self._state
         self._outcomes.claim(index, self._figures[worker.number])
         if state.stopped_on_request and self._terminator.was_signalled(worker.number):
-            # At the signal it may have run an earlier call.
+            # When the signal was sent, the worker may still have run an earlier call.
             state.ended_by_us.add(index)
         failed = answer is not None and answer.error is not None
         worker.held = failed and self._workload.pauses_on_failure
         cancelled = answer is None or isinstance(answer.error, TaskCancelled)
         settled = index in state.scheduler.disregarded
         if (settled or index in state.overdue) and not (cancelled or state.is_stopping):
-            # It ended just before the SIGTERM, or did not mind it: the call that the worker has
-            # begun since has its own time.
+            # The call ended just before the SIGTERM, or ignored it. The call that the worker has
+            # begun since has a time limit of its own.
             self._terminator.forgive(worker.number)
         if worker.first < 0:
             worker.first = index

@@ -24,7 +24,14 @@ from pcall._core.records import Call
 from pcall._os.capacity import resident_memory
 from pcall._os.fork_warning import fork_warns, no_warning
 from pcall._os.private_fds import private_fds, register_private_fd, unregister_private_fd
-from pcall._os.signals import SIGCONT, SIGTERM, deferred_handlers, set_handler
+from pcall._os.signals import (
+    SIGCONT,
+    SIGTERM,
+    deferred_handlers,
+    deferring,
+    restore_handlers_in_child,
+    set_handler,
+)
 from pcall._os.system import Steps
 from pcall._tuning import LONGEST_FORK_BURST
 from pcall.engines.local.child.child_context import CallParts, ChildContext, Task
@@ -79,7 +86,7 @@ def unread_stdin() -> io.TextIOBase | None:
         return None  # closed
 
 
-def make_steps(watch: Steps, null: int) -> Steps:
+def make_steps(watch: Steps, null: int, closed: Iterable[int]) -> Steps:
     """The first steps of every child of a run.
 
     All of them are C functions, called from C: such a call counts no references to the function
@@ -88,8 +95,11 @@ def make_steps(watch: Steps, null: int) -> Steps:
     Args:
         watch: the steps by which a child exits when its parent does.
         null: descriptor of /dev/null.
+        closed: the standard streams that are closed. A file that the child opens would get the
+            number of one, and whatever is printed.
     """
-    return (*_COMMON_STEPS, *watch, (dup2, null, 0))
+    silent = ((dup2, null, fd, False) for fd in closed if fd != 0)
+    return (*_COMMON_STEPS, *watch, *silent, (dup2, null, 0))
 
 
 def fork_all(
@@ -138,9 +148,7 @@ def fork_all(
             threads=threading.active_count() > 1,
             exits=_ncallbacks() + 1 if _CLEAR_AT_EXIT else 0,
         )
-        # Handlers that are deferred here are not in a child: restore them there.
-        restore = ((set_handler, *each) for each in deferred_handlers.items())
-        steps = (*restore, (deferred_handlers.clear,), *steps)
+        steps = (*_restore_steps(), (deferring.clear,), *steps)
         others = list(_ranges(private_fds().difference(shared)))
         for child, answer, pair in zip(children, answers, pairs, strict=False):
             kept = (answer, *child.kept, *(pair or ())[1:])
@@ -171,6 +179,15 @@ def fork_all(
         ]:
             unregister_private_fd(fd)
             os.close(fd)
+
+
+def _restore_steps() -> Steps:
+    """The first steps of a child: handlers that are deferred here are not in a child."""
+    if threading.current_thread() is threading.main_thread():
+        restore = ((set_handler, *each) for each in deferred_handlers.items())
+        return (*restore, (deferred_handlers.clear,))
+    # Handlers are the main thread's, which goes on changing them until the fork.
+    return ((restore_handlers_in_child,),)
 
 
 def _call_parts(job: Any) -> CallParts | None:
