@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
-import warnings
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from pcall._built import BuiltRun
+from pcall._completed import CompletedOutcomes
 from pcall._core.arguments import build_calls
 from pcall._core.failure_report import failure_of
 from pcall._core.options import Options
@@ -28,11 +28,9 @@ from pcall.exceptions import ChildProcessException, PcallTimeout
 __all__ = ["Pcall"]
 
 _NO_ARGS: tuple[Any, ...] = ()
-_BUILT_WITH = {"targets", "cargs", "iargs", "ckwargs", "ikwargs", "varkwargs"}
-_FIXED = _BUILT_WITH | {"results", "outcomes", "childs", "pids", "livings", "done"}
 
 
-class Pcall:
+class Pcall(BuiltRun):
     """A run: calls made in parallel, each in a forked process of its own.
 
     Building the object forks nothing. Its arguments are those of :func:`pcall`.
@@ -46,15 +44,7 @@ class Pcall:
         ValueError: the timeout is negative.
     """
 
-    targets: Targets
-    cargs: Iterable[Any]
-    iargs: Iterable[Iterable[Any]] | None
-    ckwargs: Mapping[str, Any]
-    ikwargs: Iterable[Mapping[str, Any]] | None
-    varkwargs: Mapping[str, Iterable[Any]]
-
     _options = Options()
-    _started = True  # until it is built: nothing is to be said of one whose arguments are wrong
 
     pcall = Entry()
 
@@ -93,30 +83,6 @@ class Pcall:
         self._owner = os.getpid()
         self._started = False
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FIXED:
-            raise AttributeError(f"{name} of a Pcall can't be set; build a new one to run again")
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        if name in _FIXED:
-            raise AttributeError(f"{name} of a Pcall can't be deleted")
-        super().__delattr__(name)
-
-    def __del__(self) -> None:
-        # Nobody drops a run at the end of the interpreter, nor the copy in a child.
-        dropped = not self._started and os.getpid() == self._owner and not sys.is_finalizing()
-        if dropped and (count := len(self._run.state.calls)):
-            calls = "call" if count == 1 else "calls"
-            warnings.warn(
-                f"{count} {calls} of {self._run.state.calls[0].name}() "
-                f"{'was' if count == 1 else 'were'} never made: a Pcall is run by its start(), "
-                f"in a with block, or when it is awaited; Pcall.pcall(...) does all at once",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-
     @classmethod
     def options(cls, **policy: Any) -> type[Self]:
         """Make a subclass with this policy; other options keep the values of this class.
@@ -129,8 +95,10 @@ class Pcall:
                 a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
                 from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
                 :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
-                alone), ``return_outcomes`` (default False; True: nothing is raised for a
-                failed call).
+                alone), ``capture_output`` (default False; True: what a call writes to
+                stdout and stderr is in its outcome; ``"group"``: it is also written here,
+                call by call), ``return_outcomes`` (default False; True: nothing is raised for
+                a failed call).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the
@@ -232,21 +200,16 @@ class Pcall:
             if self._run.done or left <= 0:
                 return self._run.done
 
-    def as_completed(self) -> Iterator[Outcome]:
+    def as_completed(self) -> CompletedOutcomes:
         """Iterate over the outcomes, also those of failed calls, in the order in which calls end.
+
+        Both ``for`` and ``async for`` take what this returns.
 
         Raises:
             AssertionError: :meth:`start` was not called.
         """
         self._check_started("as_completed")
-        return self._as_completed()
-
-    def _as_completed(self) -> Iterator[Outcome]:
-        outcomes = self._run.state.outcomes
-        for index in self._run.as_completed():
-            outcome = outcomes[index]
-            assert outcome is not None
-            yield outcome
+        return CompletedOutcomes(self._run)
 
     def terminate(self) -> None:
         """Send SIGTERM to all children and to the processes they started; do not wait.
@@ -275,6 +238,23 @@ class Pcall:
             self.join()
         else:
             self._run.abandon_if_owner()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        from pcall._aio import end
+
+        if error is None:
+            await self
+        elif os.getpid() == self._owner:
+            await end(self._run)
 
     def __await__(self) -> Generator[Any, None, tuple[Any, ...]]:
         return self._await().__await__()

@@ -217,6 +217,8 @@ class Run:
             logs.deliver(final=True)
             logs.merge()
             self.state.drop_logs()
+        if self.state.output is not None:
+            self.state.output.advance()
         self.state.events.end()
 
     def _check_owner(self) -> None:
@@ -268,6 +270,8 @@ class Run:
         logs = self.state.logs
         if logs is not None:
             logs.deliver(final=self.over)
+        if self.state.output is not None:
+            self.state.output.advance()
         if self.over:
             self.state.events.end()
         else:

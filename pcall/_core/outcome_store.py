@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pcall._core.calls import Calls
+from pcall._core.captured import Captured
 from pcall._core.records import Outcome
 from pcall._os.signals import is_interrupt
 
@@ -97,6 +98,13 @@ class OutcomeStore(Sequence[Outcome | None]):
         outcome = self._find(index)
         assert outcome is not None
         self._outcomes[index] = replace(outcome, attempts=attempts)
+
+    def output(self, index: int) -> Captured | None:
+        """What a call has written; None if it never ran, or if nothing is captured."""
+        outcome = self._outcomes.get(index)
+        if outcome is None or outcome.stdout is None or outcome.stderr is None:
+            return None
+        return Captured(outcome.stdout, outcome.stderr)
 
     def values(self) -> tuple[Any, ...]:
         """The values of all calls, none of which has failed."""

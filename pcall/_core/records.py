@@ -107,6 +107,9 @@ class Outcome:
         rss_growth: the part of ``max_rss`` that the child added to the memory it shared with its
             parent at the fork, in bytes, or None.
         log: the path of its log file while that exists.
+        stdout: the text that the call and its programs have written to stdout, if that was
+            captured (option ``capture_output``), or None. Of several attempts, the last one's.
+        stderr: likewise.
     """
 
     index: int
@@ -123,6 +126,8 @@ class Outcome:
     max_rss: int | None = None
     rss_growth: int | None = None
     log: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
 
     def result(self) -> Any:
         """Return the value of the call, or raise its exception.

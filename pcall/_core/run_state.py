@@ -23,6 +23,13 @@ from pcall._errors import NotStarted
 __all__ = ["LogSink", "RunState", "not_started"]
 
 
+class OutputWriter(Protocol):
+    """Writes the output of calls in call order."""
+
+    def advance(self) -> None:
+        """Write the output of the calls that are over, and before which all are over."""
+
+
 class LogSink(Protocol):
     """Collects the log messages of calls. The ends of calls are reported to it."""
 
@@ -76,6 +83,7 @@ class RunState:
         self.outcomes = outcomes
         self.events = EventEmitter(calls, observers, clock)
         self.logs: LogSink | None = None
+        self.output: OutputWriter | None = None
         self.overdue: set[int] = set()
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
@@ -85,6 +93,10 @@ class RunState:
         self._failed_attempts: dict[int, Outcome] = {}  # of calls that wait for another attempt
         self._lost: set[int] = set()  # calls whose child died before it answered
         self._why = ""  # why no further call starts
+
+    def use_output(self, writer: OutputWriter) -> None:
+        """Have the output of calls written by this writer as calls end."""
+        self.output = writer
 
     def use_logs(self, logs: LogSink) -> None:
         """Report the ends of calls also to this collector."""

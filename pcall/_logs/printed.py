@@ -42,10 +42,14 @@ class Printed(Protocol):
         """In the parent: pass on what a child has sent."""
 
 
-def find_printed() -> list[Printed]:
-    """The objects that keep in this process what is printed, or warned of, now."""
+def find_printed(text: bool = True) -> list[Printed]:
+    """The objects that keep in this process what is printed, or warned of, now.
+
+    Args:
+        text: False: of warnings alone, since printed text is captured by other means.
+    """
     found: list[Printed] = []
-    for name in ("stdout", "stderr"):
+    for name in ("stdout", "stderr") if text else ():
         stream = getattr(sys, name, None)
         if stream is not None and not _has_descriptor(stream):
             found.append(_PrintedText(name, stream))

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.records import Outcome
 from pcall._logs.call_sections import CallSections
 from pcall._logs.child_logs import ChildLogs, LogFile, RecordForwarder, Whoami
+from pcall._logs.framework_logs import FrameworkLogs
 from pcall._logs.handler_plan import LogPlan, has_default_handle, plan_logs
 from pcall._logs.printed import Printed
 from pcall._logs.record_delivery import RecordDelivery
 from pcall._os.system import System
 
 __all__ = ["RunLogs", "make_run_logs"]
-
-_log = logging.getLogger("pcall")
 
 
 _NO_HANDLERS = LogPlan((), (), ())
@@ -76,6 +73,7 @@ class RunLogs:
         self._plan = plan
         self._delivery = delivery = RecordDelivery(plan.forwarded, system, printed)
         self._sections = CallSections(plan.files, outcome)
+        self._frameworks = FrameworkLogs(plan.consolidating)
         forwarders = [
             RecordForwarder(handler, number, delivery.fd, has_default_handle(handler), whoami)
             for number, handler in enumerate(plan.forwarded)
@@ -99,16 +97,12 @@ class RunLogs:
         """Fork in this block, so that handlers which consolidate by themselves take part."""
         for file in self._plan.files:
             file.keep_stream()
-        with contextlib.ExitStack() as stack:
-            for handler in self._plan.consolidating:
-                consolidating: Any = handler
-                try:
-                    block = consolidating.consolidate_next_forked_logfile()
-                    if hasattr(block, "__enter__"):
-                        stack.enter_context(block)
-                except Exception as error:
-                    _log.warning("the log handler %r could not be asked: %r", handler, error)
+        with self._frameworks.forking():
             yield
+
+    def forked(self, pid: int) -> None:
+        """Note a child that was forked."""
+        self._frameworks.forked(pid)
 
     # ------------------------------------------------------------ while calls end
 
@@ -123,7 +117,10 @@ class RunLogs:
         """
         if not retried:
             self._delivery.ended(outcome.index)
-        self._sections.ended(outcome, _ending(outcome, died), later)
+        ending = _ending(outcome, died)
+        self._sections.ended(outcome, ending, later)
+        if ending is not None and outcome.pid is not None:
+            self._frameworks.ended(outcome.pid, ending)
 
     def ended_well(self, calls: range, pid: int, first: int) -> None:
         """Note that consecutive calls have ended well, which one child ran one after another.
@@ -156,6 +153,7 @@ class RunLogs:
         """
         self._delivery.finish()
         self._sections.merge()
+        self._frameworks.merge()
 
 
 def _ending(outcome: Outcome, died: bool) -> str | None:

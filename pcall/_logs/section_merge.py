@@ -21,7 +21,7 @@ from typing import Any
 from pcall._os.signals import DeferSignals
 from pcall._tuning import LOG_COPY_SIZE
 
-__all__ = ["Section", "merge_section"]
+__all__ = ["Section", "concatenate_section", "merge_section"]
 
 _BOMS = {
     "utf-8-sig": (codecs.BOM_UTF8,),
@@ -61,7 +61,7 @@ def merge_section(handler: logging.FileHandler, section: Section) -> None:
     """
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(open(section.file, "rb"))
+            source = stack.enter_context(open(section.file, "rb", opener=_open_no_link))
         except FileNotFoundError:
             source = None
         writer = stack.enter_context(_writer(handler))  # waits for its lock, which may be held
@@ -77,6 +77,50 @@ def merge_section(handler: logging.FileHandler, section: Section) -> None:
         section.written = True
         if source is not None:
             os.unlink(section.file)
+
+
+def concatenate_section(handler: Any, section: Section) -> None:
+    """Have a handler with a method ``concatenateLog(path)`` take in a section.
+
+    The child may have written the first line of the section itself, when it switched to its file.
+
+    Args:
+        handler: of the main log.
+        section: the section. Its file exists, and is removed.
+    """
+    with contextlib.ExitStack() as stack:
+        handler.acquire()
+        stack.callback(handler.release)
+        stack.enter_context(DeferSignals())
+        _end_last_line(section.file)
+        if not _begins_with_mark(section):
+            _write_line(handler, logging.INFO, ">>>> Begin child log %s", section.title)
+        handler.concatenateLog(section.file)
+        if section.ending is not None:
+            _write_line(handler, logging.ERROR, "%s", section.ending)
+        _write_line(handler, logging.INFO, "<<<< End child log %s", section.title)
+        section.written = True
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(section.file)
+
+
+def _end_last_line(path: str) -> None:
+    """Add a newline where the child was killed within a line."""
+    with open(path, "rb+", opener=_open_no_link) as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+def _begins_with_mark(section: Section) -> bool:
+    with open(section.file, "rb", opener=_open_no_link) as file:
+        return b">>>> Begin child log " + os.fsencode(section.title) in file.readline(LOG_COPY_SIZE)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open the file of a child, and nothing that a link in its place points to."""
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 @contextlib.contextmanager

@@ -9,10 +9,13 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pcall._core.calls import Calls
+from pcall._core.captured import Captured, add_last_lines
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState, not_started
+from pcall._os.current import get_system
 from pcall.engines.invoke import invoke, log_failure
 from pcall.engines.local.child.current_call import running_inline
+from pcall.engines.local.parent.captured_output import GroupWriter, capture_inline
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.seeding import draw
 
@@ -89,6 +92,8 @@ class InlineEngine:
         self._thread = threading.get_ident()
         # Drawn as for children: the seeds of calls are the same, and the next run has others.
         self._entropy = draw().entropy
+        if self._state.options.capture_output == "group":
+            self._state.use_output(GroupWriter(self._state.outcomes))
 
     def start(self) -> None:
         """Choose the call that :meth:`poll` will execute."""
@@ -122,15 +127,23 @@ class InlineEngine:
         call, attempt = self._state.calls[index], self._state.scheduler.attempt(index)
         started, begin, cpu = time.time(), time.monotonic(), time.process_time()
         value: Any = None
+        found: list[Captured] = []
         error: BaseException | None = None
         try:
             with running_inline(call, attempt, self._entropy):
-                value = self._workload.execute(index)
+                if self._state.options.capture_output:
+                    with capture_inline(get_system()) as found:
+                        value = self._workload.execute(index)
+                else:
+                    value = self._workload.execute(index)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
             value, error = None, failure
             log_failure(call, failure)
+        captured = found[0] if found else None
+        if error is not None and captured is not None:
+            add_last_lines(error, captured)
         return Outcome(
             index=call.index,
             call=call,
@@ -142,6 +155,7 @@ class InlineEngine:
             started=started,
             duration=time.monotonic() - begin,
             cpu_time=time.process_time() - cpu,
+            **({} if captured is None else captured._asdict()),
         )
 
     def wake(self) -> None:

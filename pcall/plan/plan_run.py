@@ -85,7 +85,9 @@ class PlanRun:
             state = self._state(calls, options, None)
             self._engine: InlineEngine | PoolEngine = InlineEngine(state, self._workload)
         else:
-            self.outcomes = outcomes = ChunkOutcomeStore(calls, self._values.value_of)
+            self.outcomes = outcomes = ChunkOutcomeStore(
+                calls, self._values.value_of, bool(options.capture_output)
+            )
             self._workload = PlanWorkload(
                 calls, self.scheduler, self._values, links, stats, retried
             )

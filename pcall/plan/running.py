@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pcall._core.options import Options
 from pcall._core.records import Observer, Outcome, show
@@ -38,6 +38,7 @@ def run(
     max_tasks_per_child: int | None = None,
     grace_period: float = 5.0,
     tasklog: bool = True,
+    capture_output: bool | Literal["group"] = False,
 ) -> Any:
     """Run the calls of a plan, each once its dependencies have finished.
 
@@ -68,6 +69,7 @@ def run(
         grace_period: seconds from SIGTERM to SIGKILL. Default 5.
         tasklog: True: what calls log is passed to this process's handlers, in plan order. False:
             logging is left alone.
+        capture_output: see ``Pcall.options``. Default False.
 
     Returns:
         The output, with values in place of calls; None without an output.
@@ -83,6 +85,7 @@ def run(
         plan, output, timeout, profile, engine, order_results, False,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
+        capture_output=capture_output,
     )  # fmt: skip
     run = planned.run
     try:
@@ -121,6 +124,7 @@ def run_iter(
     max_tasks_per_child: int | None = None,
     grace_period: float = 5.0,
     tasklog: bool = True,
+    capture_output: bool | Literal["group"] = False,
 ) -> Iterator[Outcome]:
     """Run the calls of a plan, and yield their outcomes meanwhile.
 
@@ -141,6 +145,7 @@ def run_iter(
         plan, output, timeout, profile, engine, order_results, True,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
+        capture_output=capture_output,
     )  # fmt: skip
     return _iterate(planned, order_results)
 

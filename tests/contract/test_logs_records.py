@@ -18,6 +18,7 @@ import pytest
 
 from pcall import ChildDied, Pcall, PcallTimeout, pcall
 from tests.helpers.scripts import environment
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.needs("child logs")
 
@@ -79,6 +80,41 @@ def test_caplog(caplog, each_system):
     assert [r.pcall_index for r in children] == [0, 0, 1, 1, 2, 2]
     assert [r.processName.rpartition("-")[2] for r in children] == list("001122")
     assert [r.levelname for r in children] == ["INFO", "WARNING"] * 3
+
+
+def test_capsys(capsys):
+    """A stream handler that was made under capsys has the records of children in call order."""
+    log.addHandler(logging.StreamHandler(sys.stdout))
+
+    def target(n):
+        time.sleep(0.05 * (2 - n))
+        log.info("call %d", n)
+
+    pcall(target, n=range(3))
+    assert capsys.readouterr().out == "call 0\ncall 1\ncall 2\n"
+
+
+def test_capfd(capfd):
+    """A stream handler under capfd is live in children."""
+    log.addHandler(logging.StreamHandler(sys.stdout))
+    run = Pcall(lambda n: [log.info("call %d", n), time.sleep(600)], n=[0])
+    run.start()
+    assert until(lambda: capfd.readouterr().out == "call 0\n")
+    run.kill()
+    run.join()
+
+
+def test_caplog_within_a_call(caplog):
+    """Within a call caplog has nothing of the call; without the task log nothing arrives."""
+
+    def target(n):
+        log.info("call %d", n)
+        return len(caplog.records)
+
+    assert pcall(target, n=[0]) == (0,)
+    assert caplog.messages == ["call 0"]
+    Pcall.options(tasklog=False).pcall(target, n=[0])
+    assert caplog.messages == ["call 0"]
 
 
 def test_caplog_text_and_failure(caplog):

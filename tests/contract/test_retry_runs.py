@@ -67,7 +67,9 @@ def test_a_call_is_tried_until_it_succeeds(tmp_path, retry, max_workers):
     assert sorted(x for x, _, _ in flaky.attempts()) == [5, 5, 5, 6, 6, 6]
 
 
-@pytest.mark.parametrize("max_workers", [None, 1, 0])
+@pytest.mark.parametrize(
+    "max_workers", [pytest.param(None, marks=pytest.mark.needs("no queue")), 1, 0]
+)
 def test_the_outcome_counts_the_attempts(tmp_path, max_workers):
     """Each outcome tells how many attempts its call took, a failed one's as well."""
 
@@ -269,6 +271,7 @@ def test_max_errors_counts_calls_not_attempts(tmp_path, max_workers):
 
 
 @pytest.mark.parametrize("max_workers", [1, 0])
+@OUT_OF_ORDER
 def test_the_error_limit_gives_up_what_waits(max_workers):
     """After too many failures a call that waits is not tried again, and shows how it failed."""
 

@@ -141,6 +141,8 @@ def looking(outcome: Outcome) -> None:
     assert_type(outcome.max_rss, int | None)
     assert_type(outcome.rss_growth, int | None)
     assert_type(outcome.log, str | None)
+    assert_type(outcome.stdout, str | None)
+    assert_type(outcome.stderr, str | None)
     print(outcome.value, outcome.result())
     assert_type(outcome.call.args, tuple[Any, ...])
     assert_type(outcome.call.name, str)

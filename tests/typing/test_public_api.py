@@ -118,7 +118,7 @@ METHODS = ["start", "join", "wait", "as_completed", "terminate", "kill", "option
 PROPERTIES = ["results", "outcomes", "childs", "pids", "livings", "done"]
 BUILT_WITH = [*SEVEN, "varkwargs"]
 OUTCOME = ["index", "call", "ok", "value", "error", "pid", "exitcode", "attempts", "started"]
-OUTCOME += ["duration", "cpu_time", "max_rss", "rss_growth", "log"]
+OUTCOME += ["duration", "cpu_time", "max_rss", "rss_growth", "log", "stdout", "stderr"]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -24,8 +24,10 @@ ROOMS = [
     "_pcall",  # the faces: pcall and Pcall, and ...
     "plan",  # ... plans
     "exceptions",
+    "_built",
     "_entry",
     "_make_run",
+    "_completed",
     "_aio",
     "_run_observers",
     "_run",  # state and engine, composed
@@ -53,6 +55,7 @@ INSIDE_FUNCTIONS = {
     # What a run needs is imported with it.
     ("_function", "_pcall"),
     ("_pcall", "_aio"),
+    ("_completed", "_aio"),
     ("_make_run", "_core.chunk_outcomes"),
     ("_make_run", "engines.inline"),
     ("_make_run", "engines.local.parent.pool_engine"),

@@ -69,6 +69,7 @@ class Task(NamedTuple):
         steps: to take first, see :func:`pcall.engines.local.parent.fork.make_steps`.
         work: does the job, and returns the exit status.
         child_context: shared by all children of the run.
+        output: descriptors of the files for stdout and stderr; None: they are not captured.
     """
 
     child: BaseProcess
@@ -79,3 +80,4 @@ class Task(NamedTuple):
     steps: Steps
     work: Callable[[Task], int]
     child_context: ChildContext
+    output: tuple[int, int] | None = None

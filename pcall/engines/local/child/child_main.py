@@ -52,7 +52,7 @@ def run_child(task: Task) -> NoReturn:
     Args:
         task: the work of this child.
     """
-    child, _, _, answer, _, steps, work, child_context = task
+    child, _, _, answer, _, steps, work, child_context, _ = task
     parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _ = child_context
     known, _, _, _, _ = bootstrap
     status, begun = 1, False
@@ -110,7 +110,7 @@ def run_child(task: Task) -> NoReturn:
 
 def perform(task: Task) -> int:
     """Run one call, write its answer, and return the exit status."""
-    _, _, parts, answer, attempt, _, _, child_context = task
+    _, _, parts, answer, attempt, _, _, child_context, _ = task
     assert parts is not None
     index, target, args, kwargs = parts
     _, _, _, _, run, seeds, stdin, _, mask, _, _, _ = child_context
@@ -149,6 +149,7 @@ def serve(task: Task) -> int:
     state["worker"] = worker = task.job.make(
         task.job, task.answer, child_context.system, child_context.seeds, on_sigterm
     )
+    worker.capture(task.output)
     state["cancelled"] = worker.serve(child_context.context, child_context.mask)
     return 1 if state["cancelled"] else 0
 

@@ -25,6 +25,7 @@ from pcall._tuning import LONGEST_CHUNK, LONGEST_SILENCE, WORKER_LOOK_INTERVAL
 from pcall._wire.result_table import FALSE, FLOAT, HANDED_OFF, INT, NONE, TRUE
 from pcall.engines.invoke import log_failure
 from pcall.engines.local.child.answer_writer import AnswerWriter
+from pcall.engines.local.child.output_marks import OutputMarks
 from pcall.engines.local.child.usage_meter import UsageMeter
 from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.seeding import Seeds, seed
@@ -83,6 +84,7 @@ class Worker:
         self._handler = handler
         self._start = self._stop = 0
         self._attempt = 1
+        self._marks: OutputMarks | None = None
         self.first = -1
         self._failing = -1  # the call whose error is being logged
         self._held = False  # after a failure, until the parent sends RESUME
@@ -104,6 +106,11 @@ class Worker:
         if self._state == _IDLE or not self._start <= index < self._stop:
             return None
         return self._calls[index], self._attempt
+
+    def capture(self, files: tuple[int, int] | None) -> None:
+        """Mark where the output of each call lies in these files; None: it is not captured."""
+        if files is not None and self._table.output is not None:
+            self._marks = OutputMarks(self._table.output, files)
 
     def serve(self, context: Context, mask: tuple[int, ...]) -> bool:
         """Receive and make calls until the parent wants no more, or a SIGTERM ends it.
@@ -194,6 +201,9 @@ class Worker:
         table, counts, writer, meter = self._table, self._control.counts, self._writer, self._meter
         values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
         flush = getattr(sys.stdout, "flush", _nothing)
+        marks = self._marks
+        if marks is not None:
+            marks.begin()
         index = meter.unmeasured = start
         if self.first < 0:
             self.first = start
@@ -237,6 +247,8 @@ class Worker:
                     flush()
                 except (ValueError, OSError):
                     pass  # closed, or no room: that is not the call's error
+                if marks is not None:
+                    marks.end(index)
                 if now >= look_at:
                     meter.measure(index + 1)  # before the row counts as answered
                 kinds[index] = kind
@@ -297,6 +309,8 @@ class Worker:
         kind = self._writer.answer_error(index, error, now)
         self._failing = index
         self._meter.measure(index + 1)
+        if self._marks is not None:
+            self._marks.end(index)
         table.ended[index] = now
         table.kinds[index] = kind
         log_failure(self._calls[index], error)

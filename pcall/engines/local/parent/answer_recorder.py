@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pcall._core.captured import Captured
 from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._core.worker_figures import WorkerFigures
 from pcall._errors import TaskCancelled
+from pcall._os.current import get_system
 from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._wire.decode import Answer
 from pcall.engines.local.parent.call_outcome import outcome_of
+from pcall.engines.local.parent.captured_output import read_call, read_rest
 from pcall.engines.local.parent.terminator import Terminator
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.engines.local.parent.workload import Workload
@@ -108,6 +111,8 @@ class AnswerRecorder:
                 good = range(at, index)
                 if worker.first < 0:
                     worker.first = at
+                for each in good if worker.table.output is not None else ():
+                    self._outcomes.note_output(each, self._captured(worker, each))
                 self._outcomes.record_chunk(
                     at, index, since, figures, values[at - start : index - start]
                 )
@@ -168,6 +173,9 @@ class AnswerRecorder:
         if answer is None:
             state.child_died(index)
         table = worker.table
+        captured = None
+        if table.output is not None:
+            captured = self._captured(worker, index, answer is not None)
         measured = (table.cpu[index], table.rss[index]) if answer else (None, forked.max_rss)
         return outcome_of(
             state.calls[index],
@@ -178,4 +186,16 @@ class AnswerRecorder:
             attempt=state.scheduler.attempt(index),
             began=since,
             figures=measured,
+            captured=captured,
         )
+
+    def _captured(self, worker: WorkerHandle, index: int, answered: bool = True) -> Captured:
+        """What a call of this worker has written."""
+        columns, forked = worker.table.output, worker.process.forked
+        assert columns is not None
+        assert forked is not None
+        assert forked.output is not None
+        if not answered:
+            return read_rest(forked.output, forked.output_end)
+        forked.output_end = columns.end_out[index], columns.end_err[index]
+        return read_call(forked.output, columns, index, get_system())

@@ -38,11 +38,14 @@ class ForkedProcess:
         system: the operating system's services.
         answer: descriptor of the file for its answer.
         pair: of :meth:`~pcall._os.system.System.before_fork`.
+        output: descriptors of the files for its stdout and stderr; None: they are not captured.
 
     Attributes:
         pid: process id.
         sentinel: descriptor that becomes readable at its end, or None.
         answer: descriptor of the file for its answer.
+        output: descriptors of the files for its stdout and stderr, or None.
+        output_end: of a worker: where the output of its last recorded call ends in these files.
         started: time of the fork, on the monotonic clock.
         rss: bytes of resident memory at the fork.
         ended: True once it is known to have ended.
@@ -61,11 +64,14 @@ class ForkedProcess:
         system: System,
         answer: int,
         pair: tuple[int, int] | None,
+        output: tuple[int, int] | None = None,
     ) -> None:
         self.pid = pid
         self.started = started
         self.rss = rss
         self.answer = answer
+        self.output = output
+        self.output_end = (0, 0)
         self._system = system
         # Reentrant, since a signal handler of the user's may interrupt a method and end the run.
         self._lock = threading.RLock()
@@ -194,6 +200,10 @@ class ForkedProcess:
         if answer >= 0:  # else it was released before
             unregister_private_fd(answer)
             os.close(answer)
+        output, self.output = self.output, None
+        for fd in output or ():
+            unregister_private_fd(fd)
+            os.close(fd)
         if self.sentinel is not None:
             unregister_private_fd(self.sentinel)
             if not self._lent:

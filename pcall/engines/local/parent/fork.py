@@ -37,6 +37,7 @@ from pcall._tuning import LONGEST_FORK_BURST
 from pcall.engines.local.child.child_context import CallParts, ChildContext, Task
 from pcall.engines.local.child.child_main import run_child
 from pcall.engines.local.child.child_state import on_sigterm, on_wake
+from pcall.engines.local.parent.captured_output import make_output_files, redirect_steps
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.std_streams import flush_std_streams
 
@@ -108,6 +109,7 @@ def fork_all(
     mask: tuple[int, ...],
     steps: Steps,
     shared: Iterable[int],
+    capture: bool = False,
 ) -> None:
     """Fork these children in quick succession. The caller defers signals.
 
@@ -120,12 +122,14 @@ def fork_all(
         mask: the signals that were blocked before the caller deferred signals.
         steps: of :func:`make_steps`.
         shared: this library's descriptors that all of them keep open.
+        capture: True to capture the output of each in files of its own.
 
     Raises:
         OSError: there is no room for one of the children.
     """
     system = child_context.system
     answers: list[int] = []
+    outputs: list[tuple[int, int]] = []
     pairs: list[tuple[int, int] | None] = []
     tasks: list[Task] = []
     pids: list[int] = []
@@ -136,6 +140,10 @@ def fork_all(
             for _ in children:
                 answers.append(system.make_answer_file())
                 register_private_fd(answers[-1])
+                if capture:
+                    outputs.append(make_output_files(system))
+                    for fd in outputs[-1]:
+                        register_private_fd(fd)
                 pairs.append(system.before_fork())
                 for fd in pairs[-1] or ():
                     register_private_fd(fd)
@@ -150,8 +158,9 @@ def fork_all(
         )
         steps = (*_restore_steps(), (deferring.clear,), *steps)
         others = list(_ranges(private_fds().difference(shared)))
-        for child, answer, pair in zip(children, answers, pairs, strict=False):
-            kept = (answer, *child.kept, *(pair or ())[1:])
+        for number, (child, answer, pair) in enumerate(zip(children, answers, pairs, strict=False)):
+            output = outputs[number] if capture else None
+            kept = (answer, *child.kept, *(pair or ())[1:], *(output or ()))
             # A sibling's copy of the descriptor would keep a result alive that the parent has
             # dropped. Also, the target needs the descriptors if few are allowed.
             closing = ((closerange, *each) for each in _without(kept, others))
@@ -162,9 +171,10 @@ def fork_all(
                     _call_parts(child.job),
                     answer,
                     child.attempt,
-                    (*steps, *closing),
+                    (*steps, *(redirect_steps(output) if output else ()), *closing),
                     child.work,
                     child_context,
+                    output,
                 )
             )
         _fork_each(tasks, pids, starts)
@@ -172,9 +182,13 @@ def fork_all(
         for child, answer, pair, pid, started in zip(
             children, answers, pairs, pids, starts, strict=False
         ):
-            child.forked = child._popen = ForkedProcess(pid, started, rss, system, answer, pair)
+            output = outputs.pop(0) if capture else None
+            child.forked = child._popen = ForkedProcess(
+                pid, started, rss, system, answer, pair, output
+            )
         for fd in [
             *answers[len(pids) :],
+            *(fd for output in outputs for fd in output),
             *(fd for pair in pairs[len(pids) :] for fd in pair or ()),
         ]:
             unregister_private_fd(fd)

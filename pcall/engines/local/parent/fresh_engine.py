@@ -11,6 +11,7 @@ from pcall._os.signals import DeferSignals, deliver_due
 from pcall._tuning import ANSWER_LOOK_INTERVAL, FORK_BURST
 from pcall._wire.decode import has_answer
 from pcall.engines.local.parent.call_outcome import outcome_of, take_answer
+from pcall.engines.local.parent.captured_output import read_all
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
@@ -53,7 +54,7 @@ class FreshEngine(LocalEngine):
         self._planned_for = count = len(self._state.calls)
         workers = self.capacity
         many = count if workers is None else min(workers, count)
-        room = self._limit_to_room(many)
+        room = self._limit_to_room(many, fds=2 if self._state.options.capture_output else 0)
         if room < many:
             self._state.scheduler.limit(room)
 
@@ -94,7 +95,7 @@ class FreshEngine(LocalEngine):
     def _look_for_answers(self) -> None:
         # A call is over once it has answered. A thread that is no daemon or an exit handler may
         # keep its child alive, which then has the grace period to end.
-        for key, forked in self._alive.items():
+        for key, forked in list(self._alive.items()):
             if key not in self._answered and forked.answer >= 0 and has_answer(forked.answer):
                 self._answered.add(key)
                 self._state.scheduler.answered(key)
@@ -152,6 +153,7 @@ class FreshEngine(LocalEngine):
                 signalled=self._terminator.was_signalled(key),
                 overdue=state.timeout if key in state.overdue else None,
                 attempt=state.scheduler.attempt(key),
+                captured=read_all(forked.output),
             )
             if answer is None:
                 state.child_died(key)

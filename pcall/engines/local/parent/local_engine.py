@@ -21,6 +21,7 @@ from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import PARENT_DIED, SIGTERM, DeferSignals
 from pcall._tuning import UNCHECKED_CHILDREN, UNWATCHED_LOOK_INTERVAL
 from pcall.engines.local.child.child_state import whoami
+from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.fork import fork_all
 from pcall.engines.local.parent.run_resources import RunResources
@@ -187,6 +188,7 @@ class LocalEngine:
 
     def _acquire(self) -> None:
         state, system = self._state, get_system()
+        capture = bool(state.options.capture_output)
         with DeferSignals():
             # Pass a method of the store, not of the engine, which would make a cycle.
             self._logs = make_run_logs(
@@ -194,12 +196,15 @@ class LocalEngine:
                 state.outcomes.__getitem__,
                 whoami,
                 tasklog=state.options.tasklog,
-                printed=find_printed(),
+                printed=find_printed(text=not capture),
             )
             if self._logs is not None:
                 state.use_logs(self._logs)
             child_logs = None if self._logs is None else self._logs.child
-            self._resources = RunResources(system, state.options.grace_period, child_logs)
+            grace_period = state.options.grace_period
+            self._resources = RunResources(system, grace_period, child_logs, capture)
+            if state.options.capture_output == "group":
+                state.use_output(GroupWriter(state.outcomes))
 
     def _guard(self, resources: RunResources) -> None:
         """Start the guard against the parent's death, once that is due."""
@@ -243,6 +248,7 @@ class LocalEngine:
             mask,
             resources.steps,
             resources.shared,
+            resources.capture,
         )
 
     def _fork_error(self, error: OSError) -> OSError:
@@ -257,6 +263,8 @@ class LocalEngine:
         self._forks += 1
         self._alive[key] = forked
         resources.watch(key, forked.pid)
+        if self._logs is not None:
+            self._logs.forked(forked.pid)
         if forked.sentinel is None:
             self._unwatched.add(key)
         else:

@@ -73,8 +73,10 @@ class PoolEngine(LocalEngine):
 
     def open(self) -> None:
         """Acquire the resources of the run."""
-        dispatcher = self._dispatcher
-        dispatcher.worker_count = self._limit_to_room(dispatcher.worker_count, fds=2)
+        dispatcher, capture = self._dispatcher, self._state.options.capture_output
+        dispatcher.worker_count = self._limit_to_room(
+            dispatcher.worker_count, fds=4 if capture else 2
+        )
         self._acquire()
         resources = self._resources
         if resources is None:
@@ -91,7 +93,8 @@ class PoolEngine(LocalEngine):
         count = len(self._state.calls)
         growing = not self._state.scheduler.complete
         self._rows = max(2 * count, 1024) if growing else count
-        self._table = ResultTable(self._rows, self._dispatcher.worker_count * WorkerControl.SIZE)
+        extra = self._dispatcher.worker_count * WorkerControl.SIZE
+        self._table = ResultTable(self._rows, extra, bool(self._state.options.capture_output))
 
     def start(self) -> None:
         """Dispatch calls to workers, and fork the workers that are missing."""

@@ -21,6 +21,7 @@ from pcall._os.system import System
 from pcall._tuning import GUARD_DELAY
 from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
+from pcall.engines.local.parent.captured_output import make_output_steps
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
 from pcall.engines.local.seeding import draw
@@ -37,15 +38,23 @@ class RunResources:
         system: the operating system's services.
         grace_period: seconds from SIGTERM to SIGKILL.
         logs: the changes to log handlers in children.
+        capture: True if the output of children is captured.
 
     Attributes:
         poller: reports the children that have ended.
         child_context: the data that all children of the run share.
         steps: the first system calls of a child.
         shared: descriptors that all children inherit.
+        capture: as given.
     """
 
-    def __init__(self, system: System, grace_period: float, logs: ChildLogs | None) -> None:
+    def __init__(
+        self,
+        system: System,
+        grace_period: float,
+        logs: ChildLogs | None,
+        capture: bool = False,
+    ) -> None:
         self._grace_period = grace_period
         self._guard: OrphanGuard | None = None
         self._guard_at = time.monotonic() + GUARD_DELAY
@@ -79,6 +88,9 @@ class RunResources:
         )
         watch = system.parent_watch(parent, grace_period)
         self.steps = make_steps(watch, null, closed_streams())
+        if capture:
+            self.steps = (*self.steps, *make_output_steps())
+        self.capture = capture
         self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
 
     def seconds_to_guard(self) -> float:
