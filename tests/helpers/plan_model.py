@@ -40,6 +40,7 @@ class Graph:
         attempts: how often a call is tried.
         max_errors: see ``run``.
         given: calls that are settled from outside: their values, None for those that fail.
+        given_before: those of them that are settled before the run, which need nothing.
         plan: the plan that :meth:`build` fills.
     """
 
@@ -49,6 +50,7 @@ class Graph:
     attempts: int = 1
     max_errors: int | None = 0
     given: dict[int, int | None] = field(default_factory=dict)
+    given_before: set[int] = field(default_factory=set)
     plan: Plan = field(default_factory=Plan)
 
     def needs(self, index: int) -> set[int]:
@@ -66,7 +68,8 @@ class Graph:
             index = stack.pop()
             if index not in found:
                 found.add(index)
-                stack += self.needs(index)
+                if index not in self.given_before:
+                    stack += self.needs(index)
         return found
 
     def fails(self, index: int) -> bool:
