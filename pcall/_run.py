@@ -52,7 +52,7 @@ class Run:
         self._owner = os.getpid()
         # A signal handler may take a turn within a turn of the same thread.
         self._lock = threading.RLock()
-        self._turns: set[object] = set()  # those being taken, by threads or signal handlers
+        self._turns: set[object] = set()  # being taken now, by threads or signal handlers
         self._posted: deque[Callable[[], None]] = deque()
 
     # ------------------------------------------------------------ looking

@@ -206,7 +206,7 @@ class RunState:
                 self.outcomes.set_attempts(index, self.scheduler.attempt(index))
 
     def requeue(self, index: int, start: int | None = None) -> None:
-        """The unstarted part of a dispatched chunk waits again. See :meth:`Scheduler.requeue`."""
+        """Queue the unstarted part of a dispatched chunk again. See :meth:`Scheduler.requeue`."""
         settled = set(self.scheduler.disregarded)
         self.skip(self.scheduler.requeue(index, start))
         for each in settled - self.scheduler.disregarded:
@@ -251,9 +251,8 @@ class RunState:
         outcome = Outcome(index, self.calls[index], error is None, value, error)
         if self.logs is not None and index not in self.scheduler.disregarded:
             self.logs.ended(outcome, False, False)
-        self.events.started(index, self._clock())
-        self.events.ended(outcome, False)
-        self.outcomes.record(outcome)
+        self._record(outcome)
+        self.events.settled(outcome)
         self._skip_after(index, ended)
         return True
 

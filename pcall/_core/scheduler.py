@@ -156,11 +156,7 @@ class Scheduler:
         return iter(())
 
     def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
-        """Take note of a call that is settled during the run.
-
-        Args:
-            index: the call.
-            error: what it has failed with; None: it has a value.
+        """Take note of a call that is settled during the run, with this error or with a value.
 
         Returns:
             What follows; None where the call is no part of the run, or over.

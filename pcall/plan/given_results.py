@@ -21,9 +21,19 @@ class GivenResults:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._results: dict[int, Settled] = {
-            call.index: call.settled for call in plan.calls if call.settled is not None
+        self._plan = plan
+        self._results = self._of_plan()
+
+    def _of_plan(self) -> dict[int, Settled]:
+        return {call.index: call.settled for call in self._plan.calls if call.settled is not None}
+
+    def changes(self) -> dict[int, Settled | None]:
+        """The calls that the plan has other results of than this; None: none any more."""
+        now = self._of_plan()
+        changed: dict[int, Settled | None] = {
+            index: result for index, result in now.items() if self._results.get(index) is not result
         }
+        return changed | dict.fromkeys(self._results.keys() - now.keys())
 
     def __contains__(self, index: int) -> bool:
         return index in self._results

@@ -29,8 +29,8 @@ class GraphScheduler(Scheduler):
     Args:
         plan: the plan; it must not change any more.
         given: the results of calls that are settled before the run; None: those of the plan.
-        output: the calls whose values are wanted; None: all calls are made, for no value.
-        keep: True when the value of each call is wanted, until :meth:`release`.
+        output: the calls whose values are wanted; None: all calls are executed, for no value.
+        keep: True if the value of each call is wanted, until it is released.
         chunk_policy: the predictions about calls; None: each chunk has one call.
         max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
 
@@ -69,11 +69,11 @@ class GraphScheduler(Scheduler):
         )
         self._keep = keep
         self._blames: dict[int, int] = {}
-        self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
+        self._heap: list[tuple[float, int]] = []  # ready calls, and some that no longer are
         self._given = GivenResults(plan) if given is None else given
         self.settled: set[int] = set()
         self._settled_before: set[int] = set()  # those whose needs were not looked at
-        # What is to be looked at, the last first.
+        # The vertices to examine, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
         if output is not None:

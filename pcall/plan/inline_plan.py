@@ -32,7 +32,7 @@ class InlineValues:
         self._kept: dict[int, Any] = {}
 
     def value_of(self, index: int) -> Any:
-        """The value of a call that has returned; None when it was dropped."""
+        """The value of a call that has returned; None if it was dropped."""
         if index in self.given:
             return self.given.value(index)
         kept = self._kept.get(index)
@@ -83,7 +83,7 @@ class InlinePlan:
         return value
 
     def reopen(self, index: int) -> None:
-        """The next value takes the place of the old one."""
+        """The next value replaces the old one, or the one that was given."""
         self._values.given.forget(index)
 
     def drop_unneeded(self) -> None:

@@ -96,6 +96,8 @@ class PlanRun:
         self.run = Run(state, self._engine)
         # Not before it is complete: another thread may settle a call now.
         calls.plan.attach(self.settle)
+        for index, result in given.changes().items():  # since they were taken from the plan
+            self.settle(index, result)
 
     def _state(self, calls: PlanCalls, options: Options, timeout: float | None) -> RunState:
         observers = observers_of(options.progress_choice)

@@ -1,8 +1,8 @@
-"""Calls that are made again, and calls that are settled while the run lasts.
+"""Executes calls again, and knows those that are settled while the run lasts.
 
-A call may find what it was given of no use: what it needs is made again, and then the call. That
-is rare, so it may cost a moment: nothing further starts until all that runs has ended, so that
-nothing reads a value while it is made again.
+A call whose inputs are unusable names dependencies: these are executed again, and then the call.
+This is rare, so it may cost a moment: no further call starts until all running calls have ended,
+so that no call reads a value while it is computed again.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class RerunScheduler(GraphScheduler):
         is_used_up: Callable[[int], bool] = _never,
         **policy: Any,
     ) -> None:
-        self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
-        self._counts: dict[int, int] = {}  # by call, how often it wanted that
-        self._lost: set[int] = set()  # calls whose values are to be made again
+        self._requests: dict[int, set[int]] = {}  # by call, the calls to execute again
+        self._counts: dict[int, int] = {}  # by call, its number of requests
+        self._lost: set[int] = set()  # calls whose values are lost, and needed
         self._reopened: list[int] = []
         self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
@@ -138,7 +138,7 @@ class RerunScheduler(GraphScheduler):
         if is_there and index not in self._settled_before and not self._stopped:
             self._lost.add(index)
 
-    # ------------------------------------------------------------ which
+    # ------------------------------------------------------------ which calls
 
     def _meant(self, index: int, error: DependenciesFailed) -> set[int]:
         """The calls to execute again; none if the call does not depend on all that it names."""
