@@ -16,6 +16,8 @@ from pcall.engines.local.parent.child_process import ChildProcess
 
 __all__ = ["InlineCalls", "InlineEngine", "InlineWorkload"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class InlineWorkload(Protocol):
     """Executes calls in this process, and keeps the values that other calls need."""

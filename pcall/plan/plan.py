@@ -18,6 +18,7 @@ from pcall.plan.picture import Box, dot_text, svg_text
 from pcall.plan.signatures import Signatures
 
 __all__ = ["Plan", "PlanCall", "Settled"]
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 
 class Settled(NamedTuple):
