@@ -15,14 +15,17 @@ from pcall._lazy import lazy_names as _lazy_names
 from pcall._version import __version__
 
 if _typing.TYPE_CHECKING:
-    from pcall._core.records import Call, Outcome
+    from pcall._core.records import Call, CurrentCall, Outcome
     from pcall._core.retry import Retry
     from pcall._pcall import Pcall
+    from pcall.engines.local.child.current_call import current_call
     from pcall.exceptions import (
         CallError,
         ChildDied,
         ChildProcessException,
+        CycleError,
         DependenciesFailed,
+        FailedDependency,
         NotStarted,
         PcallError,
         PcallTimeout,
@@ -36,15 +39,18 @@ else:
     __getattr__, __dir__ = _lazy_names(
         globals(),
         {
-            "pcall._core.records": ("Call", "Outcome"),
+            "pcall._core.records": ("Call", "CurrentCall", "Outcome"),
             "pcall._core.retry": ("Retry",),
             "pcall._pcall": ("Pcall",),
+            "pcall.engines.local.child.current_call": ("current_call",),
             "pcall.exceptions": (
                 "exceptions",
                 "CallError",
                 "ChildDied",
                 "ChildProcessException",
+                "CycleError",
                 "DependenciesFailed",
+                "FailedDependency",
                 "NotStarted",
                 "PcallError",
                 "PcallTimeout",
@@ -64,7 +70,10 @@ __all__ = [
     "CallError",
     "ChildDied",
     "ChildProcessException",
+    "CurrentCall",
+    "CycleError",
     "DependenciesFailed",
+    "FailedDependency",
     "NotStarted",
     "Outcome",
     "Pcall",
@@ -76,6 +85,7 @@ __all__ = [
     "Retry",
     "TaskCancelled",
     "__version__",
+    "current_call",
     "pcall",
     "run",
     "run_iter",

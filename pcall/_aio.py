@@ -15,8 +15,8 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 async def finish(run: Run) -> None:
     """Take turns until the run is over.
 
-    Cancelled, it ends the children, waits until they have ended, and is cancelled then;
-    cancelled again meanwhile, it kills them.
+    If the await is cancelled, the children are terminated, and the cancellation propagates once
+    they have ended. If it is cancelled again meanwhile, they are killed.
     """
     cancelled: asyncio.CancelledError | None = None
     end: Callable[[], None] = run.terminate

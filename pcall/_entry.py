@@ -76,7 +76,7 @@ class BoundEntry:
             run.start()
             run.join()
         except BaseException:
-            run._run.abandon_if_owner()  # it may have been interrupted between two turns
+            run._run.abandon_if_owner()  # perhaps it was interrupted between two turns
             raise
         results: tuple[Any, ...] | None = run.results
         return results or ()
@@ -92,7 +92,7 @@ class BoundEntry:
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
     ) -> tuple[Any, ...]:
-        """The same, awaited: the event loop goes on meanwhile, and no thread is used."""
+        """Await the same: the event loop runs on meanwhile, and no thread is used."""
         run = self._run_class()(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
         results: tuple[Any, ...] = await run
         return results
@@ -107,20 +107,21 @@ class Entry:
     """Call targets in parallel, each call in a forked process of its own.
 
     Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
-    values[i] for varkwargs}}``. There are as many calls as the shortest of ``iargs``,
-    ``ikwargs``, the values of ``varkwargs`` and several targets has items; one for each
-    target when none of these is given. ``pcall.aio(...)`` is the same to be awaited.
+    values[i] for varkwargs}}``. The number of calls is the length of the shortest among
+    ``iargs``, ``ikwargs``, the values of ``varkwargs`` and an iterable of targets. If none of
+    the first three is given, each target is called once. ``pcall.aio(...)`` is the same, to be
+    awaited.
 
     Args:
         targets: one callable, or an iterable of callables. A coroutine function runs in
             an event loop of its own.
-        timeout: the longest that any call may run from the start of its child, in
+        timeout: the longest time that any call may run from the start of its child, in
             seconds. None and 0: no limit.
         cargs: positional arguments of every call.
         iargs: for each call an iterable of positional arguments.
         ckwargs: keyword arguments of every call.
         ikwargs: for each call a mapping of keyword arguments.
-        **varkwargs: keyword arguments with, each, an iterable of one value a call.
+        **varkwargs: keyword arguments; each value is an iterable with one value per call.
 
     Returns:
         The results in call order; the outcomes, with the option ``return_outcomes``.
@@ -128,10 +129,10 @@ class Entry:
     Raises:
         TypeError: an argument has the wrong shape. Nothing was forked.
         ValueError: the timeout is negative. Nothing was forked.
-        ChildProcessException: a call failed; raised from what it raised, after all calls
-            in flight had ended.
+        ChildProcessException: a call failed; raised from the call's own exception, after all
+            running calls have ended.
         ChildDied: a child ended without answering.
-        PcallTimeout: a call ran too long, and all were ended.
+        PcallTimeout: a call ran too long, and all calls were ended.
         OSError: a child could not be forked; those started before were ended.
     """
 

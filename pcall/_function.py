@@ -1,6 +1,6 @@
-"""The function ``pcall``. It is all that ``import pcall`` loads.
+"""The function ``pcall``, which is all that ``import pcall`` loads.
 
-The first call, or the first use of ``Pcall``, imports the rest: a program that only prints its
+Its first call, or the first use of ``Pcall``, imports the rest. So a program that only prints its
 help does not pay for it.
 """
 
@@ -14,7 +14,7 @@ __all__ = ["pcall"]
 
 
 class _Function(BoundEntry):
-    """``Pcall.pcall``, of a class that is imported when it is needed."""
+    """``Pcall.pcall``, which imports ``Pcall`` when it is first called."""
 
     def __init__(self) -> None:
         self._describe()

@@ -20,7 +20,7 @@ def lazy_names(
     Args:
         namespace: the package's ``globals()``. A name that was imported is kept there.
         homes: for each module the names that come from it. A submodule of the package may have
-            its own name among them: it then is an attribute of the package before its import.
+            its own name among them: then it is an attribute of the package before its import.
 
     Returns:
         Both functions.
@@ -31,7 +31,7 @@ def lazy_names(
     def get_attribute(name: str) -> Any:
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        from importlib import import_module  # by now an import is due anyway
+        from importlib import import_module  # needed only when a name is first used
 
         home = import_module(home_of[name])
         value = home if home_of[name] == f"{package}.{name}" else getattr(home, name)

@@ -42,7 +42,7 @@ def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:
     from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
     from pcall.engines.local.parent.workload import IndependentCalls
 
-    outcomes = ChunkOutcomeStore(calls)
+    outcomes = ChunkOutcomeStore(calls, captures=bool(options.capture_output))
     state = _make_state(calls, options, timeout, pool_size(options, len(calls)), outcomes)
     workload = IndependentCalls(calls, state.scheduler, options)
     return Run(state, PoolEngine(state, outcomes, workload))

@@ -1,4 +1,4 @@
-"""``Pcall``, the object."""
+"""``Pcall``: a run as an object, to be started, polled, joined and ended."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NO_ARGS: tuple[Any, ...] = ()
 class Pcall(BuiltRun):
     """A run: calls made in parallel, each in a forked process of its own.
 
-    Building it forks nothing. Arguments are those of :func:`pcall`.
+    Building the object forks nothing. Its arguments are those of :func:`pcall`.
 
     Attributes:
         targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs: what it was built with;
@@ -87,18 +87,20 @@ class Pcall(BuiltRun):
 
     @classmethod
     def options(cls, **policy: Any) -> type[Self]:
-        """A subclass with this policy; what is not named stays as it is in this class.
+        """Make a subclass with this policy; other options keep the values of this class.
 
         Args:
             **policy: ``max_workers`` (None: as many as the machine can hold; 0: no child, in
                 this process), ``max_tasks_per_child`` (default 1: a fresh child for every
-                call; None: children live on), ``max_errors`` (default 0: after the first
+                call; None: reused workers), ``max_errors`` (default 0: after the first
                 failure no further call starts; None: no limit), ``retry`` (attempts in all,
                 a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
                 from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
                 :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
-                alone), ``return_outcomes`` (default False; True: nothing is raised for a
-                failed call).
+                alone), ``capture_output`` (default False; True: what a call writes to
+                stdout and stderr is in its outcome; ``"group"``: it is also written here,
+                call by call), ``return_outcomes`` (default False; True: nothing is raised for
+                a failed call).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the
@@ -124,12 +126,12 @@ class Pcall(BuiltRun):
         if self._started:
             raise AssertionError("start() was called before; build a new Pcall to run again")
         self._started = True
-        # Neither a run that is dropped nor an interpreter that ends leaves children.
+        # Neither an object that is dropped nor an interpreter that exits leaves children behind.
         self._finalizer = weakref.finalize(self, self._run.abandon_if_owner)
         try:
             self._run.start()
         except BaseException:
-            self._let_go()  # all has been ended
+            self._let_go()  # everything has been ended
             raise
 
     def join(self) -> None:
@@ -176,12 +178,15 @@ class Pcall(BuiltRun):
         self._let_go()
 
     def _let_go(self) -> None:
-        """Nothing is left to end: what a signal handler raised in a finalizer would be lost."""
+        """Detach the finalizer: nothing is left to end.
+
+        An exception that a signal handler raises inside a finalizer would be lost.
+        """
         if self._finalizer is not None:
             self._finalizer.detach()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all calls are over, or so many seconds; raise for no failed call.
+        """Wait until all calls have ended, or for so many seconds. Raise nothing for failed calls.
 
         Returns:
             :attr:`done`.
@@ -198,7 +203,7 @@ class Pcall(BuiltRun):
                 return self._run.done
 
     def as_completed(self) -> CompletedOutcomes:
-        """Iterate over the outcomes as they come, those of failed calls too.
+        """Iterate over the outcomes, also those of failed calls, in the order in which calls end.
 
         Both ``for`` and ``async for`` take what this returns.
 
@@ -209,16 +214,16 @@ class Pcall(BuiltRun):
         return CompletedOutcomes(self._run)
 
     def terminate(self) -> None:
-        """Send SIGTERM to all children and to what they started; do not wait.
+        """Send SIGTERM to all children and to the processes they started; do not wait.
 
-        Calls that are queued never start. What has not ended after the grace period is
-        killed while the run is joined, waited for or polled. A later :meth:`join` raises
-        nothing for the calls ended so. Harmless when all is over.
+        Queued calls never start. Processes that outlive the grace period are killed while the
+        run is joined, waited for or polled. A later :meth:`join` raises nothing for calls that
+        were ended this way. Harmless when the run has ended.
         """
         self._run.terminate()
 
     def kill(self) -> None:
-        """The same with SIGKILL."""
+        """Send SIGKILL to them instead; see :meth:`terminate`."""
         self._run.kill()
 
     def __enter__(self) -> Self:
@@ -257,7 +262,7 @@ class Pcall(BuiltRun):
         return self._await().__await__()
 
     async def _await(self) -> tuple[Any, ...]:
-        # Who awaits has asyncio; for all others its import would cost more than the rest.
+        # Code that awaits has imported asyncio; for others that import costs more than the rest.
         from pcall._aio import finish
 
         if not self._started:
@@ -287,12 +292,12 @@ class Pcall(BuiltRun):
 
     @property
     def results(self) -> tuple[Any, ...] | None:
-        """Results in call order; None until joined, and when the run failed."""
+        """The results in call order; None before :meth:`join`, and when the run failed."""
         return self._results
 
     @property
     def outcomes(self) -> tuple[Outcome | None, ...]:
-        """The outcome of each call, in call order; None for one that is not over."""
+        """The outcome of each call, in call order; None for a call that has not ended."""
         self._poll()
         return tuple(self._run.state.outcomes)
 
@@ -319,10 +324,10 @@ class Pcall(BuiltRun):
         return self._started and self._run.done
 
     def _poll(self) -> None:
-        # Whoever polls takes the run forward: queued calls start, deadlines are kept.
+        # Polling advances the run: queued calls start, deadlines are enforced.
         if self._started and not self._run.over:
             self._run.turn(0)
 
     def _check_started(self, name: str) -> None:
-        if not self._started:  # not an assert statement: those are gone with -O
+        if not self._started:  # no assert statement: -O removes those
             raise AssertionError(f"{name}() needs start() first")

@@ -5,11 +5,11 @@ It has no thread of its own. Each use of a run (joining, polling, iterating, awa
 
 1. start the calls that the state lets start;
 2. wait for an end or a deadline, or for as long as the caller wants;
-3. collect the calls that have ended;
-4. end the calls whose time is up, and kill what has outlived its grace period.
+3. collect the calls that have ended, and kill the processes that have outlived their grace period;
+4. end the calls whose time is up.
 
-Whatever breaks into a turn (Ctrl-C, a signal handler that raises, a fork that fails) ends all
-calls before it goes on.
+Whatever interrupts a turn (Ctrl-C, a signal handler that raises, a fork that fails) ends all
+calls before it propagates.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from pcall._core.run_state import RunState
-from pcall._os.signals import DeferSignals
+from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._tuning import LONGEST_WAIT
 from pcall.engines.engine import Engine
 
@@ -54,6 +55,7 @@ class Run:
         # A signal handler may take a turn within a turn of the same thread.
         self._lock = threading.RLock()
         self._turns: set[object] = set()  # those being taken, by threads or signal handlers
+        self._posted: deque[Callable[[], None]] = deque()
 
     # ------------------------------------------------------------ looking
 
@@ -64,19 +66,19 @@ class Run:
 
     @property
     def over(self) -> bool:
-        """True once :attr:`done`, and nothing lives that a call has started."""
+        """True once :attr:`done`, and no process lives that a call has started."""
         return self.state.over and not self._engine.busy
 
     @property
     def children(self) -> tuple[Any, ...]:
         """The process object of each call, in call order, started or not."""
-        with self._lock:
+        with self._lock, DeferSignals():
             return self._engine.children
 
     @property
     def living(self) -> tuple[Any, ...]:
         """The process objects that are alive."""
-        with self._lock:
+        with self._lock, DeferSignals():
             return self._engine.living
 
     def fileno(self) -> int | None:
@@ -98,12 +100,12 @@ class Run:
 
     def grow(self, count: int) -> None:
         """The last ``count`` of the state's calls are new. They start in the next turn."""
-        with self._lock:
+        with self._lock, DeferSignals():
             self.state.grow(count)
 
     def seal(self) -> None:
         """No further calls will come: the run is over once those that there are have ended."""
-        with self._lock:
+        with self._lock, DeferSignals():
             self.state.scheduler.seal()
             self._release_if_over()
 
@@ -115,8 +117,9 @@ class Run:
             return
         try:
             self.state.begin()
-            self._engine.open()
-            self.state.settle()
+            with self._lock, DeferSignals():
+                self._engine.open()
+                self.state.settle()
             self._turn(0)
             while self._engine.synchronous and not self.over:
                 self._turn(None)
@@ -125,9 +128,9 @@ class Run:
             raise
 
     def turn(self, wait: float | None) -> None:
-        """Do what is due, after waiting up to so many seconds for something to do.
+        """Take a turn: wait up to so many seconds for something to do, and do it.
 
-        None waits as long as it takes, though never long at a time: call it again.
+        With None it waits until something happens, though never long at a time: call it again.
         """
         self._check_owner()
         try:
@@ -137,7 +140,7 @@ class Run:
             raise
 
     def as_completed(self) -> Iterator[int]:
-        """The calls in the order in which they end, until :attr:`done`."""
+        """Yield the calls in the order in which they end, until :attr:`done`."""
         completed = self.state.outcomes.completed
         position = 0
         while True:
@@ -149,32 +152,37 @@ class Run:
             self.turn(None)
 
     def terminate(self) -> None:
-        """SIGTERM to all running calls; drop those that wait. Does not wait.
+        """Send SIGTERM to all running calls, and drop the queued ones. Do not wait.
 
-        What has not ended a grace period later is killed, in a later turn.
+        A later turn kills the processes that outlive the grace period.
         """
         self.stop(signal.SIGTERM)
 
     def kill(self) -> None:
-        """The same with SIGKILL."""
+        """Send SIGKILL to all running calls, and drop the queued ones. Do not wait."""
         self.stop(signal.SIGKILL)
 
     def stop(self, number: int) -> None:
-        """End all calls with this signal."""
+        """End all calls with this signal. Do not wait."""
         self._check_owner()
-        with self._lock:
-            with DeferSignals():
-                self.state.stop_on_request()
+        with self._lock, DeferSignals():
+            self.state.stop_on_request()
             self._engine.stop(number)
-            self._release_if_over()  # where calls only waited for another attempt
+            self._release_if_over()  # if calls only waited for another attempt
 
     def abandon(self) -> None:
-        """End everything, and wait for that. Interrupted, it kills and still waits."""
+        """End everything, and wait for that. Interrupted, it kills and still waits.
+
+        Raises:
+            BaseException: the first interrupt that came meanwhile (Ctrl-C, or whatever else a
+                signal handler raised), once everything has ended.
+        """
         number: int = signal.SIGTERM
+        interrupt: BaseException | None = None
         self.state.scheduler.seal()
-        # What interrupts is let in only where it is caught.
+        # An interrupt is delivered only where it is caught.
         with DeferSignals() as deferred:
-            for _ in range(100):  # no more than one Ctrl-C after another can be
+            for _ in range(100):  # more than any series of Ctrl-C
                 try:
                     deferred.deliver()
                     self.stop(number)
@@ -182,14 +190,18 @@ class Run:
                         self._turn(None)
                     deferred.hold()
                     break
-                except BaseException:
+                except BaseException as error:
                     number = signal.SIGKILL
+                    if interrupt is None and is_interrupt(error):
+                        interrupt = error
                     with suppress(BaseException):
                         deferred.hold()
             with self._lock:
                 if not self._turns:
                     self._engine.close()
         self.finish()
+        if interrupt is not None:
+            raise interrupt
 
     def abandon_if_owner(self) -> None:
         """:meth:`abandon`, but nothing in a child that inherited this object."""
@@ -199,7 +211,7 @@ class Run:
             self.finish()
 
     def finish(self) -> None:
-        """Once all is over: merge the logs of the calls, and report the end to observers."""
+        """If the run is over, merge the logs of its calls, and report the end to observers."""
         if not self.over:
             return
         logs = self.state.logs
@@ -207,11 +219,25 @@ class Run:
             logs.deliver(final=True)
             logs.merge()
             self.state.drop_logs()
+        if self.state.output is not None:
+            self.state.output.advance()
         self.state.events.end()
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
             raise AssertionError("this run belongs to the parent of this process")
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have this done in a turn, with the run's lock held: at once where one waits now.
+
+        May be called by any thread, and by observers. Nothing is done in a child that inherited
+        this object, or once the run is over.
+        """
+        if os.getpid() != self._owner:
+            return
+        with self._lock:
+            self._posted.append(action)
+            self._engine.wake()
 
     # ------------------------------------------------------------ the steps of a turn
 
@@ -224,28 +250,38 @@ class Run:
                 self._turns.add(this_turn)
             self._take_turn(wait)
         finally:
-            # At once, and by one call in C: nothing can come between that would lose it.
+            # First, and by one call in C: no interrupt can come before it has taken effect.
             self._turns.discard(this_turn)
             self._release_if_over()
 
     def _take_turn(self, wait: float | None) -> None:
-        with self._lock:
+        # A signal handler may use this very run. It runs where the state is in order: during the
+        # wait, and where the engine delivers signals.
+        with self._lock, DeferSignals():
+            self._do_posted()
             self._engine.start()
             pause = 0.0 if self.over else self.pause(wait)
-        # Without the lock: other threads may look at the run, or end it.
+        # Without the lock: meanwhile other threads may look at the run, or end it.
         ready = self._engine.poll(pause)
-        with self._lock:
+        with self._lock, DeferSignals():
             self._engine.collect(ready)
             self._expire()
+            self._do_posted()
             self._engine.start()
-        # Without the lock: neither handlers nor observers are ours.
+        # Without the lock: handlers and observers are the user's code.
         logs = self.state.logs
         if logs is not None:
             logs.deliver(final=self.over)
+        if self.state.output is not None:
+            self.state.output.advance()
         if self.over:
             self.state.events.end()
         else:
             self.state.events.turn()
+
+    def _do_posted(self) -> None:
+        while self._posted:
+            self._posted.popleft()()
 
     def _expire(self) -> None:
         """End the calls whose time is up."""
@@ -265,8 +301,7 @@ class Run:
                 self.state.calls[index],
                 pid,
             )
-        with DeferSignals():
-            self.state.time_out(expiry, running)
+        self.state.time_out(expiry, running)
         if expiry.fatal:
             engine.cancel_all()
             return
@@ -274,7 +309,7 @@ class Run:
             engine.cancel(index)
 
     def _release_if_over(self) -> None:
-        """The last turn, or what ends the run while none is taken, gives everything back."""
+        """Close the engine after the last turn, or if the run was ended while no turn is taken."""
         with self._lock:
             if self.over and not self._turns:
                 self._engine.close()

@@ -11,14 +11,14 @@ __all__ = ["observers_of"]
 
 
 def observers_of(choice: Choice) -> Observers:
-    """The observers of a run that is being built.
+    """Make the observers of a new run.
 
     Args:
         choice: the option ``progress``. None: the environment variable ``PCALL_PROGRESS``
             decides, but not in a child, whose calls are part of its parent's run.
 
     Raises:
-        ValueError: the environment variable has a value that it does not take.
+        ValueError: the value of the environment variable is invalid.
     """
     if isinstance(choice, tuple):
         return Observers(choice)
@@ -27,8 +27,8 @@ def observers_of(choice: Choice) -> Observers:
         names = os.environ.get("PCALL_PROGRESS", "")
     if not names and not choice:
         return Observers()
-    # Inside the function, since most runs show nothing: the displays are a tenth of what
-    # importing pcall takes.
+    # Inside the function, since most runs show nothing, and the displays would add a tenth to the
+    # import of what a run needs.
     from pcall.progress.choosing import automatic, named
 
     return Observers((automatic(),) if choice is True else named(names))

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from pcall._core.calls import Calls
+from pcall._core.captured import SILENCE, Captured
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Outcome
 from pcall._core.worker_figures import WorkerFigures
@@ -25,28 +26,36 @@ class _Chunk(NamedTuple):
 
 
 class ChunkOutcomeStore(OutcomeStore):
-    """Outcomes of calls that come in long chunks. They are made when somebody asks for them.
+    """Stores the outcomes of long chunks, and makes ``Outcome`` objects when they are asked for.
 
-    Args: see :class:`OutcomeStore`.
+    Args: see :class:`OutcomeStore`; and
+        captures: True if the output of calls is captured.
     """
 
-    def __init__(self, calls: Calls, value_of: Callable[[int], Any] | None = None) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        value_of: Callable[[int], Any] | None = None,
+        captures: bool = False,
+    ) -> None:
         super().__init__(calls, value_of)
+        # What calls that returned have written, if it was anything; None: nothing is captured.
+        self._captured: dict[int, Captured] | None = {} if captures else None
         self._values: list[Any] = [None] * len(calls)
         self._chunks: list[_Chunk] = []
-        self._sorted = 0  # so many of the chunks are in call order
+        self._sorted = 0  # the number of chunks at the front that are in call order
         self._workers: dict[int, WorkerFigures] = {}  # of calls that failed
 
     def record_chunk(
         self, start: int, stop: int, began: float, worker: WorkerFigures, values: list[Any]
     ) -> None:
-        """Take the values of consecutive calls that one worker ran one after another.
+        """Store the values of consecutive calls that one worker ran one after another.
 
         Args:
-            start: the first.
-            stop: the one behind the last.
-            began: the time when the first began, on the monotonic clock.
-            worker: the worker.
+            start: the first call.
+            stop: the call behind the last.
+            began: the time when the first call began, on the monotonic clock.
+            worker: the figures of the worker.
             values: the returned values.
         """
         missing = stop - len(self._values)
@@ -63,11 +72,11 @@ class ChunkOutcomeStore(OutcomeStore):
         return None if worker is None else worker.child
 
     def claim(self, index: int, worker: WorkerFigures) -> None:
-        """Note the worker that ran a call which has failed."""
+        """Remember the worker that ran a call which has failed."""
         self._workers[index] = worker
 
     def disclaim(self, index: int) -> None:
-        """The call is retried."""
+        """Forget the worker of a call that is retried."""
         self._workers.pop(index, None)
 
     def has(self, index: int) -> bool:
@@ -91,7 +100,8 @@ class ChunkOutcomeStore(OutcomeStore):
         worker = chunk.worker
         began = chunk.began if index == chunk.start else worker.ended[index - 1]
         rss = worker.max_rss[index]
-        measured = rss > 0  # of calls of less than a millisecond that may come later
+        captured = None if self._captured is None else self._captured.get(index, SILENCE)
+        measured = rss > 0  # calls of less than a millisecond may be measured later
         outcome = Outcome(
             index=index,
             call=self._calls[index],
@@ -105,10 +115,25 @@ class ChunkOutcomeStore(OutcomeStore):
             cpu_time=worker.cpu[index] if measured else None,
             max_rss=rss if measured else None,
             rss_growth=max(0, rss - worker.rss) if measured else None,
+            stdout=None if captured is None else captured.stdout,
+            stderr=None if captured is None else captured.stderr,
         )
         if measured:
             self._outcomes[index] = outcome
         return outcome
+
+    def note_output(self, index: int, captured: Captured) -> None:
+        """Note what a call has written that is going to be recorded as part of a chunk."""
+        if self._captured is not None:
+            self._captured.pop(index, None)  # of an attempt before
+            if captured is not SILENCE:
+                self._captured[index] = captured
+
+    def output(self, index: int) -> Captured | None:
+        found = super().output(index)
+        if found is None and self._captured is not None and self._chunk(index) is not None:
+            found = self._captured.get(index, SILENCE)
+        return found
 
     def reopen(self, index: int) -> None:
         chunk = self._chunk(index)

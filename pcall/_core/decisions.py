@@ -1,4 +1,4 @@
-"""The decisions of a scheduler, as records: what follows from a call's end, or from the time."""
+"""The decisions of a scheduler, as records: the consequences of a call's end, or of the time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["Ended", "Expiry", "Settled"]
 
 
 class Expiry(NamedTuple):
-    """What follows from the time.
+    """The consequences of the time.
 
     Attributes:
         overdue: calls that have run longer than the timeout.
-        stop: calls to end for it: those, or, where that fails the run, everything running.
-        fatal: True where it does.
+        stop: calls to end: the overdue ones, or all running ones if the run fails.
+        fatal: True if the run fails.
     """
 
     overdue: tuple[int, ...] = ()
@@ -22,10 +22,10 @@ class Expiry(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What follows from the end of a call.
+    """The consequences of the end of a call.
 
     Attributes:
-        retried: True when it will be tried again.
+        retried: True if the call is retried.
         skipped: calls that will not start, or not again, because of it.
     """
 
@@ -39,7 +39,7 @@ class Settled(NamedTuple):
     Attributes:
         call: its index.
         value: its value.
-        error: the exception that it failed with; None when it did not.
+        error: the exception that it failed with; None if it returned.
         skipped: calls that never start because of it.
     """
 

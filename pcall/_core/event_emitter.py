@@ -16,7 +16,7 @@ __all__ = ["EventEmitter"]
 
 
 class EventEmitter:
-    """Makes events, and passes them to the observers. With no observer it costs next to nothing.
+    """Makes events, and passes them to the observers. Without observers it costs almost nothing.
 
     Args:
         calls: of the run.
@@ -30,20 +30,20 @@ class EventEmitter:
         self._clock = clock
 
     def __bool__(self) -> bool:
-        """True when somebody observes."""
+        """True if the run has observers."""
         return bool(self._to)
 
     def begin(self, planned: Iterable[int]) -> None:
-        """The run starts.
+        """Report the start of the run.
 
         Args:
-            planned: the calls that are part of it.
+            planned: the calls that are part of the run.
         """
         self._to.begin()
         self.planned(planned)
 
     def turn(self) -> None:
-        """Pass on the gathered events, when that is due."""
+        """Pass the queued events on, if that is due."""
         self._to.turn()
 
     def pause(self) -> float:
@@ -51,15 +51,15 @@ class EventEmitter:
         return self._to.pause()
 
     def end(self) -> None:
-        """The run is over."""
+        """Report the end of the run."""
         self._to.end()
 
     def started(self, index: int, at: float) -> None:
-        """A call runs."""
+        """Report that a call runs."""
         self._started(index, at, 1)
 
     def not_started(self, index: int) -> None:
-        """A call that was reported as started waits after all."""
+        """Report that a call which was reported as started waits after all."""
         self._started(index, self._clock(), -1)
 
     def _started(self, index: int, at: float, count: int) -> None:
@@ -67,7 +67,7 @@ class EventEmitter:
             self._to.add(Event("started", self._calls.scope(index), at, count))
 
     def ended(self, outcome: Outcome, retried: bool) -> None:
-        """An attempt of a call has ended; ``retried`` when another one follows."""
+        """Report the end of an attempt; ``retried`` if another attempt follows."""
         if not self._to:
             return
         kind: Kind = "retried" if retried else "done" if outcome.ok else "failed"
@@ -92,24 +92,24 @@ class EventEmitter:
             self._to.add(Event(kind, scope, self._clock(), outcome=failed, settled=True))
 
     def planned(self, indices: Iterable[int]) -> None:
-        """These calls have become part of the run, or are executed again."""
+        """Report calls that have become part of the run, or are executed again."""
         self._count("planned", indices)
 
     def skipped(self, indices: Iterable[int]) -> None:
-        """These calls will not start, or not again."""
+        """Report calls that will not start, or not again."""
         self._count("skipped", indices)
 
     def chunk_done(
         self, start: int, stop: int, began: float, figures: WorkerFigures, announced: bool
     ) -> None:
-        """One worker ran these calls one after another, and all returned.
+        """Report calls that one worker ran one after another, and that all returned.
 
         Args:
-            start: the first.
-            stop: the one behind the last.
-            began: the time when the first began.
+            start: the first call.
+            stop: the call behind the last.
+            began: the time when the first call began.
             figures: of the worker.
-            announced: True when the first was reported as started before.
+            announced: True if the first call was reported as started before.
         """
         if not self._to:
             return
@@ -119,7 +119,7 @@ class EventEmitter:
                 self._to.add(Event("started", scope, at, unannounced))
             announced = False
             cpu, rss = sum(figures.cpu[first:last].tolist()), figures.max_rss[first:last]
-            # A worker's peak never falls; calls that it has not measured yet have 0.
+            # The peak of a worker never falls; calls that it has not measured yet have 0.
             known = bisect_left(rss, True, key=not_)
             peak = rss[known - 1] if known else 0
             self._to.add(Event("done", scope, at, last - first, at - began, cpu, peak))

@@ -1,4 +1,4 @@
-"""Calls that come one by one while others run."""
+"""Calls that are added one by one while others run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["GrowingCalls"]
 class GrowingCalls(Calls):
     """Calls that are not all known when the run starts.
 
-    A process that was forked before a call was appended does not have that call.
+    A process that was forked before a call was added does not have that call.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from pcall._core.observers import Choice, check_progress
 from pcall._core.records import Observer
@@ -39,6 +39,13 @@ def _check_retry(value: Any) -> None:
     _check_count("retry", value, 1)
 
 
+def _check_capture(value: Any) -> None:
+    if isinstance(value, bool) or (isinstance(value, str) and value == "group"):
+        return
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"capture_output must be True, False or 'group', not {value!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options that ``Pcall.options`` takes.
@@ -59,6 +66,10 @@ class Options:
             ``PCALL_PROGRESS`` decides.
         tasklog: True: log records of children are passed to the parent's handlers, in call
             order. False: logging is left alone. Default True.
+        capture_output: True: the outcome of a call has what the call and its programs write to
+            stdout and stderr, and its last lines are a note of its error. ``"group"``: the same,
+            and it is written to this process's streams, each call's whole, in call order. Default
+            False.
         return_outcomes: True: the outcomes are returned instead of the values, and a failed
             call raises nothing. Default False.
     """
@@ -70,6 +81,7 @@ class Options:
     grace_period: float = 5.0
     progress: bool | Observer | Iterable[Observer] | None = None
     tasklog: bool = True
+    capture_output: bool | Literal["group"] = False
     return_outcomes: bool = False
 
     def __post_init__(self) -> None:
@@ -80,6 +92,7 @@ class Options:
         object.__setattr__(self, "progress", check_progress(self.progress))
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
+        _check_capture(self.capture_output)
         for name in ("tasklog", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")

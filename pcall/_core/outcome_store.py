@@ -1,4 +1,4 @@
-"""The outcomes of a run, as far as they are known, and the order in which calls ended."""
+"""The outcomes of a run so far, and the order in which calls ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from pcall._core.calls import Calls
+from pcall._core.captured import Captured
 from pcall._core.records import Outcome
+from pcall._os.signals import is_interrupt
 
 __all__ = ["OutcomeStore"]
 
@@ -19,13 +21,13 @@ class OutcomeStore(Sequence[Outcome | None]):
 
     Args:
         calls: of the run.
-        value_of: gives the value of a call that returned, where values are kept elsewhere;
-            None: they are kept here.
+        value_of: returns the value of a call that returned, if values are kept elsewhere; None:
+            they are kept here.
 
     Attributes:
         completed: the calls that have ended, in the order in which they did.
-        ended: the number of these.
-        failed: the number of these that have no value.
+        ended: the number of calls that have ended.
+        failed: the number of calls that have ended without a value.
     """
 
     def __init__(self, calls: Calls, value_of: Callable[[int], Any] | None = None) -> None:
@@ -45,7 +47,12 @@ class OutcomeStore(Sequence[Outcome | None]):
         outcome = self._find(index)
         if outcome is None or not outcome.ok or self._value_of is None:
             return outcome
-        return replace(outcome, value=self._value_of(index))
+        try:
+            return replace(outcome, value=self._value_of(index))
+        except BaseException as problem:
+            if is_interrupt(problem):
+                raise
+            return self.fail(index, problem)
 
     def __iter__(self) -> Iterator[Outcome | None]:
         return map(self.__getitem__, range(len(self)))
@@ -54,11 +61,11 @@ class OutcomeStore(Sequence[Outcome | None]):
         return self._outcomes.get(index)
 
     def has(self, index: int) -> bool:
-        """True when a call has ended."""
+        """True if a call has ended."""
         return index in self._outcomes
 
     def record(self, outcome: Outcome) -> None:
-        """Take the outcome of a call, unless that was done before."""
+        """Store the outcome of a call, unless it has one."""
         if outcome.index not in self._outcomes:
             kept = outcome if self._value_of is None else replace(outcome, value=None)
             self._outcomes[outcome.index] = kept
@@ -69,17 +76,36 @@ class OutcomeStore(Sequence[Outcome | None]):
         self.completed.append(calls)
         self.ended += len(calls)
 
+    def fail(self, index: int, error: BaseException) -> Outcome:
+        """A call returned, but its value is of no use to this process: that is its failure.
+
+        Returns:
+            The call's outcome from now on.
+        """
+        outcome = self._find(index)
+        assert outcome is not None
+        self.failed += outcome.ok
+        failed = self._outcomes[index] = replace(outcome, ok=False, value=None, error=error)
+        return failed
+
     def reopen(self, index: int) -> None:
-        """A call that had ended is executed again."""
+        """Drop the outcome of a call that is executed again."""
         self._outcomes.pop(index, None)
         self.ended -= 1
 
     def set_attempts(self, index: int, attempts: int) -> None:
-        """Note the number of attempts of a call that returned."""
+        """Set the number of attempts of a call that returned."""
         outcome = self._find(index)
         assert outcome is not None
         self._outcomes[index] = replace(outcome, attempts=attempts)
 
+    def output(self, index: int) -> Captured | None:
+        """What a call has written; None if it never ran, or if nothing is captured."""
+        outcome = self._outcomes.get(index)
+        if outcome is None or outcome.stdout is None or outcome.stderr is None:
+            return None
+        return Captured(outcome.stdout, outcome.stderr)
+
     def values(self) -> tuple[Any, ...]:
-        """The values of all calls, of which none has failed."""
+        """The values of all calls, none of which has failed."""
         return tuple(self._outcomes[index].value for index in range(len(self)))

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pcall._wire.exception_codec import dump_exception, load_exception, portable
 
-__all__ = ["Call", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
+__all__ = ["Call", "CurrentCall", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -69,6 +69,24 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class CurrentCall:
+    """What a call can know about itself while it runs.
+
+    Attributes:
+        index: its position in call order, from 0.
+        attempt: the number of this attempt, from 1.
+        name: the target's qualified name.
+        seed: an int of 128 bits for random generators of its own. No other call of the run has it,
+            and no other attempt of this one. A parent that is seeded again gives it again.
+    """
+
+    index: int
+    attempt: int
+    name: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one call ended.
 
@@ -91,6 +109,9 @@ class Outcome:
         rss_growth: the part of ``max_rss`` that the child added to the memory it shared with its
             parent at the fork, in bytes, or None.
         log: the path of its log file while that exists.
+        stdout: the text that the call and its programs have written to stdout, if that was
+            captured (option ``capture_output``), or None. Of several attempts, the last one's.
+        stderr: likewise.
     """
 
     index: int
@@ -107,6 +128,8 @@ class Outcome:
     max_rss: int | None = None
     rss_growth: int | None = None
     log: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
 
     def result(self) -> Any:
         """Return the value of the call, or raise its exception.

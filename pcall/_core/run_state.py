@@ -1,17 +1,17 @@
-"""The state of a run: which calls ended how, what is retried, what is skipped, and why.
+"""The state of a run: which calls ended how, which are retried, which are skipped, and why.
 
-Decisions and bookkeeping alone: no process, no descriptor, no clock of its own. An engine asks
-the state for calls to start and reports how they ended.
+This module decides and keeps records. It has no process, no descriptor, and no clock of its own.
+An engine asks the state for calls to start, and reports how they ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pcall._core.call_notes import name_call
 from pcall._core.calls import Calls
-from pcall._core.decisions import Expiry
+from pcall._core.decisions import Ended, Expiry
 from pcall._core.event_emitter import EventEmitter
 from pcall._core.observers import Observers
 from pcall._core.options import Options
@@ -23,8 +23,15 @@ from pcall._errors import NotStarted
 __all__ = ["LogSink", "RunState", "not_started"]
 
 
+class OutputWriter(Protocol):
+    """Writes the output of calls in call order."""
+
+    def advance(self) -> None:
+        """Write the output of the calls that are over, and before which all are over."""
+
+
 class LogSink(Protocol):
-    """Collects what calls logged; told when a call has ended."""
+    """Collects the log messages of calls. The ends of calls are reported to it."""
 
     def ended(self, outcome: Outcome, died: bool, later: bool, retried: bool = False) -> None: ...
 
@@ -36,7 +43,7 @@ class LogSink(Protocol):
 
 
 class RunState:
-    """What is known of a run's calls, and what follows from it.
+    """Everything that is known of the calls of a run, and the decisions that follow.
 
     Args:
         calls: the calls of the run.
@@ -51,7 +58,7 @@ class RunState:
     Attributes:
         calls, options, timeout, scheduler, outcomes: as given.
         events: converts state changes into events for the observers.
-        logs: collects what calls log; None where nothing does.
+        logs: collects the log messages of calls; None if nothing does.
         overdue: calls that have run longer than the timeout, in their current attempt.
         timed_out: calls that were running when the timeout of one ended the run.
         ended_by_us: calls that were ended on request.
@@ -76,6 +83,7 @@ class RunState:
         self.outcomes = outcomes
         self.events = EventEmitter(calls, observers, clock)
         self.logs: LogSink | None = None
+        self.output: OutputWriter | None = None
         self.overdue: set[int] = set()
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
@@ -84,14 +92,18 @@ class RunState:
         self._chance = chance
         self._failed_attempts: dict[int, Outcome] = {}  # of calls that wait for another attempt
         self._lost: set[int] = set()  # calls whose child died before it answered
-        self._why = ""  # the reason why no further call starts
+        self._why = ""  # why no further call starts
+
+    def use_output(self, writer: OutputWriter) -> None:
+        """Have the output of calls written by this writer as calls end."""
+        self.output = writer
 
     def use_logs(self, logs: LogSink) -> None:
-        """Report the ends of calls to this collector, too."""
+        """Report the ends of calls also to this collector."""
         self.logs = logs
 
     def drop_logs(self) -> None:
-        """Forget the collector: it refers to this run, and results would live on in the cycle."""
+        """Forget the collector. It refers to this run, so a cycle would keep the results alive."""
         self.logs = None
 
     @property
@@ -116,7 +128,7 @@ class RunState:
     # ------------------------------------------------------------ growing
 
     def grow(self, count: int) -> None:
-        """The last ``count`` of the calls were not there before."""
+        """Take note that the last ``count`` of the calls are new."""
         total = len(self.calls)
         self.events.planned(range(total - count, total))
         self.skip(self.scheduler.add(count))
@@ -124,12 +136,12 @@ class RunState:
     # ------------------------------------------------------------ reports of an engine
 
     def started(self, index: int, at: float) -> None:
-        """A call that was next to start runs since ``at``."""
+        """Note that a call which was next to start has been running since ``at``."""
         self.scheduler.started(index, at)
         self.events.started(index, at)
 
     def child_died(self, index: int) -> None:
-        """The child of a call ended before it answered."""
+        """Note that the child of a call ended before it answered."""
         self._lost.add(index)
 
     def conclude(self, outcome: Outcome, later: bool = False) -> None:
@@ -140,6 +152,9 @@ class RunState:
             later: True when its child ran another call before it.
         """
         index = outcome.index
+        if index in self.scheduler.disregarded:
+            self._disregard(outcome, later)
+            return
         luck = 0.0 if outcome.ok else self._chance()
         ended = self.scheduler.ended(index, outcome.error, self._clock(), luck)
         name_call(outcome)
@@ -149,20 +164,34 @@ class RunState:
         self.events.ended(outcome, ended.retried)
         if ended.retried:
             self._failed_attempts[index] = outcome
-            # The next attempt is judged anew.
+            # They say nothing about the next attempt.
             self._lost.discard(index)
             self.overdue.discard(index)
             return
         self._failed_attempts.pop(index, None)
         self.outcomes.record(outcome)
+        self._skip_after(index, ended)
+
+    def _skip_after(self, index: int, ended: Ended) -> None:
+        """Record the end of the calls that will not start because this one has failed."""
         if ended.skipped:
             if self.scheduler.stopped:
                 limit = self.options.max_errors
                 self._why = self._why or f"call {index} failed, and max_errors is {limit}"
             self.skip(ended.skipped)
 
+    def _disregard(self, outcome: Outcome, later: bool) -> None:
+        """An attempt has ended whose call was settled meanwhile."""
+        index = outcome.index
+        died = index in self._lost
+        self.scheduler.ended(index, None, self._clock())
+        self._lost.discard(index)
+        if self.logs is not None:
+            self.logs.ended(outcome, died, later)
+        self.events.not_started(index)
+
     def interrupted(self, outcome: Outcome) -> None:
-        """Record a call into which something broke that was meant for this process."""
+        """Record a call that was interrupted by an exception meant for this process."""
         self.scheduler.ended(outcome.index, outcome.error)
         self._record(outcome)
 
@@ -171,17 +200,22 @@ class RunState:
         return index in self._failed_attempts
 
     def conclude_well(self, calls: range) -> None:
-        """These calls returned. Those that had failed before get their number of attempts."""
+        """Note that these calls returned; those that failed before get their number of attempts."""
         for index in calls if self._failed_attempts else ():
             if self._failed_attempts.pop(index, None):
                 self.outcomes.set_attempts(index, self.scheduler.attempt(index))
 
     def requeue(self, index: int, start: int | None = None) -> None:
         """The unstarted part of a dispatched chunk waits again. See :meth:`Scheduler.requeue`."""
+        settled = set(self.scheduler.disregarded)
         self.skip(self.scheduler.requeue(index, start))
+        for each in settled - self.scheduler.disregarded:
+            # It will not start.
+            if self.logs is not None:
+                self.logs.ended(Outcome(each, self.calls[each], True), False, False)
 
     def reopen(self) -> list[int]:
-        """Calls that had ended and are executed again: their outcomes are dropped."""
+        """Drop the outcomes of the calls that are executed again, and return these calls."""
         reopened = self.scheduler.take_reopened()
         for index in reopened:
             self.outcomes.reopen(index)
@@ -204,12 +238,31 @@ class RunState:
                 self._why = f"call {index} was marked as failed"
             self.skip(settled.skipped)
 
+    def settle_now(self, index: int, value: Any, error: BaseException | None) -> bool:
+        """A call is settled during the run. What waits for it may go on.
+
+        Returns:
+            False where the call is no part of the run, or over.
+        """
+        ended = self.scheduler.settle_now(index, error)
+        if ended is None:
+            return False
+        self._failed_attempts.pop(index, None)
+        outcome = Outcome(index, self.calls[index], error is None, value, error)
+        if self.logs is not None and index not in self.scheduler.disregarded:
+            self.logs.ended(outcome, False, False)
+        self.events.started(index, self._clock())
+        self.events.ended(outcome, False)
+        self.outcomes.record(outcome)
+        self._skip_after(index, ended)
+        return True
+
     def time_out(self, expiry: Expiry, stopped: Iterable[int]) -> None:
-        """Take note of the calls that are ended for the timeout.
+        """Take note of the calls that are ended because of the timeout.
 
         Args:
             expiry: of :meth:`Scheduler.expire`.
-            stopped: those that a process runs.
+            stopped: the calls among them that a process runs.
         """
         self.overdue.update(expiry.overdue)
         if expiry.fatal:

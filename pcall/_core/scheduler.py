@@ -1,11 +1,11 @@
-"""What starts when, what is tried again, and what stops: decisions alone.
+"""Decides which calls start when, which are retried, and when a run stops starting calls.
 
-No process, no clock, no I/O. The supervisor tells what happened and when, and the scheduler
-answers with what to do. Time is a number that the caller passes in.
+There is no process, no clock and no I/O here. The run reports events with their times, and the
+scheduler answers with decisions. Time is a number that the caller passes in.
 
 Calls are started singly, or in *chunks*: consecutive calls that one child runs one after
-another. Of a chunk one call is running, and the rest is as good as started unless it is
-:meth:`given back <Scheduler.requeue>`.
+another. One call of a chunk is running, and the others count as started unless they are
+:meth:`requeued <Scheduler.requeue>`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ class Scheduler:
     """The state of a run's calls, as numbers.
 
     Args:
-        count: how many calls there are.
-        max_workers: how many run at once; None: no limit.
-        max_errors: when more calls than this have failed, no further one starts; None:
-            no limit. It holds where calls queue: with ``max_workers``, or :meth:`limit`.
+        count: the number of calls.
+        max_workers: how many calls run at once; None: no limit.
+        max_errors: once more calls than this have failed, no further call starts; None:
+            no limit. It applies if calls queue: with ``max_workers``, or :meth:`limit`.
         timeout: seconds that a call may run from its start; None: no limit.
-        retry: which failed calls are tried again; None: none.
+        retry: decides which failed calls are retried; None: none.
         growing: True while :meth:`add` may bring more calls; :meth:`seal` ends that.
 
     Attributes:
         queued: calls that wait to start, those that wait for another attempt included.
         failed: calls that have failed for good.
+        disregarded: calls that a worker has although they were settled meanwhile: their answers
+            count for nothing.
     """
 
     def __init__(
@@ -58,12 +60,12 @@ class Scheduler:
         self._growing = growing
         self._ready: deque[range] = deque([range(count)] if count else ())
         self.queued = count
-        self._waiting: list[tuple[float, int]] = []  # a heap: when it is due, and which
-        self._due: deque[range] = deque()  # those whose wait is over: before what is ready
-        # What is running, each with the end of its chunk. An ordered set otherwise.
+        self._waiting: list[tuple[float, int]] = []  # a heap: due time and call of each retry
+        self._due: deque[range] = deque()  # retries whose wait has ended; go before the ready
+        # The running call of each chunk, with the chunk's end, in the order of starting.
         self._running: dict[int, int] = {}
-        # All have one timeout and a clock that never goes back, so the order of starting
-        # is the order of deadlines: the first is the next.
+        # All calls have the same timeout, and the clock never goes back. So deadlines come in the
+        # order of starting, and the first is the next.
         self._deadlines: dict[int, float] = {}
         self._attempts: dict[int, int] = {}  # of calls that have failed before
         self._max_workers = max_workers
@@ -72,6 +74,7 @@ class Scheduler:
         self._retry = retry
         self._stopped = False
         self.failed = 0
+        self.disregarded: set[int] = set()
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -95,17 +98,17 @@ class Scheduler:
 
     @property
     def stopped(self) -> bool:
-        """True when nothing more is started."""
+        """True if no further call starts."""
         return self._stopped
 
     @property
     def next_deadline(self) -> float | None:
-        """When :meth:`expire` will next have something to say."""
+        """The time of the next deadline; None when there is none."""
         return next(iter(self._deadlines.values()), None)
 
     @property
     def next_retry(self) -> float | None:
-        """When a call that waits for another attempt is due; None when none waits."""
+        """The time when the next retry is due; None when no call waits for one."""
         return self._waiting[0][0] if self._waiting else None
 
     def set_timeout(self, timeout: float | None) -> None:
@@ -113,10 +116,10 @@ class Scheduler:
         self._timeout = timeout
 
     def add(self, count: int) -> tuple[int, ...]:
-        """Take so many further calls, with the next numbers.
+        """Add so many calls, with the next numbers.
 
         Returns:
-            Those of them that will never start, since the run was stopped before.
+            The calls among them that will never start, since the run was stopped before.
         """
         assert self._growing, "calls were added after seal()"
         calls = range(self._count, self._count + count)
@@ -133,7 +136,7 @@ class Scheduler:
         self._growing = False
 
     def look_further(self) -> bool:
-        """Find further calls, where that is done in steps; False when all are known."""
+        """Find further calls, if they are found in steps; False when all are known."""
         return False
 
     def could_start(self, calls: range) -> bool:
@@ -141,7 +144,7 @@ class Scheduler:
         return bool(calls)
 
     def reason(self, index: int) -> str | None:
-        """Why this call was skipped, where another call is the reason."""
+        """Why this call was skipped, if another call is the reason."""
         return None
 
     def planned(self) -> Iterable[int]:
@@ -152,8 +155,20 @@ class Scheduler:
         """Take note of the calls that were settled before the run."""
         return iter(())
 
+    def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
+        """Take note of a call that is settled during the run.
+
+        Args:
+            index: the call.
+            error: what it has failed with; None: it has a value.
+
+        Returns:
+            What follows; None where the call is no part of the run, or over.
+        """
+        return None
+
     def take_reopened(self) -> list[int]:
-        """Calls that had ended and are executed again, since this was last asked."""
+        """The calls that had ended and are executed again, since the last call of this method."""
         return []
 
     def attempt(self, index: int) -> int:
@@ -176,18 +191,18 @@ class Scheduler:
         return queue[0][:most] if queue and self._free(1) else range(0)
 
     def started(self, index: int, now: float, stop: int | None = None) -> None:
-        """The next call that was named runs since ``now``.
+        """Take note that the next call to start has been running since ``now``.
 
         Args:
             index: the call.
             now: when it started.
-            stop: where its chunk ends; None: behind it.
+            stop: the end of its chunk; None: directly behind the call.
         """
         self.dispatched(index, index + 1 if stop is None else stop)
         self.runs_since(index, now)
 
     def dispatched(self, index: int, stop: int) -> None:
-        """The next chunk has been handed out; when it starts, :meth:`runs_since` tells."""
+        """Take note that the next chunk was dispatched; :meth:`runs_since` reports its start."""
         queue = self._due or self._ready
         first = queue.popleft()
         assert first.start == index, f"call {index} started before {first.start}, the next"
@@ -197,12 +212,16 @@ class Scheduler:
         self._running[index] = stop
 
     def runs_since(self, index: int, now: float) -> None:
-        """A call that is running began at this time."""
+        """Take note that a running call began at this time."""
         if self._timeout is not None and index not in self._deadlines:
             self._deadlines[index] = now + self._timeout
 
+    def answered(self, index: int) -> None:
+        """A running call has answered. It ends with its process, however long that takes."""
+        self._deadlines.pop(index, None)
+
     def advanced(self, index: int, to: int, now: float) -> None:
-        """Of a running chunk, all from ``index`` up to ``to`` ended well; that runs now."""
+        """Take note that the calls of a chunk before ``to`` returned, and that ``to`` runs."""
         self._move_on(index, to, now)
 
     def _move_on(self, index: int, to: int, now: float) -> None:
@@ -213,14 +232,14 @@ class Scheduler:
             self.runs_since(to, now)
 
     def requeue(self, index: int, start: int | None = None) -> tuple[int, ...]:
-        """What was left of a running chunk has not been started, and is to be.
+        """Queue the unstarted calls of a running chunk again.
 
         Args:
-            index: the call that the chunk is at.
-            start: the first that is given back; None: that one.
+            index: the running call of the chunk.
+            start: the first unstarted call; None: ``index``, which has not begun.
 
         Returns:
-            The calls that will never start, when that was decided meanwhile.
+            The calls that will never start, since the run was stopped meanwhile.
         """
         rest = range(index if start is None else start, self._running[index])
         if rest.start > index:
@@ -235,14 +254,14 @@ class Scheduler:
         return ()
 
     def limit(self, max_workers: int) -> None:
-        """Run no more than so many calls at once, whatever the policy allows."""
+        """Start no more than so many calls at once, whatever the policy allows."""
         self._max_workers = min(max_workers, self._max_workers or max_workers)
 
     def no_room(self) -> bool:
-        """The machine can't hold another child now: wait until one of these has ended.
+        """Take note that the machine can't hold another child until one has ended.
 
         Returns:
-            False when none is running, so that waiting would not help.
+            False if none is running, so that waiting would not help.
         """
         if self._running:
             self._max_workers = len(self._running)
@@ -255,16 +274,16 @@ class Scheduler:
         now: float = 0.0,
         chance: float = 0.0,
     ) -> Ended:
-        """A call is over; of a chunk, the next one runs since ``now``.
+        """Take note that a call has ended; the next call of its chunk runs since ``now``.
 
         Args:
             index: the call.
-            error: what it failed with; None when it did not.
+            error: the exception that it failed with; None if it returned.
             now: the time.
             chance: a random number from 0 to 1, for the wait before another attempt.
         """
         if index not in self._running:
-            return _NOTHING  # told twice, by a supervisor that was interrupted between the two
+            return _NOTHING  # reported before, by an engine that was interrupted afterwards
         self._move_on(index, index + 1, now)
         if error is None:
             return _NOTHING
@@ -274,15 +293,19 @@ class Scheduler:
             heapq.heappush(self._waiting, (due, index))
             self.queued += 1
             return Ended(retried=True)
+        return self._count_failure()
+
+    def _count_failure(self) -> Ended:
+        """One more call has failed for good: stop where that is one too many."""
         self.failed += 1
-        # Where all may run at once none is queued, though the last may not be forked yet.
+        # If all may run at once, none is queued, although the last may not be forked yet.
         queues = self._max_workers is not None
         if queues and self._max_errors is not None and self.failed > self._max_errors:
             return Ended(skipped=self.stop())
         return _NOTHING
 
     def expire(self, now: float) -> Expiry:
-        """What the time asks for. Each call is named as overdue once."""
+        """Find the calls whose time is up. Each call is named as overdue once."""
         deadline = self.next_deadline
         if deadline is None or now < deadline:
             return _NO_EXPIRY
@@ -315,7 +338,7 @@ class Scheduler:
         return max(0, min(most, self._max_workers - len(self._running)))
 
     def _wake(self, now: float) -> None:
-        """What is due goes before what has never been tried, in the order of waiting."""
+        """Move retries that are due to the queue that goes before calls that were never tried."""
         while self._waiting and self._waiting[0][0] <= now:
             _, index = heapq.heappop(self._waiting)
             self._due.append(range(index, index + 1))

@@ -13,8 +13,8 @@ class WorkerFigures(NamedTuple):
     Attributes:
         child: its process object.
         pid: its process id.
-        rss: bytes of resident memory that it was forked with.
-        clock: seconds that ``time.time()`` is ahead of ``time.monotonic()``.
+        rss: bytes of resident memory at its fork.
+        clock: seconds by which ``time.time()`` is ahead of ``time.monotonic()``.
         ended: by call, the time of its end on the monotonic clock.
         cpu: by call, seconds of processor time.
         max_rss: by call, bytes of the worker's peak memory until then; 0 before it is known.

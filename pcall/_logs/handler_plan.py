@@ -17,6 +17,7 @@ is of any other kind    forwards its records to the parent
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 
 from pcall._logs.child_logs import LogFile, Whoami
 
-__all__ = ["LogPlan", "plan_logs"]
+__all__ = ["LogPlan", "handle_record", "has_default_handle", "plan_logs"]
 
 
 class LogPlan(NamedTuple):
@@ -118,3 +119,25 @@ def _has_descriptor(handler: logging.Handler) -> bool:
     except Exception:  # a stream that is no file of the system may raise anything
         return False
     return True
+
+
+def has_default_handle(handler: logging.Handler) -> bool:
+    """True when its ``handle()`` is that of logging: filter, then emit under the lock."""
+    return getattr(handler.handle, "__func__", None) is logging.Handler.handle
+
+
+def handle_record(handler: logging.Handler, record: logging.LogRecord) -> None:
+    """Pass a record to a handler of this process."""
+    try:
+        if has_default_handle(handler):
+            # The handler's filters have been applied in the child.
+            handler.acquire()
+            try:
+                handler.emit(record)
+            finally:
+                handler.release()
+        else:
+            handler.handle(record)
+    except Exception:
+        with contextlib.suppress(Exception):
+            handler.handleError(record)

@@ -11,6 +11,7 @@ from pcall._os.fork_warning import no_warning
 __all__ = [
     "close_all_but",
     "group_lives",
+    "group_members",
     "kill_groups_later",
     "kill_own_group_later",
     "signal_group",
@@ -88,6 +89,19 @@ def group_lives(group: int) -> bool:
     if found is None:
         return signal_group(group, 0)
     return any(of == group for _, of, _ in found)
+
+
+def group_members(group: int) -> list[tuple[int, str]]:
+    """Process id and name of each living process of a group; empty if /proc has none."""
+    members = []
+    for pid, of, _ in _processes() or ():
+        if of == group:
+            try:
+                with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                    members.append((pid, file.read().strip()))
+            except OSError:
+                continue  # the process has ended since
+    return members
 
 
 def _processes() -> list[tuple[int, int, int]] | None:

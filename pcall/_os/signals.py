@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 from itertools import compress
+from signal import set_wakeup_fd
 from threading import main_thread
 from types import FrameType
 from typing import Any
@@ -22,7 +23,10 @@ __all__ = [
     "SIGTERM",
     "DeferSignals",
     "deferred_handlers",
+    "deferring",
+    "deliver_due",
     "is_interrupt",
+    "restore_handlers_in_child",
     "set_handler",
     "set_mask",
 ]
@@ -80,31 +84,60 @@ def _restore_handlers() -> None:
         elif _due:
             due = list(_due)
             _due.clear()
-            # In C from the first to the last, so that an exception of one handler skips none.
-            deque(map(_raise_in_main, due), 0)
+            # An event loop has read of these signals from its wake-up descriptor already.
+            wakeup_fd = set_wakeup_fd(-1)
+            try:
+                # In C from the first to the last, so that an exception of one handler skips none.
+                deque(map(_raise_in_main, due), 0)
+            finally:
+                if wakeup_fd >= 0:
+                    set_wakeup_fd(wakeup_fd)
+
+
+def restore_handlers_in_child() -> None:
+    """In a child that another thread than the main one has forked: defer no handler any more.
+
+    The main thread of the parent may have been about to defer its handlers, or to restore them,
+    at the fork. A handler is recorded before it is replaced, and forgotten after it is restored.
+    """
+    for number, handler in list(deferred_handlers.items()):
+        if _get_handler(number) is _note_signal:
+            set_handler(number, handler)
+    deferred_handlers.clear()
+
+
+#: By thread, the outermost block that defers signals now.
+deferring: dict[int, DeferSignals] = {}
 
 
 class DeferSignals:
     """Run no signal handler of this thread within the block; run those that are due afterwards.
 
-    It is for the lines between a system call that creates something (a process, a descriptor) and
-    the line that records it. A handler's exception can come between any two bytecodes, and would
-    lose the new object.
+    It is for lines that no handler may break into: those between a system call that creates
+    something (a process, a descriptor) and the line that records it, and those that change several
+    things that belong together. A handler's exception can come between any two bytecodes, and a
+    handler can use the very object that is being changed.
 
     Blocking signals is not enough: the kernel then gives them to another thread, and Python calls
     the handler in the main thread anyway. So in the main thread Python's handlers are replaced,
-    too.
+    too. A block within another one costs next to nothing.
 
     Attributes:
         mask: the signals that were blocked before.
     """
 
     mask: Collection[int] = ()
-    _handlers = False  # deferred by this block, and not by an enclosing one
+    _outer: DeferSignals | None = None
+    _handlers = False  # True in the main thread
 
     def __enter__(self) -> DeferSignals:
+        thread = _thread.get_ident()
+        outer = deferring.get(thread)
+        if outer is not None:
+            self._outer, self.mask = outer, outer.mask
+            return self
         self.mask = set_mask(_BLOCK, ())
-        self._handlers = not deferred_handlers and _thread.get_ident() == main_thread().ident
+        self._handlers = thread == main_thread().ident
         try:
             self.hold()
         except BaseException:
@@ -114,10 +147,20 @@ class DeferSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.deliver()
+        if self._outer is None:
+            self.deliver()
 
     def deliver(self) -> None:
-        """Run the handlers that are due, and handle signals as usual until :meth:`hold`."""
+        """Run the handlers that are due, and handle signals as usual until :meth:`hold`.
+
+        In a block within another one, too: by then everything has to be in order, and afterwards
+        everything may have changed.
+        """
+        if self._outer is not None:
+            self._outer.deliver()
+            return
+        # First: a handler may have blocks of its own.
+        deferring.pop(_thread.get_ident(), None)
         try:
             if self._handlers:
                 _restore_handlers()
@@ -129,13 +172,29 @@ class DeferSignals:
 
         It does so even if it raises, because the handler of an earlier signal has raised.
         """
+        if self._outer is not None:
+            self._outer.hold()
+            return
         handled = list(compress(_others, map(callable, map(_get_handler, _others))))
         try:
             # Block no others: each time a mask is set, Python makes a set of all blocked signals.
             set_mask(_BLOCK, [SIGTERM, PARENT_DIED, *handled])
         finally:
-            if self._handlers:
-                _defer_handlers(handled)
+            try:
+                if self._handlers:
+                    _defer_handlers(handled)
+            finally:
+                deferring[_thread.get_ident()] = self
+
+
+def deliver_due() -> None:
+    """Within a block that defers signals: run the handlers that are due."""
+    block = deferring.get(_thread.get_ident())
+    if block is not None:
+        try:
+            block.deliver()
+        finally:
+            block.hold()
 
 
 def _defer_handlers(numbers: list[int]) -> None:

@@ -43,7 +43,7 @@ class Poller(Protocol):
 
 
 class System(Protocol):
-    """The services of an operating system that the supervisor and the child use."""
+    """The services of an operating system that the engines and their children use."""
 
     #: Seconds between two polls of the children, whose end no descriptor reports in time; None if
     #: their sentinels suffice.

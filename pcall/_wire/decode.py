@@ -32,7 +32,17 @@ from pcall._tuning import FIRST_READ, SMALL_FILE
 from pcall._wire.exception_codec import load_exception, safe_str
 from pcall._wire.mapping import map_private
 
-__all__ = ["ERROR", "HEADER", "MAGIC", "VALUE", "Answer", "decode", "is_error", "read_answer"]
+__all__ = [
+    "ERROR",
+    "HEADER",
+    "MAGIC",
+    "VALUE",
+    "Answer",
+    "decode",
+    "has_answer",
+    "is_error",
+    "read_answer",
+]
 
 MAGIC = b"pcall/1\0"
 # Magic, kind, length of the type's name, number of buffers, length of the pickle, length of the
@@ -70,6 +80,16 @@ def read_answer(fd: int) -> Answer | None:
     if os.fstat(fd).st_size < total:
         return None
     return decode(map_private(fd, total))
+
+
+def has_answer(fd: int) -> bool:
+    """True when there is a complete answer in this file. None of it is unpickled."""
+    head = os.pread(fd, FIRST_READ, 0)
+    if head.startswith(MAGIC):
+        return len(head) >= HEADER.size and os.fstat(fd).st_size >= HEADER.unpack_from(head)[5]
+    if len(head) == FIRST_READ:
+        head = os.pread(fd, SMALL_FILE, 0)
+    return head != b"" and _read_plain(fd, head) is not None
 
 
 def _read_plain(fd: int, head: bytes) -> Answer | None:

@@ -24,6 +24,7 @@ __all__ = [
     "NONE",
     "PICKLED",
     "TRUE",
+    "OutputColumns",
     "ResultTable",
     "pack_place",
     "unpack_place",
@@ -53,12 +54,34 @@ def unpack_place(number: int) -> tuple[int, int]:
     return number >> LENGTH_BITS, number & LENGTH_MASK
 
 
+class OutputColumns:
+    """Columns of a table that say where the output of calls lies in the files of their workers.
+
+    Args:
+        calls: how many rows.
+
+    Attributes:
+        begin_out: the position in the file for stdout.
+        end_out: the position behind it.
+        begin_err: the position in the file for stderr.
+        end_err: the position behind it.
+    """
+
+    def __init__(self, calls: int) -> None:
+        column = 8 * calls
+        view = memoryview(mmap.mmap(-1, max(1, 4 * column)))
+        self.begin_out, self.end_out, self.begin_err, self.end_err = (
+            view[number * column : (number + 1) * column].cast("q") for number in range(4)
+        )
+
+
 class ResultTable:
     """A row for each call, in memory that children forked later share.
 
     Args:
         calls: how many rows.
         extra: bytes of shared memory beside the rows, in the same mapping.
+        captures: True if the output of calls is captured.
 
     Attributes:
         values: integers; or positions in a worker's file (:func:`pack_place`); or numbers of
@@ -69,10 +92,12 @@ class ResultTable:
         rss: the peak memory of each call's worker until then, in bytes.
         kinds: the kind of each answer.
         extra: the memory beside the rows.
+        output: where the output of each call lies; None if it is not captured.
     """
 
-    def __init__(self, calls: int, extra: int = 0) -> None:
+    def __init__(self, calls: int, extra: int = 0, captures: bool = False) -> None:
         column = 8 * calls
+        self.output = OutputColumns(calls) if captures else None
         self._memory = mmap.mmap(-1, max(1, 4 * column + (calls + 7) // 8 * 8 + extra))
         view = memoryview(self._memory)
 

@@ -1,7 +1,7 @@
-"""The protocol of an engine: it runs calls somewhere, and knows no policy.
+"""The protocol of an engine, which runs calls somewhere and knows no policy.
 
 An engine is made with the :class:`~pcall._core.run_state.RunState` of one run. It asks the state
-for the calls to start, and reports what became of them. :class:`~pcall._run.Run` drives it:
+for calls to start, and reports how they ended. :class:`~pcall._run.Run` drives it:
 
 .. code-block:: text
 
@@ -9,13 +9,13 @@ for the calls to start, and reports what became of them. :class:`~pcall._run.Run
     repeat until over:
         start()            start the calls that the state lets start now
         poll(seconds)      wait until something has happened; the run's lock is not held
-        collect(ready)     report calls that have ended, see to what is being ended
-        cancel(index)      end a call for its timeout
+        collect(ready)     report calls that have ended; kill those that outlive their grace period
+        cancel(index)      end a call that exceeds its timeout
     stop(signal)           end everything on request
-    close()                give everything back
+    close()                release everything
 
-Every method but :meth:`Engine.poll` is called with the run's lock held. A signal handler of the
-user's may run between any two lines and call :meth:`Engine.stop` through the run.
+Every method except :meth:`Engine.poll` is called with the run's lock held. A signal handler of the
+user may run between any two lines, and call :meth:`Engine.stop` through the run.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Engine(Protocol):
     """Runs the calls of one run.
 
     Attributes:
-        synchronous: True when :meth:`poll` itself executes calls, one each time, so that a run is
-            over once it has been started.
+        synchronous: True if :meth:`poll` itself executes calls, one at a time. Then the run is over
+            when its ``start()`` returns.
     """
 
     synchronous: bool
 
     @property
     def capacity(self) -> int | None:
-        """How many calls it runs at once; None: no limit is known."""
+        """The number of calls that it runs at once; None if it knows no limit."""
 
     @property
     def is_open(self) -> bool:
@@ -46,7 +46,7 @@ class Engine(Protocol):
 
     @property
     def busy(self) -> bool:
-        """True while a process lives that it started, or something that such a process left."""
+        """True while a process lives that it started, or that such a process left behind."""
 
     @property
     def children(self) -> tuple[Any, ...]:
@@ -57,49 +57,52 @@ class Engine(Protocol):
         """The process objects that are alive."""
 
     def open(self) -> None:
-        """Acquire what the run needs.
+        """Acquire the resources of the run.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: the machine has no room for them.
         """
 
     def start(self) -> None:
-        """Start the calls that the state lets start, as far as there is room.
+        """Start the calls that the state lets start, as long as there is room.
 
         Raises:
-            OSError: a process could not be made, and no end of another would help.
+            OSError: a process could not be made, and waiting for another to end would not help.
         """
 
     def poll(self, timeout: float) -> Sequence[int]:
         """Wait until something has happened, or for so many seconds.
 
         Returns:
-            Numbers that mean something to :meth:`collect`.
+            Numbers for :meth:`collect`; their meaning is up to the engine.
         """
 
+    def wake(self) -> None:
+        """Have :meth:`poll`, which another thread may be in, return soon."""
+
     def collect(self, ready: Iterable[int]) -> None:
-        """Report the calls that have ended, and kill what has outlived its grace period."""
+        """Report calls that have ended; kill processes that have outlived their grace period."""
 
     def refresh(self) -> None:
-        """Report all that has ended until now, before a timeout is judged."""
+        """Report all calls that have ended by now, so that no timeout is misjudged."""
 
     def pid(self, index: int) -> int | None:
-        """The process that runs a call; None where none does."""
+        """The id of the process that runs a call; None if none does."""
 
     def cancel(self, index: int) -> None:
-        """End a running call: SIGTERM, the grace period, SIGKILL."""
+        """End a running call: SIGTERM, the grace period, SIGKILL. Do not wait."""
 
     def cancel_all(self) -> None:
-        """End all running calls, since one of them has failed the run."""
+        """End all running calls, since the timeout of one has failed the run. Do not wait."""
 
     def stop(self, signal: int) -> None:
-        """End everything on request of the caller. Does not wait."""
+        """End everything at the caller's request, with this signal. Do not wait."""
 
     def pause(self) -> float:
         """Seconds after which :meth:`collect` is due although nothing has happened."""
 
     def fileno(self) -> int | None:
-        """A descriptor that is readable when something has happened; None where there is none."""
+        """A descriptor that is readable when something has happened; None if there is none."""
 
     def close(self) -> None:
-        """Give everything back. Harmless when that was done."""
+        """Release everything. Harmless if that was done before."""

@@ -1,4 +1,4 @@
-"""The inline engine: calls run one after another in this process, so that a debugger works."""
+"""The inline engine, which runs calls one after another in this process, for debuggers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pcall._core.calls import Calls
+from pcall._core.captured import Captured, add_last_lines
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState, not_started
+from pcall._os.current import get_system
 from pcall.engines.invoke import invoke, log_failure
+from pcall.engines.local.child.current_call import running_inline
+from pcall.engines.local.parent.captured_output import GroupWriter, capture_inline
 from pcall.engines.local.parent.child_process import ChildProcess
+from pcall.engines.local.seeding import draw
 
 __all__ = ["InlineCalls", "InlineEngine", "InlineWorkload"]
 
@@ -26,10 +31,10 @@ class InlineWorkload(Protocol):
         """Call the target, and return its value."""
 
     def reopen(self, index: int) -> None:
-        """A call that had returned is executed again."""
+        """Take note that a call which had returned is executed again."""
 
     def drop_unneeded(self) -> None:
-        """Drop the values that nothing needs any more."""
+        """Drop the values that no call needs any more."""
 
 
 class InlineCalls:
@@ -47,17 +52,17 @@ class InlineCalls:
         return invoke(self._calls[index])
 
     def reopen(self, index: int) -> None:
-        """No call is executed again but for a retry."""
+        """Do nothing: only a retry executes a call again."""
 
     def drop_unneeded(self) -> None:
-        """Nothing to do: the caller gets all values."""
+        """Do nothing: the caller gets all values."""
 
 
 class InlineEngine:
-    """Runs calls in the thread that opened it. There is no child, so no timeout either.
+    """Runs calls in the thread that opened it. There is no child, and so no timeout.
 
     Args:
-        state: of the run; its scheduler is made for one call at once.
+        state: of the run; its scheduler has ``max_workers=1``.
         workload: executes the calls.
     """
 
@@ -71,23 +76,29 @@ class InlineEngine:
         self._workload = workload
         self.is_open = False
         self._thread = 0
+        self._entropy = 0
         self._next: list[int] = []  # the call to execute
         self._running = -1
-        self._interrupt: BaseException | None = None  # broke into the running call
+        self._interrupt: BaseException | None = None  # has interrupted the running call
         self._ended: list[Outcome] = []
+        self._woken = threading.Event()
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
-        """Processes that are never started."""
+        """For each call a process object that is never started."""
         return tuple(ChildProcess(call.name, call) for call in self._state.calls)
 
     def open(self) -> None:
-        """Calls run in this thread."""
+        """Make the current thread the one that runs calls."""
         self.is_open = True
         self._thread = threading.get_ident()
+        # Drawn as for children: the seeds of calls are the same, and the next run has others.
+        self._entropy = draw().entropy
+        if self._state.options.capture_output == "group":
+            self._state.use_output(GroupWriter(self._state.outcomes))
 
     def start(self) -> None:
-        """Choose the call that :meth:`poll` executes."""
+        """Choose the call that :meth:`poll` will execute."""
         for index in self._state.reopen():
             self._workload.drop_unneeded()
             self._workload.reopen(index)
@@ -101,14 +112,15 @@ class InlineEngine:
                 self._next.append(index)
 
     def poll(self, timeout: float) -> list[int]:
-        """Execute the chosen call; without one, wait."""
+        """Execute the chosen call; wait if there is none."""
         if threading.get_ident() != self._thread or not self._next:
-            time.sleep(timeout)
+            self._woken.wait(timeout)
+            self._woken.clear()
             return []
         self._running = index = self._next.pop()
         try:
             self._ended.append(self._execute(index))
-        except BaseException as error:  # it is this process that was interrupted
+        except BaseException as error:  # meant for this process, and not for the call
             self._interrupt = error
             raise
         return [index]
@@ -117,14 +129,23 @@ class InlineEngine:
         call, attempt = self._state.calls[index], self._state.scheduler.attempt(index)
         started, begin, cpu = time.time(), time.monotonic(), time.process_time()
         value: Any = None
+        found: list[Captured] = []
         error: BaseException | None = None
         try:
-            value = self._workload.execute(index)
+            with running_inline(call, attempt, self._entropy):
+                if self._state.options.capture_output:
+                    with capture_inline(get_system()) as found:
+                        value = self._workload.execute(index)
+                else:
+                    value = self._workload.execute(index)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
             value, error = None, failure
             log_failure(call, failure)
+        captured = found[0] if found else None
+        if error is not None and captured is not None:
+            add_last_lines(error, captured)
         return Outcome(
             index=call.index,
             call=call,
@@ -136,24 +157,36 @@ class InlineEngine:
             started=started,
             duration=time.monotonic() - begin,
             cpu_time=time.process_time() - cpu,
+            **({} if captured is None else captured._asdict()),
         )
+
+    def wake(self) -> None:
+        """End the wait of :meth:`poll`."""
+        self._woken.set()
+
+    def withdraw(self, index: int) -> None:
+        """A call was settled meanwhile. One that has begun in this process can't be ended."""
+        if index in self._next:
+            self._next.remove(index)
+            self._state.events.not_started(index)
+            self._state.requeue(index)
 
     def collect(self, ready: Iterable[int]) -> None:
         """Report the call that has ended."""
         while self._ended:
             outcome = self._ended[0]
             self._state.conclude(outcome)
-            # Only now: what interrupts the line above has it done again.
+            # Only now: an interrupt in the line above leaves it to be done again.
             if self._ended and self._ended[0] is outcome:
                 self._ended.pop(0)
             self._running = -1
             self._workload.drop_unneeded()
 
     def refresh(self) -> None:
-        """Nothing runs beside the caller."""
+        """Do nothing: no call runs beside the caller."""
 
     def pid(self, index: int) -> int | None:
-        """None: a call of this process can't be ended for its timeout."""
+        """None: a call in this process has no process of its own."""
         return None
 
     def cancel(self, index: int) -> None:
@@ -163,7 +196,7 @@ class InlineEngine:
         """Not possible."""
 
     def stop(self, signal: int) -> None:
-        """Drop the call that was chosen, and report one that was interrupted. Others go on."""
+        """Drop the chosen call, and report an interrupted one. A call that runs is not ended."""
         self.collect(())
         chosen, self._next = self._next, []
         for index in chosen:
@@ -182,7 +215,7 @@ class InlineEngine:
         self._state.interrupted(outcome)
 
     def pause(self) -> float:
-        """Zero while a call is to be executed; else nothing happens by itself."""
+        """Zero while there is a call to execute or report; else infinite."""
         return 0.0 if self._next or self._ended else float("inf")
 
     def fileno(self) -> int | None:
@@ -190,5 +223,5 @@ class InlineEngine:
         return None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Take note of the end: no resources are held."""
         self.is_open = False

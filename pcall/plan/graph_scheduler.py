@@ -1,7 +1,7 @@
-"""Which calls of a plan are ready: decisions alone, as in the scheduler that this extends.
+"""Decides which calls of a plan are ready. Pure, like the scheduler that it extends.
 
-Only what is needed is looked at, and that in pieces, so that the first call does not wait until
-all of a large plan has been looked at. What that costs is linear in calls and edges.
+It examines only the calls that are needed, and these piece by piece, so that the first call does
+not wait until all of a large plan has been examined. The cost is linear in calls and edges.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pcall._core.scheduler import Scheduler
 from pcall._tuning import GRAPH_PIECE
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
 from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
+from pcall.plan.given_results import GivenResults
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
@@ -27,14 +28,16 @@ class GraphScheduler(Scheduler):
 
     Args:
         plan: the plan; it must not change any more.
+        given: the results of calls that are settled before the run; None: those of the plan.
         output: the calls whose values are wanted; None: all calls are made, for no value.
         keep: True when the value of each call is wanted, until :meth:`release`.
         chunk_policy: the predictions about calls; None: each chunk has one call.
         max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
 
     Attributes:
-        state: of each call.
-        uses: what needs each value; it tells which are to be dropped.
+        state: the state of each call.
+        uses: counts the calls that need each value, and so knows which values to drop.
+        settled: calls that were settled from outside, which are never executed.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class GraphScheduler(Scheduler):
         plan: Plan,
         output: Iterable[int] | None = None,
         *,
+        given: GivenResults | None = None,
         keep: bool = False,
         chunk_policy: ChunkPolicy | None = None,
         max_workers: int | None = None,
@@ -55,7 +59,7 @@ class GraphScheduler(Scheduler):
         count = len(plan.calls)
         self._plan, self._graph = plan, plan.graph
         self.state = bytearray(count)
-        # By call, and by gather: vertices that it still waits for.
+        # By call, and by gather: the number of vertices that it still waits for.
         self._pending = list(map(len, self._graph.needs))
         self._gather_pending = list(map(len, self._graph.gather_needs))
         self._gathers_found = bytearray(len(self._graph.gather_needs))
@@ -66,7 +70,9 @@ class GraphScheduler(Scheduler):
         self._keep = keep
         self._blames: dict[int, int] = {}
         self._heap: list[tuple[float, int]] = []  # what is ready; some of it no longer is
-        self._found_settled: list[int] = []
+        self._given = GivenResults(plan) if given is None else given
+        self.settled: set[int] = set()
+        self._settled_before: set[int] = set()  # those whose needs were not looked at
         # What is to be looked at, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
@@ -79,18 +85,18 @@ class GraphScheduler(Scheduler):
 
     @property
     def complete(self) -> bool:
-        """True once all that is needed has been seen."""
+        """True once all calls that are needed are known."""
         return self.uses.complete
 
     @property
     def ready(self) -> int:
-        """How many calls are ready, at most."""
+        """An upper bound of the number of ready calls."""
         return len(self._heap) + len(self._due)
 
-    # ------------------------------------------------------------ what is needed
+    # ------------------------------------------------------------ calls that are needed
 
     def look_further(self, most: float = GRAPH_PIECE) -> bool:
-        """Look at more of the plan; False when all that is needed has been seen."""
+        """Examine more of the plan; False when all calls that are needed are known."""
         if self.complete:
             return False
         stack, state, graph = self._stack, self.state, self._graph
@@ -117,7 +123,7 @@ class GraphScheduler(Scheduler):
         return True
 
     def look_at_all(self) -> None:
-        """Look at all of it."""
+        """Examine all of the plan that is needed."""
         self.look_further(math.inf)
 
     def planned(self) -> Iterable[int]:
@@ -125,12 +131,12 @@ class GraphScheduler(Scheduler):
         return [index for index, state in enumerate(self.state) if state]
 
     def _found_call(self, index: int, needs: tuple[int, ...]) -> None:
-        settled = self._plan.calls[index].settled
         if self._keep:
             self.uses.want(index)
-        if settled is not None:
+        if index in self._given:
             self.state[index] = HANDED  # until settle() has taken note of it
-            self._found_settled.append(index)
+            self.settled.add(index)
+            self._settled_before.add(index)
             return
         self.queued += 1
         self.uses.add(needs)
@@ -140,7 +146,7 @@ class GraphScheduler(Scheduler):
         else:
             self._make_ready(index)
 
-    # ------------------------------------------------------------ what starts
+    # ------------------------------------------------------------ calls that start
 
     def next_starts(self, most: int = 1, now: float = math.inf) -> list[int]:
         return list(self.next_chunk(1, now)) if most else []
@@ -159,11 +165,11 @@ class GraphScheduler(Scheduler):
         return self._chunking.beginning_at(first, most)
 
     def could_start(self, calls: range) -> bool:
-        """True when some of these, which were handed out, wait for nothing any more."""
+        """True if some of these dispatched calls do not wait for any other call."""
         return 0 in self._pending[calls.start : calls.stop]
 
     def is_outranked(self, index: int) -> bool:
-        """True when a call that is ready would start before this one, if both were."""
+        """True if some ready call has precedence over this one."""
         rank = (-self._plan.calls[index].priority, index)
         return self._first_ready() is not None and self._heap[0] < rank
 
@@ -192,6 +198,7 @@ class GraphScheduler(Scheduler):
         else:
             del self._running[index]
             self._deadlines.pop(index, None)
+        self.disregarded.difference_update(range(start, stop))
         left = [each for each in range(start, stop) if self.state[each] == HANDED]
         if self._stopped:
             for each in left:
@@ -205,7 +212,7 @@ class GraphScheduler(Scheduler):
                 self._make_ready(each)
         if not self.failed:
             return ()
-        # What failed may be what they were to get, in the same chunk.
+        # Perhaps they depend on a call of the same chunk that has failed.
         hopeless = [each for each in left if self._pending[each] and self.reason(each)]
         return tuple(sorted(self._skip(hopeless)))
 
@@ -213,7 +220,7 @@ class GraphScheduler(Scheduler):
         self.state[index] = READY
         heapq.heappush(self._heap, (-self._plan.calls[index].priority, index))
 
-    # ------------------------------------------------------------ what ended
+    # ------------------------------------------------------------ calls that have ended
 
     def advanced(self, index: int, to: int, now: float) -> None:
         super().advanced(index, to, now)
@@ -224,6 +231,10 @@ class GraphScheduler(Scheduler):
         self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
     ) -> Ended:
         known = index in self._running
+        if known and index in self.disregarded:
+            self.disregarded.discard(index)
+            self._move_on(index, index + 1, now)
+            return Ended()
         ended = super().ended(index, error, now, chance)
         if not known or ended.retried:
             return ended
@@ -233,15 +244,16 @@ class GraphScheduler(Scheduler):
         skipped = self._failed(index)
         return ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
 
+    def runs_since(self, index: int, now: float) -> None:
+        if index not in self.disregarded:
+            super().runs_since(index, now)
+
     def settle(self) -> Iterator[Settled]:
-        calls = self._plan.calls
-        if all(call.settled is None for call in calls):
+        if not self._given:
             return
         self.look_at_all()
-        for index in sorted(self._found_settled):
-            settled = calls[index].settled
-            assert settled is not None
-            value, error = settled
+        for index in sorted(self.settled):
+            value, error = self._given[index]
             yield Settled(index, value, error, self._settle(index, error).skipped)
 
     def _settle(self, index: int, error: BaseException | None) -> Ended:
@@ -250,7 +262,7 @@ class GraphScheduler(Scheduler):
             self._move_on(index, index + 1, 0.0)
             self._succeeded(index)
             return Ended()
-        retry, self._retry = self._retry, None  # there is no attempt that could be made
+        retry, self._retry = self._retry, None  # a settled call is not tried again
         try:
             return self.ended(index, error)
         finally:
@@ -273,16 +285,16 @@ class GraphScheduler(Scheduler):
         self.uses.drop_unused(index)
 
     def _failed(self, index: int) -> list[int]:
-        """A call has failed: those that wait for it, directly or not, never start."""
+        """Note that a call has failed, and skip its dependents, direct or not."""
         self.look_at_all()
         self._over(index, FAILED)
         return self._skip(self._graph.users[index])
 
     def _skip(self, vertices: Iterable[int]) -> list[int]:
-        """Those of these that wait never start, and neither does what waits for them.
+        """Skip those of these vertices that still wait, and their dependents.
 
-        What was handed out together with what it waits for may run by now, though that has
-        failed since, for the time that it took. Else it is given back.
+        A call that was dispatched together with its dependency may be running by now, although
+        the dependency has failed: it exceeded its timeout. Otherwise it is requeued.
         """
         skipped = []
         stack, gathers = [*vertices], set()
@@ -308,7 +320,7 @@ class GraphScheduler(Scheduler):
         return (*skipped, *waiting)
 
     def reason(self, index: int) -> str | None:
-        """Why a call was skipped, when that is for a call that it needs."""
+        """Why a call was skipped, if the reason is a call that it needs."""
         for vertex in self._graph.needs[index]:
             blamed = self._blamed(vertex) if vertex < 0 else vertex
             if blamed is not None and self.state[blamed] in (FAILED, SKIPPED):
@@ -332,7 +344,7 @@ class GraphScheduler(Scheduler):
         return self._blames[gather]
 
     def _over(self, index: int, state: int) -> None:
-        """A call is over: what it needs is needed by one less."""
+        """Note that a call has ended, so that its inputs are needed by one call less."""
         self.state[index] = state
-        if self._plan.calls[index].settled is None:
+        if index not in self.settled:
             self.uses.remove(self._graph.needs[index])

@@ -1,8 +1,8 @@
 """Handing a large value off to the next call of a chain without writing it.
 
-The value is pickled as any other, so a value that can't be pickled fails here as it does
-elsewhere, and the next call gets objects of its own. Only its large buffers are not copied, and
-only where nothing refers to them any more: otherwise a call could change what another one sees.
+The value is pickled like any other. So a value that can't be pickled fails here as it does
+elsewhere, and the next call gets objects of its own. Only large buffers are not copied, and only if
+nothing else refers to them: otherwise a call could change an object that another one sees.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pcall._wire.value_parts import ValueParts
 
 __all__ = ["HandedOff", "is_unshared"]
 
-# The reference count of an object with a single reference: getrefcount() has another one.
+# The reference count of an object with one reference: getrefcount() itself holds another.
 _ONE = 2
 
 
@@ -30,8 +30,8 @@ class HandedOff:
 
     Attributes:
         index: the call that returned it.
-        value: the value itself, where it is immutable.
-        parts: otherwise its parts, to load it from.
+        value: the value itself, if it is immutable.
+        parts: otherwise its parts, to load the value from.
     """
 
     index: int
@@ -39,17 +39,18 @@ class HandedOff:
     parts: ValueParts | None
 
     def load(self) -> Any:
-        """The value as an object of its own. Call it once: the buffers are not copied."""
+        """Load the value as a new object. Call this once: the buffers are not copied."""
         if self.parts is None:
             return self.value
         return loads(self.parts.stream, buffers=self.parts.buffers)
 
 
 def is_unshared(view: memoryview, mappings: Mapping[int, Any]) -> bool:
-    """True when nothing but this view refers to the memory that it shows.
+    """True if nothing but this view refers to its memory.
 
     Args:
-        view: of the memory of a numpy array; for any other object the answer is False.
+        view: of the memory of a numpy array; for the memory of any other object the answer is
+            False.
         mappings: private mappings of this process's own, by identity.
     """
     numpy = sys.modules.get("numpy")

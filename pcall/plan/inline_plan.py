@@ -7,7 +7,8 @@ from typing import Any
 
 from pcall._os.signals import is_interrupt
 from pcall.engines.invoke import run_if_coroutine
-from pcall.plan.plan import Plan
+from pcall.plan.given_results import GivenResults
+from pcall.plan.plan_call import Settled
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.rerun_scheduler import RerunScheduler
 
@@ -19,26 +20,28 @@ _UNCHANGEABLE = {bool, bytes, complex, float, int, str, type(None)}
 
 
 class InlineValues:
-    """The values that calls of this process have returned. A ``ValueSource``.
+    """The values of calls that ran in this process. It is a ``ValueSource``.
 
     Args:
-        plan: the plan.
+        given: the results of settled calls.
+
+    Attributes:
+        given: the same.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._nodes = plan.calls
+    def __init__(self, given: GivenResults) -> None:
+        self.given = given
         self._kept: dict[int, Any] = {}
 
     def value_of(self, index: int) -> Any:
         """The value of a call that has returned; None when it was dropped."""
-        settled = self._nodes[index].settled
-        if settled:
-            return settled.value
+        if index in self.given:
+            return self.given.value(index)
         kept = self._kept.get(index)
         return kept.load() if type(kept) is _Pickled else kept
 
     def begin_call(self) -> None:
-        """Nothing is given up for a call."""
+        """Do nothing: a call gets copies, so no value is freed for it."""
 
     def is_used_up(self, index: int) -> bool:
         """False: each call gets a copy."""
@@ -48,8 +51,12 @@ class InlineValues:
         """Keep the value of a call for those that need it."""
         self._kept[index] = _kept(value)
 
+    def give(self, index: int, value: Any) -> None:
+        """A call has this value, which came from outside during the run."""
+        self.given.add(index, Settled(value, None))
+
     def drop(self, index: int) -> None:
-        """Nothing needs this value any more."""
+        """Drop a value that no call needs any more."""
         self._kept.pop(index, None)
 
     def close(self) -> None:
@@ -79,15 +86,16 @@ class InlinePlan:
 
     def reopen(self, index: int) -> None:
         """The next value takes the place of the old one."""
+        self._values.given.forget(index)
 
     def drop_unneeded(self) -> None:
-        """Drop the values that nothing needs any more."""
+        """Drop the values that no call needs any more."""
         for index in self._scheduler.uses.take_dropped():
             self._values.drop(index)
 
 
 class _Pickled:
-    """A value of which each call gets objects of its own, as it does from a child."""
+    """A value as a pickle, so that each call gets objects of its own, as it does in a child."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -100,8 +108,10 @@ def _kept(value: Any) -> Any:
     if type(value) in _UNCHANGEABLE:
         return value
     try:
-        return _Pickled(dumps(value, 5))
-    except Exception as problem:
+        kept = _Pickled(dumps(value, 5))
+        kept.load()
+    except BaseException as problem:
         if is_interrupt(problem):
             raise
-        return value  # no child could send it; who looks for a fault may want it all the same
+        return value  # a child would fail here, but somebody who debugs may need the value
+    return kept

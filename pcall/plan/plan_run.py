@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
+from pcall._errors import ResultError
+from pcall._os.signals import is_interrupt
 from pcall._run import Run
 from pcall._run_observers import observers_of
 from pcall._tuning import CHUNK_SECONDS
-from pcall.engines.engine import Engine
 from pcall.engines.inline import InlineEngine
 from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
 from pcall.engines.local.seeding import chance
 from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
+from pcall.plan.given_results import GivenResults
 from pcall.plan.inline_plan import InlinePlan, InlineValues
+from pcall.plan.nodes import resolve
+from pcall.plan.plan_call import Settled
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_values import PlanValues
 from pcall.plan.plan_workload import PlanWorkload
@@ -31,18 +36,18 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 
 
 class PlanRun:
-    """Runs the calls of a plan, and has their values.
+    """Runs the calls of a plan, and keeps their values.
 
     Args:
         calls: of the plan.
         options: the policy.
         timeout: seconds that each call may take; None: no limit.
-        output: the calls whose values are wanted; None: all calls are executed.
-        keep: True when all values are wanted.
+        output: the calls whose values are wanted; None: all calls are executed, for no value.
+        keep: True if all values are wanted.
 
     Attributes:
         run: the run.
-        outcomes: its outcomes, with values for as long as these are kept.
+        outcomes: its outcomes, with the values that are still kept.
         scheduler: its scheduler.
     """
 
@@ -60,10 +65,12 @@ class PlanRun:
         retried = rule is not None and rule.attempts > 1
         links = ChainLinks(calls.plan, None if keep else output or (), retried)
         stats = CallStats(calls.plan, links, CHUNK_SECONDS)
-        self._values = InlineValues(calls.plan) if inline else PlanValues(calls.plan)
+        given = GivenResults(calls.plan)
+        self._values = InlineValues(given) if inline else PlanValues(calls.plan, given)
         self.scheduler = RerunScheduler(
             calls.plan,
             output,
+            given=given,
             keep=keep,
             max_workers=1 if inline else pool_size(options, len(calls)),
             max_errors=options.max_errors,
@@ -74,20 +81,23 @@ class PlanRun:
         )
         self.outcomes: OutcomeStore
         self._workload: InlinePlan | PlanWorkload
-        engine: Engine
         if isinstance(self._values, InlineValues):
             self.outcomes = OutcomeStore(calls, self._values.value_of)
             self._workload = InlinePlan(calls, self.scheduler, self._values)
             state = self._state(calls, options, None)
-            engine = InlineEngine(state, self._workload)
+            self._engine: InlineEngine | PoolEngine = InlineEngine(state, self._workload)
         else:
-            self.outcomes = outcomes = ChunkOutcomeStore(calls, self._values.value_of)
+            self.outcomes = outcomes = ChunkOutcomeStore(
+                calls, self._values.value_of, bool(options.capture_output)
+            )
             self._workload = PlanWorkload(
                 calls, self.scheduler, self._values, links, stats, retried
             )
             state = self._state(calls, options, timeout)
-            engine = PoolEngine(state, outcomes, self._workload)
-        self.run = Run(state, engine)
+            self._engine = PoolEngine(state, outcomes, self._workload)
+        self.run = Run(state, self._engine)
+        # Not before it is complete: another thread may settle a call now.
+        calls.plan.attach(self.settle)
 
     def _state(self, calls: PlanCalls, options: Options, timeout: float | None) -> RunState:
         observers = observers_of(options.progress_choice)
@@ -102,21 +112,55 @@ class PlanRun:
             chance,
         )
 
-    def value(self, index: int) -> Any:
-        """The value of a call that has returned; None when it was dropped.
+    def output(self, structure: Any) -> Any:
+        """The output of the run, with values in place of calls.
 
-        Raises:
-            ResultError: it can't be read.
+        A value that does not load here, or is not what the structure takes (another number of
+        items, a key that has no hash), is the failure of the call that returned it. The outcomes
+        tell of it, and nothing is returned then.
         """
-        return self._values.value_of(index)
+        read = -1  # the call whose value was read last
+
+        def value_of(index: int) -> Any:
+            nonlocal read
+            read = index
+            return self._values.value_of(index)
+
+        try:
+            return resolve(structure, value_of)
+        except BaseException as problem:
+            if read < 0 or is_interrupt(problem):
+                raise
+            self.outcomes.fail(read, problem)
+            return None
 
     def release(self, index: int) -> None:
-        """The caller needs the value of this call no more."""
+        """Take note that the caller does not need the value of this call any more."""
         self.scheduler.uses.release(index)
         self._workload.drop_unneeded()
 
+    def settle(self, index: int, result: Settled | None) -> None:
+        """A call of the plan is settled while this run lasts; None: its value is lost."""
+        self.run.post(partial(self._settle_now, index, result))
+
+    def _settle_now(self, index: int, result: Settled | None) -> None:
+        if result is None:
+            self.scheduler.lose(index)
+            return
+        self._engine.refresh()  # what has ended until now has ended by itself
+        if self.scheduler.is_over(index):
+            return
+        value, error = result
+        if error is None:
+            try:
+                self._values.give(index, value)
+            except ResultError as failure:
+                value, error = None, failure
+        if self.run.state.settle_now(index, value, error):
+            self._engine.withdraw(index)
+
     def note(self) -> None:
-        """Write on the plan, and on its calls, how they ended."""
+        """Record in the plan and its calls how the calls ended."""
         plan = self._plan
         plan.states = bytes(self.scheduler.state)
         for call, state in zip(plan.calls, plan.states, strict=True):
@@ -124,10 +168,11 @@ class PlanRun:
             call.done = settled or state in (DONE, FAILED)
             call.started = not settled and state in (DONE, FAILED, HANDED)
             if state == SKIPPED:
-                # It was to be retried, perhaps, when the run was stopped.
+                # Perhaps it had failed and was to be retried when the run was stopped.
                 outcome = self.outcomes[call.index]
                 call.started = call.done = outcome is not None and outcome.attempts > 0
 
     def close(self) -> None:
         """Drop all values."""
+        self._plan.detach(self.settle)
         self._values.close()

@@ -1,4 +1,4 @@
-"""A plan's worker: a reused worker whose calls need the values of others."""
+"""A plan's worker: a reused worker whose calls need the values of other calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from types import FrameType
 
 from pcall._os.fd_passing import receive_with_fd
 from pcall._os.system import System
-from pcall.engines.local.child.worker_main import Worker, WorkerSpec
+from pcall.engines.local.child.worker_main import Worker
+from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.seeding import Seeds
 from pcall.engines.local.worker_control import FILE, TOKEN
 from pcall.plan.chain_links import ChainLinks
@@ -72,7 +73,7 @@ class PlanWorker(Worker):
             self._inputs.end_chunk()
 
     def _has_done_enough(self, index: int, now: float, end: float, least: int) -> bool:
-        # A value that was handed off is for the next call, and can be read nowhere else.
+        # A value that was handed off is for the next call, and no other process can read it.
         handed_off = self._inputs.handed_off
         hands_off = handed_off is not None and handed_off.index == index - 1
         return not hands_off and super()._has_done_enough(index, now, end, least)

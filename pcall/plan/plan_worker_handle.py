@@ -1,4 +1,4 @@
-"""A plan's worker as its parent sees it: its values stay where they are."""
+"""A plan's worker as its parent sees it. Its values stay where they are."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
-from pcall._errors import ResultError
 from pcall._os.fd_passing import send_with_fd
-from pcall._os.signals import is_interrupt
+from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._tuning import FD_RETRY_INTERVAL, FILE_DELIVERY_TIMEOUT
-from pcall._wire.decode import is_error, read_answer
+from pcall._wire.decode import is_error
 from pcall._wire.result_table import ENCODED, HANDED_OFF, IN_FILE, ResultTable
 from pcall._wire.row_reader import decode_error, unreadable
 from pcall.engines.local.parent.worker_handle import WorkerHandle
@@ -26,9 +25,9 @@ __all__ = ["PlanWorkerHandle"]
 
 
 class PlanWorkerHandle(WorkerHandle):
-    """A worker that makes call after call of a plan.
+    """A worker that runs call after call of a plan.
 
-    Its parent reads the errors of calls. Values go from worker to worker.
+    The parent reads only the errors of its calls. Values go from worker to worker.
 
     Args:
         number: of its control block, and of its store.
@@ -38,8 +37,8 @@ class PlanWorkerHandle(WorkerHandle):
         links: the calls whose values may stay in the worker for the next call.
 
     Attributes:
-        came: calls whose large values have come since this was last cleared.
-        handed_off: calls whose values it has handed off to the next call, likewise.
+        came: the calls whose large values have arrived since this was last cleared.
+        handed_off: the calls whose values it has handed off to the next call, likewise.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class PlanWorkerHandle(WorkerHandle):
         store = partial(values.stores.__getitem__, number)
         written = WorkerControl(table.extra, number).counts[WorkerControl.WRITTEN]
         super().__init__(number, calls, table, 1, make, tuple(values.stores), store)
-        # The store outlives the worker: a new one goes on behind what the last one has written.
+        # The store outlives the worker: a new worker appends to what the last one has written.
         counts = self.control.counts
         counts[WorkerControl.WRITTEN] = max(written, counts[WorkerControl.WRITTEN])
         self._values = values
@@ -58,11 +57,13 @@ class PlanWorkerHandle(WorkerHandle):
 
     @property
     def running(self) -> bool:
-        """True when it has begun the call at :attr:`at`, or alone has the value that this needs."""
+        """True if it has begun the call at :attr:`at`, or holds the only copy of its input."""
         return super().running or self._has_handed_off()
 
     def _has_handed_off(self) -> bool:
-        if self.since is None or not self.given[0].start < self.at < self.given[0].stop:
+        if not self.given or self.since is None:
+            return False
+        if not self.given[0].start < self.at < self.given[0].stop:
             return False
         return self._table.kinds[self.at - 1] == HANDED_OFF
 
@@ -73,28 +74,28 @@ class PlanWorkerHandle(WorkerHandle):
 
         Args:
             index: the call whose value it is.
-            single: True when one call of the chunk alone needs the value, and is tried once: the
-                worker may free it then.
+            single: True if only one call of the chunk needs the value, and is tried once. Then
+                the worker may free it.
 
         Returns:
-            False when the worker does not take it.
+            False if the worker does not take it.
         """
         end = monotonic() + FILE_DELIVERY_TIMEOUT
         message = TOKEN.pack(FILE, index, 0, single)
         with self._values.file(index) as fd:
             while monotonic() < end and self.process.is_alive():
-                # Never waits in the system call: the worker's end is open in this process, too,
-                # so the wait would not end when the worker dies.
+                # Never wait in the system call: the worker's end is open in this process, too, so
+                # the wait would not end when the worker dies.
                 if send_with_fd(self.socket, message, fd, MSG_DONTWAIT):
                     return True
                 sleep(FD_RETRY_INTERVAL)  # until the worker has taken some of what is under way
         return False
 
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
-        """Read the errors of the calls from :attr:`at` to this one, and take files that came.
+        """Read the errors of the calls from :attr:`at` to ``stop``, and take files that came.
 
         Returns:
-            None for each call, since no value is read; and the errors by call.
+            None for each call, since no value is read; and errors by call.
         """
         start, table = self.at, self._table
         kinds = bytes(table.kinds[start:stop])
@@ -113,20 +114,19 @@ class PlanWorkerHandle(WorkerHandle):
         return [None] * (stop - start), errors
 
     def _take_file(self, index: int) -> BaseException | None:
-        """Take the file with the answer of a call; return the error when it has one."""
+        """Take the file with the answer of a call; return the error if the call has one."""
         try:
             fd = self._received.file_of(index)
             if is_error(os.pread(fd, 64, 0)):
-                answer = read_answer(fd)
-                self._received.close_file(index)
-                if answer is None:
-                    return ResultError("the answer could not be read: it did not come to its end")
-                return answer.error
+                return self._received.file_answer(index).error
         except Exception as problem:
             if is_interrupt(problem):
                 raise
             return unreadable(problem, str(problem))
-        # The call holds the file from here on.
-        self._values.keep_file(index, self._received.take_file(index))
-        self.came.append(index)
+        with DeferSignals():
+            # A signal handler may have used the run meanwhile, and been here before.
+            if index not in self._values.files:
+                # From here on the store of values owns the file.
+                self._values.keep_file(index, self._received.take_file(index))
+                self.came.append(index)
         return None

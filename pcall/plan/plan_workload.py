@@ -1,4 +1,4 @@
-"""The calls of a plan as a workload of the worker pool: values stay where they were made."""
+"""The calls of a plan as a workload of the worker pool. Values stay where workers wrote them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class PlanWorkload:
         scheduler: of the run.
         values: of the run.
         links: the calls whose values may stay in the worker that makes them.
-        stats: what calls are expected to take; the scheduler has it, too.
-        retried: True when calls may be tried more than once.
+        stats: predicts durations and sizes; the scheduler uses it, too.
+        retried: True if calls may be tried more than once.
     """
 
     block = 1
-    # The calls that wait for a failed one must not be executed.
+    # Calls that depend on a failed one must not be executed.
     pauses_on_failure = True
 
     def __init__(
@@ -52,7 +52,7 @@ class PlanWorkload:
         self._retried = retried
         self._store: Values | None = None
         self._table: ResultTable | None = None
-        # By gather: the calls in it whose values lie in files.
+        # By gather: the calls in it whose values are in files.
         self._filed: dict[int, list[int]] = {}
 
     def open(self, table: ResultTable, workers: int, seeded: bool) -> None:
@@ -61,12 +61,12 @@ class PlanWorkload:
         self._store = self._values.open(table, workers)
 
     def make_worker(self, number: int, table: ResultTable) -> WorkerHandle:
-        """A worker whose values stay in its files."""
+        """Make a worker whose values stay in its files."""
         assert self._store is not None
         return PlanWorkerHandle(number, self._calls, table, self._store, self._links)
 
     def chunk_size(self, workers: int) -> int:
-        """A fair part of the calls that are left; their costs limit the chunk further."""
+        """A fair share of the calls that are left. Predicted durations limit the chunk further."""
         return max(PLAN_CHUNK_CALLS, -(-self._scheduler.queued // (2 * workers)))
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
@@ -75,9 +75,9 @@ class PlanWorkload:
         files = self._files_of(chunk)
         starts = (worker.given[0].start, chunk.start) if worker.given else ()
         if worker.given and (files or not self._stats.are_short(starts)):
-            return range(0)  # it would wait behind a chunk that takes long
+            return range(0)  # the chunk would wait behind one that takes long
         if not all(worker.send_file(each, self._is_single(each)) for each in files):
-            worker.leaving = True  # it has died: its end will be seen
+            worker.leaving = True  # it has died, and its end will be noticed
             return range(0)
         return chunk
 
@@ -85,7 +85,7 @@ class PlanWorkload:
         return not self._retried and self._scheduler.uses.is_single(index)
 
     def _files_of(self, chunk: range) -> list[int]:
-        """The calls outside of a chunk whose large values it needs."""
+        """The calls whose large values a chunk needs."""
         assert self._store is not None
         files = self._store.files
         if not files:
@@ -103,7 +103,7 @@ class PlanWorkload:
         return list(found)
 
     def answered(self, worker: WorkerHandle, start: int, stop: int, began: float) -> None:
-        """Learn from these calls how long they take, and which values are large."""
+        """Learn durations of calls and sizes of values from these calls."""
         assert isinstance(worker, PlanWorkerHandle)
         assert self._table is not None
         came, worker.came = worker.came, []
@@ -125,10 +125,10 @@ class PlanWorkload:
                     stack.append(user)
 
     def met_slow_call(self) -> None:
-        """Nothing: the costs of calls tell."""
+        """Do nothing: the statistics have its duration."""
 
     def rebalance(self, workers: Iterable[WorkerHandle]) -> None:
-        """Have no worker stay with a chain for a value's sake while more urgent calls wait."""
+        """Preempt workers that continue a chain to hand off values while more urgent calls wait."""
         if not self._stats.has_large:
             return
         for worker in workers:
@@ -140,7 +140,7 @@ class PlanWorkload:
                 worker.preempt()
 
     def reopen(self, index: int) -> None:
-        """A call that had returned is executed again: forget its value."""
+        """Forget the value of a call that is executed again."""
         assert self._store is not None
         assert self._table is not None
         self.drop_unneeded()
@@ -148,7 +148,7 @@ class PlanWorkload:
         self._table.forget(index)
 
     def drop_unneeded(self) -> None:
-        """Drop the values that nothing needs any more."""
+        """Drop the values that no call needs any more."""
         if self._store is not None:
             for index in self._scheduler.uses.take_dropped():
                 self._store.drop(index)

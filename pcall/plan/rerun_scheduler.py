@@ -1,11 +1,13 @@
-"""Calls that find what they were given of no use: what they need is made again, and then they.
+"""Calls that are made again, and calls that are settled while the run lasts.
 
-That is rare, so it may cost a moment: nothing further starts until all that runs has ended, so
-that nothing reads a value while it is made again.
+A call may find what it was given of no use: what it needs is made again, and then the call. That
+is rare, so it may cost a moment: nothing further starts until all that runs has ended, so that
+nothing reads a value while it is made again.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,11 +15,12 @@ from pcall._core.decisions import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.plan import Plan, PlanCall
+from pcall.plan.plan import Plan
+from pcall.plan.plan_call import PlanCall
 
 __all__ = ["RERUNS", "RerunScheduler"]
 
-# How often a call may have its dependencies made again.
+# How often a call may have its dependencies executed again.
 RERUNS = 3
 
 
@@ -26,11 +29,12 @@ def _never(index: int) -> bool:
 
 
 class RerunScheduler(GraphScheduler):
-    """A scheduler that knows ``DependenciesFailed``.
+    """A scheduler that knows ``DependenciesFailed``, ``mark_done`` and ``mark_failed``.
 
     Args:
         plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
-        is_used_up: True for a value that the only call that needs it has taken away.
+        is_used_up: returns True for a value that is gone because the only call that needed it has
+            taken it.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class RerunScheduler(GraphScheduler):
     ) -> None:
         self._requests: dict[int, set[int]] = {}  # by call, those that it wants made again
         self._counts: dict[int, int] = {}  # by call, how often it wanted that
+        self._lost: set[int] = set()  # calls whose values are to be made again
         self._reopened: list[int] = []
         self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
@@ -50,7 +55,7 @@ class RerunScheduler(GraphScheduler):
     def ended(
         self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
     ) -> Ended:
-        known = index in self._running
+        known = index in self._running and index not in self.disregarded
         if known and isinstance(error, DependenciesFailed) and not self._stopped:
             calls = self._meant(index, error)
             if calls and self._counts.get(index, 0) < RERUNS:
@@ -63,24 +68,85 @@ class RerunScheduler(GraphScheduler):
                 return Ended(retried=True)
         return super().ended(index, error, now, chance)
 
+    @property
+    def over(self) -> bool:
+        return super().over and not self._lost
+
+    @property
+    def ready(self) -> int:
+        # Some worker has to be there, or nobody asks for the next chunk.
+        return super().ready + len(self._requests) + len(self._lost)
+
+    def stop(self) -> tuple[int, ...]:
+        self._lost.clear()
+        return super().stop()
+
     def take_reopened(self) -> list[int]:
         reopened, self._reopened = self._reopened, []
         return reopened
 
     def next_chunk(self, most: int, now: float = float("inf")) -> range:
-        if self._requests and not self._stopped:
+        if (self._requests or self._lost) and not self._stopped:
             if self._running:
                 return range(0)
             self._rerun()
         return super().next_chunk(most, now)
 
+    # ------------------------------------------------------------ settled during the run
+
+    def is_over(self, index: int) -> bool:
+        """True for a call that has ended, or will not start, or is no part of the run."""
+        self.look_at_all()
+        return self.state[index] not in (BLOCKED, READY, HANDED) or index in self.settled
+
+    def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
+        if self.is_over(index):
+            return None
+        if any(index in range(start, stop) for start, stop in self._running.items()):
+            self.disregarded.add(index)
+            self._deadlines.pop(index, None)
+        else:
+            self.queued -= 1
+            self._forget_attempt(index)
+        self.state[index] = HANDED
+        if error is None:
+            self._succeeded(index)
+            ended = Ended()
+        else:
+            ended = self._count_failure()
+            skipped = self._failed(index)
+            ended = ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
+        self.settled.add(index)
+        self._requests.pop(index, None)
+        return ended
+
+    def _forget_attempt(self, index: int) -> None:
+        """A call that waits for another attempt does not, any more."""
+        self._waiting[:] = [each for each in self._waiting if each[1] != index]
+        heapq.heapify(self._waiting)
+        kept = [each for each in self._due if each.start != index]
+        self._due.clear()
+        self._due.extend(kept)
+
+    def lose(self, index: int) -> None:
+        """The value of a call is lost: it is made again if anything still needs it.
+
+        A value that was given before the run is not lost: the run has it.
+        """
+        self.look_at_all()
+        is_there = self.state[index] == DONE and not self.uses.gone[index]
+        if is_there and index not in self._settled_before and not self._stopped:
+            self._lost.add(index)
+
     # ------------------------------------------------------------ which
 
     def _meant(self, index: int, error: DependenciesFailed) -> set[int]:
-        """The calls that are to be made again; none, when they are not what the call needs."""
+        """The calls to execute again; none if the call does not depend on all that it names."""
         named = [call for calls in error.dependencies.values() for call in calls]
         if not named or not all(
-            isinstance(call, PlanCall) and call.plan is self._plan and call.settled is None
+            isinstance(call, PlanCall)
+            and call.plan is self._plan
+            and call.index not in self.settled
             for call in named
         ):
             return set()
@@ -88,20 +154,20 @@ class RerunScheduler(GraphScheduler):
         above = self._above([index])
         if not wanted <= above:
             return set()
-        # And what has been made of their values since, for this call.
+        # Also the calls between them and this one, which have used their values.
         found, stack = (
             set(wanted),
             [vertex for call in wanted for vertex in self._graph.users[call]],
         )
         while stack:
             vertex = stack.pop()
-            if vertex in above and vertex not in found:
+            if vertex in above and vertex not in found and vertex not in self.settled:
                 found.add(vertex)
                 stack += self._users_of(vertex)
         return {vertex for vertex in found if vertex >= 0}
 
     def _above(self, indices: Iterable[int]) -> set[int]:
-        """The calls and gathers that these need, directly or not."""
+        """The calls and gathers that these need, directly or not, nothing above a settled one."""
         found: set[int] = set()
         stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:
@@ -112,27 +178,31 @@ class RerunScheduler(GraphScheduler):
         return found
 
     def _needs_of(self, vertex: int) -> Iterable[int]:
-        return self._graph.needs[vertex] if vertex >= 0 else self._graph.gather_needs[~vertex]
+        return () if vertex in self.settled else self._graph.needs_of(vertex)
 
     def _users_of(self, vertex: int) -> Iterable[int]:
         return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
 
-    # ------------------------------------------------------------ making them again
+    # ------------------------------------------------------------ executing them again
 
     def _rerun(self) -> None:
-        """Nothing runs: have them made again."""
+        """While nothing runs, queue the requested calls again, and reopen what they need."""
         self.look_at_all()
         requests, self._requests = self._requests, {}
-        again = set().union(*requests.values())
+        lost, self._lost = self._lost, set()
+        lost = {index for index in lost if not self.uses.gone[index]}
+        self.settled -= lost
+        again = lost.union(*requests.values()) - self.settled
         again = {index for index in again if self.state[index] == DONE}
-        # What they need, and has been dropped meanwhile, has to be made again for them; and what
-        # the calls that asked for it have used up.
+        # They may need values that have been dropped meanwhile, and the calls that asked may need
+        # values that they have used up: these calls have to be executed again, too.
         stack = [*again, *requests]
         while stack:
             user = stack.pop()
             for index in self._calls_below(user):
-                gone = self.uses.gone[index] or (user in requests and self._is_used_up(index))
-                if gone and index not in again and self.state[index] == DONE:
+                if index in again or index in self.settled or self.state[index] != DONE:
+                    continue
+                if self.uses.gone[index] or (user in requests and self._is_used_up(index)):
                     again.add(index)
                     stack.append(index)
         for index in again:
@@ -157,7 +227,7 @@ class RerunScheduler(GraphScheduler):
                 stack += self._graph.gather_needs[~vertex]
 
     def _wait_again(self, index: int) -> None:
-        """What needs this call, and has not started, waits for it once more."""
+        """Let the dependents of this call that have not started wait for it once more."""
         stack = [*self._graph.users[index]]
         while stack:
             vertex = stack.pop()
@@ -171,7 +241,7 @@ class RerunScheduler(GraphScheduler):
                     stack += self._graph.gather_users[~vertex]
 
     def _hold_back_attempts(self) -> None:
-        """Calls that wait for another attempt, and now for another call as well."""
+        """Block calls that wait for another attempt, and now for another call as well."""
         for index in [index for _, index in self._waiting] + [each.start for each in self._due]:
             if self._pending[index] and self.state[index] == HANDED:
                 self.state[index] = BLOCKED

@@ -1,17 +1,17 @@
-"""``run`` and ``run_iter``: a plan's calls in children, and its output."""
+"""``run`` and ``run_iter``: run the calls of a plan, and return its output or the outcomes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pcall._core.options import Options
 from pcall._core.records import Observer, Outcome, show
 from pcall._core.retry import Retry
 from pcall._core.seconds import limit_of
 from pcall.plan.gathering import Gatherer
-from pcall.plan.nodes import Node, resolve
+from pcall.plan.nodes import Node
 from pcall.plan.plan import Plan
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_report import call_error
@@ -37,43 +37,57 @@ def run(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    max_tasks_per_child: int | None = None,
+    grace_period: float = 5.0,
+    tasklog: bool = True,
+    capture_output: bool | Literal["group"] = False,
 ) -> Any:
-    """Make the calls of a plan, each as soon as those that it waits for are done.
+    """Run the calls of a plan, each once its dependencies have finished.
 
-    Calls run in forked children, which live on and take the next call. Of the calls that are
-    ready, those with the higher priority start first, and of these the one that was planned
-    first. A value is dropped as soon as nothing needs it. What a call does to its arguments is
-    seen by no other call: each gets objects of its own for the values of calls.
+    Calls run in forked workers, each of which takes call after call. Ready calls start in the
+    order of their priority, the highest first, and then in plan order. A value is dropped once
+    no call needs it any more. Each call gets objects of its own for the values of other calls,
+    so no call sees the changes that another one makes to them.
 
     Args:
-        plan: the plan. It must not be changed meanwhile.
-        output: a call, or any structure with calls in it. Only what it needs is run. None:
-            all calls are made.
-        max_workers: calls that run at once; default: one a core. 0: no child is forked, and
-            calls run one after another in this process, for a debugger.
-        max_errors: failed calls after which, when there are more, no further call starts;
-            those that run are waited for. Default 0. None: no limit.
-        retry: attempts in all; or a :class:`pcall.Retry`; or a decorator of the functions.
-        timeout: seconds that each call may run; None and 0: no limit. When one runs longer,
-            with ``max_errors=0`` all calls are ended, and otherwise that call alone.
-        progress: see ``Pcall.options``. The scopes are those of the plan; a call in none is
+        plan: the plan. It must not be changed during the run.
+        output: a call, or any structure with calls in it. Only the calls that it needs are run.
+            None: all calls are run.
+        max_workers: the number of calls that run at once. Default: one per core. 0: nothing is
+            forked, and calls run one after another in this process, for a debugger.
+        max_errors: once more calls than this have failed, no further call starts, and running
+            calls are waited for. Default 0. None: no limit.
+        retry: the number of attempts in all; or a :class:`pcall.Retry`; or a decorator of the
+            functions. Default None: one attempt.
+        timeout: seconds that each call may run; None and 0: no limit. If a call runs longer, it
+            is ended; with ``max_errors=0``, all calls are.
+        progress: see ``Pcall.options``. The scopes are those of the plan; a call without one is
             counted under its function's name.
         profile: None; there is no other choice yet.
         engine: None, this machine; there is no other choice yet.
-        order_results: of no meaning here; see :func:`run_iter`.
+        order_results: has no effect here; see :func:`run_iter`.
+        max_tasks_per_child: the number of calls after which a worker exits. Default None: no
+            limit. 1: a fresh process for each call.
+        grace_period: seconds from SIGTERM to SIGKILL. Default 5.
+        tasklog: True: what calls log is passed to this process's handlers, in plan order. False:
+            logging is left alone.
+        capture_output: see ``Pcall.options``. Default False.
 
     Returns:
         The output, with values in place of calls; None without an output.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, or calls of the plan wait for each other.
-            Nothing was run.
-        CallError: a call failed.
+        TypeError, ValueError: an argument is wrong. Nothing was run.
+        CycleError: calls of the plan wait for each other. Nothing was run.
+        CallError: a call failed; or its value can't be loaded in this process, or is not what
+            ``output`` takes: it has another number of items than it is unpacked to, for example.
         OSError: a child could not be forked.
     """
     planned, structure = _prepare(
-        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, False,
+        plan, output, timeout, profile, engine, order_results, False,
+        max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
+        retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
+        capture_output=capture_output,
     )  # fmt: skip
     run = planned.run
     try:
@@ -87,11 +101,12 @@ def run(
             raise
         finally:
             planned.note()
-        if planned.outcomes.failed:  # else no outcome is made
+        made = None if planned.outcomes.failed else planned.output(structure)
+        if planned.outcomes.failed:  # otherwise do not even make the outcomes
             error = call_error(plan, [each for each in planned.outcomes if each is not None])
             if error is not None:
                 raise error
-        return resolve(structure, planned.value)
+        return made
     finally:
         planned.close()
 
@@ -108,25 +123,31 @@ def run_iter(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    max_tasks_per_child: int | None = None,
+    grace_period: float = 5.0,
+    tasklog: bool = True,
+    capture_output: bool | Literal["group"] = False,
 ) -> Iterator[Outcome]:
-    """The same, but the outcomes of the calls are iterated over while they run.
+    """Run the calls of a plan, and yield their outcomes meanwhile.
 
-    Nothing is raised for a failed call: its outcome tells, and those of calls that did not
-    start have a :class:`pcall.NotStarted` as error. Where the iteration is left, the calls that
-    run are ended.
+    Nothing is raised for a failed call: its outcome has the error. The error of a call that did
+    not start is a :class:`pcall.NotStarted`. Leaving the loop ends the running calls.
 
-    Args: those of :func:`run`.
-        order_results: True: in plan order. False: as they come.
+    Args: see :func:`run`.
+        order_results: True: yield in plan order. False: yield as calls end.
 
     Yields:
-        The outcome of each call that is needed, with its value.
+        The outcome of each call that is needed, once, with its value. Where a call is made again
+        for a ``DependenciesFailed`` before its outcome was yielded, it is the last one.
 
     Raises:
-        TypeError, ValueError: at once, as in :func:`run`.
+        TypeError, ValueError, CycleError: at once, as in :func:`run`.
     """
     planned, _ = _prepare(
-        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, True,
+        plan, output, timeout, profile, engine, order_results, True,
+        max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
+        retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
+        capture_output=capture_output,
     )  # fmt: skip
     return _iterate(planned, order_results)
 
@@ -136,7 +157,7 @@ def _iterate(planned: PlanRun, ordered: bool) -> Iterator[Outcome]:
     try:
         try:
             run.start()
-            for index in _in_order(planned) if ordered else run.as_completed():
+            for index in _in_order(planned) if ordered else _as_completed(planned):
                 outcome = planned.outcomes[index]
                 planned.release(index)
                 yield outcome
@@ -161,18 +182,25 @@ def _in_order(planned: PlanRun) -> Iterator[int]:
             yield index
 
 
+def _as_completed(planned: PlanRun) -> Iterator[int]:
+    """Each call once, although one that is made again ends several times."""
+    yielded: set[int] = set()
+    for index in planned.run.as_completed():
+        # One without an outcome is being made again since, and will end once more.
+        if index not in yielded and planned.outcomes.has(index):
+            yielded.add(index)
+            yield index
+
+
 def _prepare(
     plan: Plan,
     output: Any,
-    max_workers: int | None,
-    max_errors: int | None,
-    retry: _Retry,
     timeout: float | None,
-    progress: _Progress,
     profile: str | None,
     engine: Any,
     order_results: bool,
     keep: bool,
+    **policy: Any,
 ) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
@@ -181,13 +209,7 @@ def _prepare(
             raise NotImplementedError(f"{name} must be None: there is no other choice yet")
     if not isinstance(order_results, bool):
         raise TypeError(f"order_results must be True or False, not {show(order_results)}")
-    options = Options(
-        max_workers=max_workers,
-        max_tasks_per_child=None,
-        max_errors=max_errors,
-        retry=retry,
-        progress=progress,
-    )
+    options = Options(**policy)
     limit = limit_of(timeout)
     wanted, structure = None, None
     if output is not None:

@@ -1,30 +1,32 @@
 """The values of finished calls, as the parent keeps them for the calls that need them.
 
-A number lies in the table that all workers share. A short value is pickled into a *store*: a file
-for each worker, open in all of them, so that a value goes from one worker to another without the
-parent, and outlives the worker that made it. A large value lies in a file of its own; the parent
-holds the descriptor, and sends it to the worker that needs the value.
+A number is in the table that all workers share. A short value is pickled into a *store*, a file of
+its worker that is open in all workers. So a value goes from one worker to another without the
+parent, and outlives the worker that made it. A large value is in a file of its own; the parent
+holds the descriptor, and sends it to the workers that need the value.
 
-The parent itself reads a value when it is wanted here: as output, or in an outcome.
+The parent itself reads a value only as output, or for an outcome.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import pickle
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from resource import RLIMIT_NOFILE, getrlimit
 from typing import Any
 
 from pcall._errors import ResultError
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import is_scarce, register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._os.system import System
 from pcall._tuning import STORE_BLOCK
+from pcall._wire.answer_file import read_all, write_all
 from pcall._wire.decode import Answer, read_answer
+from pcall._wire.encode import unsendable
 from pcall._wire.exception_codec import safe_str
 from pcall._wire.mapping import map_private
 from pcall._wire.result_table import (
@@ -36,7 +38,9 @@ from pcall._wire.result_table import (
     unpack_place,
 )
 from pcall._wire.row_reader import Raised, read_row
+from pcall.plan.given_results import GivenResults
 from pcall.plan.plan import Plan
+from pcall.plan.plan_call import Settled
 
 __all__ = ["Values"]
 
@@ -48,33 +52,41 @@ class Values:
 
     Args:
         plan: the plan.
+        given: the results of settled calls.
         table: where workers answer.
         system: makes files.
-        workers: how many workers there are at once.
+        workers: the largest number of workers at once.
 
     Attributes:
-        stores: a file for each worker number.
+        given: as given.
+        stores: a file for each worker number, and one for values that are given during the run.
         owners: by call, the number of the store that has its value.
-        files: by call, the descriptor of a large value; -1 where it is mapped instead.
+        files: by call, the descriptor of a large value; -1 if the value is mapped instead.
     """
 
-    def __init__(self, plan: Plan, table: ResultTable, system: System, workers: int) -> None:
+    def __init__(
+        self, plan: Plan, given: GivenResults, table: ResultTable, system: System, workers: int
+    ) -> None:
         self._plan = plan
+        self.given = given
         self._table = table
         self._system = system
         self.owners = memoryview(mmap.mmap(-1, 2 * max(1, len(plan.calls)))).cast("H")
+        # A worker may still write to the row of a call that is settled while it runs there. So
+        # the length and the place of such a value lie elsewhere, and its bytes in the last store.
+        self._shared = memoryview(mmap.mmap(-1, 16 * max(1, len(plan.calls)))).cast("q")
+        self._written = 0
         self.files: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}
-        self._most = getrlimit(RLIMIT_NOFILE)[0] // 2
         self._dropped = bytearray(len(plan.calls))
         # By store and block: bytes of dropped values.
         self._unneeded: Counter[tuple[int, int]] = Counter()
         self.stores: list[int] = []
-        # An interrupt may come before anybody refers to this object, or just before close().
+        # An interrupt may come before anything refers to this object, or just before close().
         weakref.finalize(self, _close_all, os.getpid(), self.stores, self.files).atexit = False
         with DeferSignals():
             try:
-                for _ in range(workers):
+                for _ in range(workers + 1):
                     self.stores.append(system.make_answer_file())
                     register_private_fd(self.stores[-1])
             except BaseException:
@@ -84,14 +96,14 @@ class Values:
     def keep_file(self, index: int, fd: int) -> None:
         """Keep the file of a large value.
 
-        Where this process may not hold many more descriptors, the value is mapped instead. To
-        send it to a worker takes a copy then.
+        If this process may not hold many more descriptors, the value is mapped instead. Then
+        sending it to a worker takes a copy.
 
         Args:
             index: the call.
             fd: the file, registered as private; it is closed here.
         """
-        if len(self.files) - len(self._mapped) < self._most:
+        if not is_scarce(fd):
             self.files[index] = fd
             return
         self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
@@ -101,7 +113,7 @@ class Values:
 
     @contextmanager
     def file(self, index: int) -> Iterator[int]:
-        """Provide a descriptor of a large value within the block."""
+        """Provide a descriptor of a large value within a ``with`` block."""
         view = self._mapped.get(index)
         if view is None:
             yield self.files[index]
@@ -117,20 +129,19 @@ class Values:
             os.close(fd)
 
     def load(self, index: int) -> Any:
-        """The value of a finished call; None when it was dropped, or never left its worker.
+        """The value of a finished call; None if it was dropped, or never left its worker.
 
         Raises:
-            ResultError: it can't be read here.
+            ResultError: the value can't be read here.
         """
+        if index in self.given:
+            return self.given.value(index)
         kind = self._table.kinds[index]
-        if kind == HANDED_OFF:
+        if not kind or kind == HANDED_OFF or self._dropped[index]:
             return None
-        if not kind or self._dropped[index]:
-            settled = self._plan.calls[index].settled
-            return settled[0] if settled else None
         try:
             value = read_row(self._table, index, self)
-        except Exception as problem:
+        except BaseException as problem:
             if is_interrupt(problem):
                 raise
             raise ResultError(
@@ -141,11 +152,38 @@ class Values:
             raise value.error
         return value
 
+    def give(self, index: int, value: Any) -> None:
+        """Pass a value on to workers, those included that have been forked.
+
+        Raises:
+            ResultError: it can't be pickled, or not be written.
+        """
+        try:
+            content = pickle.dumps(value, 5)
+            write_all(self.stores[-1], content, self._written)
+        except BaseException as problem:
+            if is_interrupt(problem):
+                raise
+            raise unsendable(value, problem) from problem
+        self.given.add(index, Settled(value, None))
+        self._shared[2 * index + 1] = self._written
+        self._shared[2 * index] = len(content)  # last: a worker may look now
+        self._written += len(content)
+
+    def was_given(self, index: int) -> bool:
+        """True for a call that was settled during the run."""
+        return self._shared[2 * index] > 0
+
+    def load_given(self, index: int) -> Any:
+        """Load the value that a call was given during the run."""
+        length, place = self._shared[2 * index : 2 * index + 2]
+        return pickle.loads(read_all(self.stores[-1], length, place))
+
     def short_answer(self, index: int) -> bytes:
         """The bytes of a short answer.
 
         Raises:
-            EOFError: the store has fewer.
+            EOFError: the store is too short.
         """
         place, length = unpack_place(self._table.values[index])
         content = os.pread(self.stores[self.owners[index]], length, place)
@@ -173,7 +211,7 @@ class Values:
         return fd >= 0 and not os.fstat(fd).st_size
 
     def drop(self, index: int) -> None:
-        """Free a value that nothing needs any more."""
+        """Free a value that no call needs any more."""
         if self._dropped[index]:
             return
         self._dropped[index] = True
@@ -189,12 +227,14 @@ class Values:
             self._free(self.owners[index], *unpack_place(self._table.values[index]))
 
     def reopen(self, index: int) -> None:
-        """Free the value of a call that is made again, and expect another one."""
+        """Free the value of a call that is executed again, and expect a new value."""
         self.drop(index)
         self._dropped[index] = False
+        self.given.forget(index)
+        self._shared[2 * index] = 0
 
     def _free(self, store: int, place: int, length: int) -> None:
-        """Count these bytes as unneeded, and punch holes for blocks that are so entirely."""
+        """Count these bytes as unneeded, and free blocks of the file that are entirely unneeded."""
         end = place + length
         while place < end:
             block = place // STORE_BLOCK

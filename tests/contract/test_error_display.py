@@ -13,6 +13,8 @@ import pytest
 
 from tests.helpers.scripts import environment
 
+pytestmark = pytest.mark.engines(why="scripts make the runs")
+
 WORK = """
 def outer(number):
     return inner(number)  # calls on

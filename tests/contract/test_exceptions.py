@@ -203,8 +203,17 @@ def facts(error: BaseException) -> dict[str, str]:
     return found
 
 
+IN_A_CHILD = {"KeyboardInterrupt"}  # in this process it is an interrupt of the run
+
+
 @pytest.mark.fast
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.needs("processes")) if name in IN_A_CHILD else name
+        for name in MAKERS
+    ],
+)
 def test_it_comes_home_as_itself(name: str) -> None:
     """Same type, same attributes, same text, real frames; the text is the raised one's, too."""
     expected = MAKERS[name]()
@@ -223,6 +232,7 @@ def test_a_text_that_fails() -> None:
     assert "StrFails" in str(failure(throw, StrFails()))
 
 
+@pytest.mark.needs("transport")
 def test_a_local_class_of_the_child() -> None:
     """A class that came up in the child arrives as RemoteError with name, text, traceback."""
 
@@ -239,7 +249,9 @@ def test_a_local_class_of_the_child() -> None:
     assert "define_and_raise" in [f.name for f in traceback.extract_tb(error.__traceback__)]
 
 
-@pytest.mark.parametrize("importable", [True, False])
+@pytest.mark.parametrize(
+    "importable", [True, pytest.param(False, marks=pytest.mark.needs("transport"))]
+)
 def test_a_module_that_only_the_child_imported(
     importable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

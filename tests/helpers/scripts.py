@@ -19,18 +19,6 @@ from pcall._os.portable import PortableSystem
 from tests.helpers import ROOT
 from tests.helpers.cases import FINE
 
-# The beginning of scripts that stand in a test. Their first argument says which system they use.
-HEAD = """
-import contextlib, errno, glob, os, pathlib, random, resource, signal, subprocess, sys, threading
-import time, traceback
-from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, ResultError, pcall
-from pcall._os.current import use_system
-from pcall._os.portable import PortableSystem
-from tests.helpers.processes import children as my_children, descriptors
-
-if sys.argv[1] == "portable":
-    use_system(PortableSystem())
-"""
 # Under -I Python looks neither at PYTHONPATH nor into the folder of a script.
 ISOLATED = """
 import runpy, sys
@@ -144,41 +132,14 @@ def run_case(
         The ended process, with the text of its streams.
     """
     path = ROOT / "tests/scripts" / script
-    command = [*within, *python(path, system, case, *arguments, flags=flags)]
-    return _run(command, folder, streams, timeout, env or {}, **settings)
-
-
-def check(
-    folder: Path,
-    system: str,
-    body: str,
-    *arguments: str,
-    flags: Sequence[str] = (),
-    within: Sequence[str] = (),
-    streams: str = "",
-    timeout: float = 100,
-) -> subprocess.CompletedProcess[str]:
-    """Run a script that stands in a test, as run_case() does one that is in a file."""
-    script = write_script(folder, HEAD, body, f"sys.exit({FINE})\n")
-    command = [*within, *python(script, system, *arguments, flags=flags)]
-    return _run(command, folder, streams, timeout, {})
-
-
-def _run(
-    command: list[str],
-    folder: Path,
-    streams: str,
-    timeout: float,
-    env: Mapping[str, str],
-    **settings: Any,
-) -> subprocess.CompletedProcess[str]:
+    command = shlex.join([*within, *python(path, system, case, *arguments, flags=flags)])
     found = subprocess.run(
-        ["sh", "-c", f"exec {shlex.join(command)} {streams}"],
+        ["sh", "-c", f"exec {command} {streams}"],
         capture_output=True,
         text=True,
         timeout=timeout,
         cwd=folder,
-        env=environment(**env),
+        env=environment(**(env or {})),
         **settings,
     )
     if found.returncode != FINE:

@@ -35,6 +35,7 @@ def length(value: Loaded) -> int:
 SIZES = [MB + 1, MB, MB - 1, MB - 20, MB - 60, MB - 2047, MB - 2048, MB - 2049, MB - 4096]
 
 
+@pytest.mark.fast
 def test_answers_of_about_a_megabyte(each_system):
     """In a reused worker an answer is complete on both sides of the limit of a short one."""
     found = Pcall.options(max_tasks_per_child=None, max_workers=2).pcall(make, size=SIZES)

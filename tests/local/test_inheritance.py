@@ -20,7 +20,7 @@ from typing import Any
 import numpy
 import pytest
 
-from pcall import Pcall, TaskCancelled, pcall
+from pcall import Pcall, Retry, TaskCancelled, pcall
 from tests.helpers.scripts import run_case, system_name
 
 pytestmark = pytest.mark.usefixtures("each_system")
@@ -471,11 +471,45 @@ def test_random_streams_of_nested_calls_differ(seeded):
         assert len(set(stream)) == 9
 
 
-def test_the_parents_generators_are_not_disturbed(seeded):
-    """The parent draws what it would have drawn without the run."""
-    before = random.getstate(), [str(part) for part in numpy.random.get_state()]
-    pcall(draw, i=range(3))
-    assert (random.getstate(), [str(part) for part in numpy.random.get_state()]) == before
+@pytest.mark.parametrize("policy", [{}, {"max_tasks_per_child": None}], ids=["fresh", "reused"])
+def test_a_second_run_draws_other_numbers(seeded, policy):
+    """Two runs with nothing drawn in between share no number: samples are not counted twice."""
+    entry = Pcall.options(**policy).pcall
+    first, second = entry(draw, i=range(20)), entry(draw, i=range(20))
+    for one, other in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True):
+        assert len({*one, *other}) == 40
+
+
+def test_a_second_attempt_draws_other_numbers(seeded):
+    """An attempt of a call does not repeat the numbers of the one before it."""
+    drawn = []
+
+    def target(i):
+        raise LookupError(random.random())
+
+    outcome = Pcall.options(
+        retry=Retry(3, on=lambda error: drawn.append(error.args[0]) or True),
+        return_outcomes=True,
+    ).pcall(target, i=[0])[0]
+    assert len({*drawn, outcome.error.args[0]}) == 3
+
+
+def test_a_run_takes_a_fixed_amount_from_the_parents_generators(seeded):
+    """Whatever its calls, a run changes what the parent draws next by the same small amount."""
+
+    def after(entry, count):
+        random.seed(12)
+        numpy.random.seed(34)
+        entry(draw, i=range(count))
+        return draw(0)
+
+    random.seed(12)
+    numpy.random.seed(34)
+    random.getrandbits(128)
+    numpy.random.bytes(16)
+    expected = draw(0)
+    assert after(pcall, 1) == after(pcall, 30) == expected
+    assert after(Pcall.options(max_tasks_per_child=None).pcall, 30) == expected
 
 
 def test_another_bit_generator_of_numpy(tmp_path):

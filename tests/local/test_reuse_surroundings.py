@@ -14,7 +14,6 @@ import pytest
 from tests.helpers import ROOT
 from tests.helpers.processes import assert_ended
 from tests.helpers.scripts import (
-    HEAD,
     environment,
     in_namespace,
     missed_by_coverage,
@@ -124,6 +123,13 @@ def test_options_of_the_interpreter(tmp_path, system, flags):
 
 
 COVERED = """
+import sys, time
+from pcall import Pcall
+from pcall._os.current import use_system
+from pcall._os.portable import PortableSystem
+
+if sys.argv[1] == "portable":
+    use_system(PortableSystem())
 Tolerant = Pcall.options(
     max_tasks_per_child=None, max_workers=3, grace_period=60, return_outcomes=True, max_errors=None
 )
@@ -147,7 +153,7 @@ assert [outcome.index for outcome in found if not outcome.ok] == [3, 5]
 
 def test_under_coverage(tmp_path, system):
     """Lines run in reused children count as covered, also those of cancelled ones."""
-    lines, _ = missed_by_coverage(tmp_path, HEAD + COVERED, system)
+    lines, _ = missed_by_coverage(tmp_path, COVERED, system)
     missing = set(lines)
     assert 'return "never"' in missing
     assert not missing & {"raise ValueError(x)", "time.sleep(0.01)", 'return "covered"', "return x"}

@@ -164,6 +164,8 @@ def test_a_dumb_terminal_gets_lines(term, monkeypatch):
     assert controls(shown(small_run([0]), terminal=True)) == []
 
 
+@pytest.mark.needs("processes")
+@pytest.mark.usefixtures("engine")
 def test_a_child_gets_lines(monkeypatch):
     """Calls that a child makes are told of in lines: the terminal is its parent's to draw on."""
     monkeypatch.setenv("TERM", "xterm")
@@ -172,6 +174,8 @@ def test_a_child_gets_lines(monkeypatch):
     assert controls(text) == []
 
 
+@pytest.mark.needs("processes")
+@pytest.mark.usefixtures("engine")
 def test_a_display_that_its_parent_uses_is_silent_in_a_child():
     """A display that shows the parent's run does not show those of its children, too."""
     stream = Stream()

@@ -305,7 +305,8 @@ def test_an_environment_that_is_wrong_is_told(text, monkeypatch):
     assert "PCALL_PROGRESS takes 1, console, log and html:PATH" in str(caught.value)
 
 
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.needs("processes")
+@pytest.mark.usefixtures("fresh", "engine")
 def test_the_environment_is_for_the_parent_alone(monkeypatch):
     """Calls that a child makes are not shown for the sake of the environment."""
     monkeypatch.setenv("PCALL_PROGRESS", "log")

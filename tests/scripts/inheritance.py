@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TextIO
 
 import numpy
 
@@ -55,11 +56,16 @@ def stdin_is_dev_null() -> None:
     print(first + sys.stdin.read(), end="")
 
 
+# Files that are open until the end of the interpreter. A frame that an exception refers to must
+# not refer to them, too: nobody would close them then.
+opened: list[TextIO] = []
+
+
 def streams(place: str) -> None:
     if place == "file":
         os.dup2(os.open("out", os.O_WRONLY | os.O_CREAT), 1)
-    own = open("own", "w")
-    own.write("pending in a file")
+    opened.append(open("own", "w"))
+    opened[0].write("pending in a file")
     sys.stdout.buffer.write(b"bytes before\n")
     print("text before", end=";")
 

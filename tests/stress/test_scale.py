@@ -15,7 +15,7 @@ import pytest
 
 from pcall import ChildProcessException, Pcall, PcallTimeout, pcall
 from tests.helpers.processes import children, descriptors, resident_memory
-from tests.helpers.scripts import check
+from tests.helpers.scripts import run_case
 
 pytestmark = pytest.mark.usefixtures("each_system")
 fork = multiprocessing.get_context("fork")
@@ -51,20 +51,7 @@ def many_descriptors() -> Iterator[None]:
 def test_many_calls(each_system, tmp_path, count):
     """Each of many calls gives its result, and the parent is as it was, but for the results."""
     # In a small process: forks of the one that runs the tests take several times as long.
-    body = f"""
-    import gc
-    from tests.helpers.processes import resident_memory
-
-    pcall(abs, iargs=[(0,)] * 20)
-    before, size = (len(descriptors()), threading.active_count()), resident_memory()
-    assert pcall(lambda x: x * x, x=range({count})) == tuple(x * x for x in range({count}))
-    assert (len(descriptors()), threading.active_count()) == before
-    assert not my_children()
-    # What Python keeps of the objects of 5000 calls for its next ones is far below that.
-    gc.collect()
-    assert resident_memory() - size < {16 * MB + count * 8192}
-    """
-    check(tmp_path, each_system, body)
+    run_case("scale.py", "many_calls", count, system=each_system, folder=tmp_path)
 
 
 def test_descriptors_do_not_pile_up_while_calls_queue():

@@ -14,7 +14,10 @@ from pcall import (
     CallError,
     ChildDied,
     ChildProcessException,
+    CurrentCall,
+    CycleError,
     DependenciesFailed,
+    FailedDependency,
     NotStarted,
     Outcome,
     Pcall,
@@ -26,6 +29,7 @@ from pcall import (
     Retry,
     TaskCancelled,
     __version__,
+    current_call,
     pcall,
     run,
     run_iter,
@@ -58,6 +62,14 @@ def arguments() -> None:
     pcall(Target(), iargs=({1}, [2], "3"), ikwargs=({"x": 1},))
     pcall(Target, x="abc", self={"a": 1}.values(), cls=range(3))
     pcall(add, ckwargs={"x": 1}, ikwargs=None, iargs=None)
+
+
+def calls_about_themselves() -> None:
+    current = current_call()
+    assert_type(current, CurrentCall | None)
+    if current is not None:
+        assert_type((current.index, current.attempt, current.seed), tuple[int, int, int])
+        assert_type(current.name, str)
 
 
 def objects() -> None:
@@ -134,6 +146,8 @@ def looking(outcome: Outcome) -> None:
     assert_type(outcome.max_rss, int | None)
     assert_type(outcome.rss_growth, int | None)
     assert_type(outcome.log, str | None)
+    assert_type(outcome.stdout, str | None)
+    assert_type(outcome.stderr, str | None)
     print(outcome.value, outcome.result())
     assert_type(outcome.call.args, tuple[Any, ...])
     assert_type(outcome.call.name, str)
@@ -163,7 +177,7 @@ def errors() -> None:
 
 
 def plans() -> None:
-    plan = Plan()
+    plan = Plan(stacklevel=1)
     with plan.scope("load", 1):
         call = plan.call(add, 1, y=2)
     assert_type(call.index, int)
@@ -175,12 +189,16 @@ def plans() -> None:
     call.priority, call.name, call.locality = 2, "first", {"worker": 1}
     print(run(plan, output=[low, {"high": high}], max_workers=2, retry=Retry(2)))
     assert_type(run_iter(plan, order_results=False, timeout=2.5), Iterator[Outcome])
+    run(plan, max_tasks_per_child=1, grace_period=0.5, tasklog=False)
     assert_type(plan.render("svg"), str)
     plan.mark_done(call, 1)
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))
+    plan.mark_failed(call, FailedDependency())
     try:
         run(plan, max_errors=None)
     except CallError as error:
         assert_type(error.call, Call | None)
         assert_type(error.place, tuple[str, int, str] | None)
         assert_type(error.skipped, tuple[Call, ...])
+    except CycleError as error:
+        assert_type(error.calls, tuple[Any, ...])

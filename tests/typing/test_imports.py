@@ -1,9 +1,8 @@
-"""Contract, section 9: what is imported when, and that names that come late are seen by all."""
+"""docs/design.rst: what is imported when, and that names that come late are seen by all."""
 
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 import pcall as package
 import pcall.plan
 import pcall.progress
+from tests.helpers.scripts import run_python
 
 PACKAGES = [package, pcall.plan, pcall.progress]
 NAMES = [(each.__name__, name) for each in PACKAGES for name in each.__all__]
@@ -29,9 +29,7 @@ PEER = "import concurrent.futures.process, multiprocessing.pool"
 
 def script(text: str) -> list[str]:
     """What it prints, word by word, in an interpreter of its own."""
-    command = [sys.executable, "-c", text]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout.split()
+    return run_python("-c", text).stdout.split()
 
 
 def modules(text: str) -> set[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import pcall as package
-from pcall import Call, Outcome, Pcall, exceptions, pcall
+from pcall import Call, CurrentCall, Outcome, Pcall, exceptions, pcall
 from tests.helpers import ROOT
 
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def test_every_public_member_is_documented(cls):
     assert [name for name, member in members if not inspect.getdoc(member)] == []
 
 
-@pytest.mark.parametrize("cls", [Call, Outcome, Pcall], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [Call, CurrentCall, Outcome, Pcall], ids=lambda cls: cls.__name__)
 def test_every_field_is_documented(cls):
     """Every field of a public record, and what a Pcall was built with, is in its docstring."""
     fields = getattr(cls, "__dataclass_fields__", None) or [
@@ -120,7 +120,7 @@ METHODS = ["start", "join", "wait", "as_completed", "terminate", "kill", "option
 PROPERTIES = ["results", "outcomes", "childs", "pids", "livings", "done"]
 BUILT_WITH = [*SEVEN, "varkwargs"]
 OUTCOME = ["index", "call", "ok", "value", "error", "pid", "exitcode", "attempts", "started"]
-OUTCOME += ["duration", "cpu_time", "max_rss", "rss_growth", "log"]
+OUTCOME += ["duration", "cpu_time", "max_rss", "rss_growth", "log", "stdout", "stderr"]
 
 
 @pytest.mark.parametrize("name", METHODS)

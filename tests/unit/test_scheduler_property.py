@@ -147,7 +147,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(data=st.data(), error=st.none() | failures)
     def end_what_does_not_run(self, data, error):
-        # A supervisor that was interrupted between two lines tells it twice.
+        # An engine that was interrupted between two lines reports it twice.
         idle = [index for index in range(self.count) if index not in self.running]
         if idle:
             assert self.scheduler.ended(data.draw(st.sampled_from(idle)), error, 0, 0) == Ended()

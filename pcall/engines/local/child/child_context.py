@@ -30,12 +30,13 @@ class ChildContext(NamedTuple):
         system: the operating system's services.
         context: the caller's context variables.
         run: runs a callable in ``context``.
-        seeds: to seed random generators from, or None.
+        seeds: to seed global random generators from, or None.
         stdin: a text stream of descriptor 0 that nobody has read from, or None.
         logs: the set-up of log handlers, or None if there are none.
         mask: the signals that were blocked before the fork.
         threads: True when the parent has other threads at the fork.
         exits: the number of exit handlers if the target has registered none.
+        entropy: to make the seeds of calls from.
     """
 
     parent: int
@@ -49,6 +50,7 @@ class ChildContext(NamedTuple):
     mask: tuple[int, ...] = ()
     threads: bool = False
     exits: int = 0
+    entropy: int = 0
 
 
 #: Index, target, positional and keyword arguments of a call.
@@ -67,6 +69,7 @@ class Task(NamedTuple):
         steps: to take first, see :func:`pcall.engines.local.parent.fork.make_steps`.
         work: does the job, and returns the exit status.
         child_context: shared by all children of the run.
+        output: descriptors of the files for stdout and stderr; None: they are not captured.
     """
 
     child: BaseProcess
@@ -77,3 +80,4 @@ class Task(NamedTuple):
     steps: Steps
     work: Callable[[Task], int]
     child_context: ChildContext
+    output: tuple[int, int] | None = None

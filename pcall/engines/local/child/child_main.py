@@ -52,13 +52,13 @@ def run_child(task: Task) -> NoReturn:
     Args:
         task: the work of this child.
     """
-    child, job, _, answer, _, steps, work, child_context = task
-    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits = child_context
+    child, _, _, answer, _, steps, work, child_context, _ = task
+    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _ = child_context
     known, _, _, _, _ = bootstrap
     status, begun = 1, False
     try:
         state["pid"] = state["leader"] = pid = getpid()
-        state["job"] = job
+        state["task"] = task
         state["cancelled"], state["sigterm"], state["worker"] = False, SIGTERM_CANCELS, None
         for _ in starmap(call, steps):
             pass
@@ -110,10 +110,10 @@ def run_child(task: Task) -> NoReturn:
 
 def perform(task: Task) -> int:
     """Run one call, write its answer, and return the exit status."""
-    _, _, parts, answer, attempt, _, _, child_context = task
+    _, _, parts, answer, attempt, _, _, child_context, _ = task
     assert parts is not None
     index, target, args, kwargs = parts
-    _, _, _, _, run, seeds, stdin, _, mask, _, _ = child_context
+    _, _, _, _, run, seeds, stdin, _, mask, _, _, _ = child_context
     pid = getpid()
     failure: BaseException | None = None
     try:
@@ -149,6 +149,7 @@ def serve(task: Task) -> int:
     state["worker"] = worker = task.job.make(
         task.job, task.answer, child_context.system, child_context.seeds, on_sigterm
     )
+    worker.capture(task.output)
     state["cancelled"] = worker.serve(child_context.context, child_context.mask)
     return 1 if state["cancelled"] else 0
 

@@ -13,11 +13,12 @@ from functools import partial
 from os import getpid
 from signal import SIG_BLOCK, SIG_UNBLOCK, raise_signal
 from types import FrameType
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from pcall._errors import TaskCancelled
 from pcall._logs.child_logs import ChildLogs
 from pcall._os.signals import SIGTERM, set_mask
+from pcall.engines.local.child.child_context import Task
 from pcall.engines.local.child.worker_main import Worker, copies
 
 __all__ = [
@@ -51,7 +52,7 @@ class ChildState(TypedDict):
         leader: process id of the child, also in the processes that the target forks.
         sigterm: the effect of SIGTERM on a call, one of the constants above.
         cancelled: True once a SIGTERM has ended the target.
-        job: the call, or the specification of the worker.
+        task: the work of this process; None: it is no child of this library.
         worker: the worker in a child that runs several calls, else None.
         logs: the set-up of log handlers, or None.
     """
@@ -60,7 +61,7 @@ class ChildState(TypedDict):
     leader: int
     sigterm: int
     cancelled: bool
-    job: Any
+    task: Task | None
     worker: Worker | None
     logs: ChildLogs | None
 
@@ -71,7 +72,7 @@ state: ChildState = {
     "leader": 0,
     "sigterm": SIGTERM_CANCELS,
     "cancelled": False,
-    "job": None,
+    "task": None,
     "worker": None,
     "logs": None,
 }
@@ -110,9 +111,10 @@ def on_wake(signum: int, frame: object) -> None:
 
 def whoami() -> tuple[int, int, bool]:
     """The child's process id, the index of its call, and whether another call ran before it."""
-    worker = state["worker"]
+    worker, task = state["worker"], state["task"]
     if worker is None:
-        return state["leader"], state["job"].index, False
+        assert task is not None
+        return state["leader"], task.job.index, False
     index = worker.current
     return state["leader"], index, index != worker.first
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from _socket import MSG_DONTWAIT
-from _socket import socket as Socket
 from collections.abc import Callable
 from contextvars import Context
 from math import inf
@@ -16,18 +15,19 @@ from os import _exit
 from signal import SIG_DFL, SIG_SETMASK, raise_signal, signal
 from time import monotonic
 from types import FrameType
-from typing import Any, NamedTuple
 
-from pcall._core.calls import Calls
+from pcall._core.records import Call
 from pcall._errors import TaskCancelled
 from pcall._logs.child_logs import end_call, opened
 from pcall._os.signals import SIGTERM, set_handler, set_mask
 from pcall._os.system import System
 from pcall._tuning import LONGEST_CHUNK, LONGEST_SILENCE, WORKER_LOOK_INTERVAL
-from pcall._wire.result_table import FALSE, FLOAT, HANDED_OFF, INT, NONE, TRUE, ResultTable
+from pcall._wire.result_table import FALSE, FLOAT, HANDED_OFF, INT, NONE, TRUE
 from pcall.engines.invoke import log_failure
 from pcall.engines.local.child.answer_writer import AnswerWriter
+from pcall.engines.local.child.output_marks import OutputMarks
 from pcall.engines.local.child.usage_meter import UsageMeter
+from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.seeding import Seeds, seed
 from pcall.engines.local.std_streams import flush_std_streams
 from pcall.engines.local.worker_control import (
@@ -40,7 +40,7 @@ from pcall.engines.local.worker_control import (
     WorkerControl,
 )
 
-__all__ = ["Worker", "WorkerSpec", "copies"]
+__all__ = ["Worker", "copies"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -50,27 +50,6 @@ copies: list[int] = []
 # What SIGTERM does depends on the worker's state. Idle: the process ends. Calling: the call is
 # cancelled. Answering with an error: the worker exits once it has answered.
 _IDLE, _CALLING, _ANSWERING = range(3)
-
-
-class WorkerSpec(NamedTuple):
-    """The objects that a worker inherits by its fork.
-
-    Attributes:
-        calls: all calls of the run.
-        table: where the worker answers.
-        control: its control block.
-        socket: its end of the socket pair.
-        block: calls that are run in one piece, with random generators seeded at the first.
-        make: makes the :class:`Worker`, in the child; takes the arguments of that class but the
-            last.
-    """
-
-    calls: Calls
-    table: ResultTable
-    control: WorkerControl
-    socket: Socket
-    block: int
-    make: Callable[..., Any]
 
 
 class Worker:
@@ -106,6 +85,8 @@ class Worker:
         self._seeds = seeds
         self._handler = handler
         self._start = self._stop = 0
+        self._attempt = 1
+        self._marks: OutputMarks | None = None
         self.first = -1
         self._failing = -1  # the call whose error is being logged
         self._held = False  # after a failure, until the parent sends RESUME
@@ -119,6 +100,19 @@ class Worker:
         if self._failing >= 0:
             return self._failing
         return self._table.unanswered(self._start, self._stop)
+
+    @property
+    def running(self) -> tuple[Call, int] | None:
+        """The call that runs, and the number of its attempt; None between two chunks."""
+        index = self.current
+        if self._state == _IDLE or not self._start <= index < self._stop:
+            return None
+        return self._calls[index], self._attempt
+
+    def capture(self, files: tuple[int, int] | None) -> None:
+        """Mark where the output of each call lies in these files; None: it is not captured."""
+        if files is not None and self._table.output is not None:
+            self._marks = OutputMarks(self._table.output, files)
 
     def serve(self, context: Context, mask: tuple[int, ...]) -> bool:
         """Receive and make calls until the parent wants no more, or a SIGTERM ends it.
@@ -144,7 +138,7 @@ class Worker:
                     self._held = False
                     continue
                 self._control.began[counts[WorkerControl.TAKEN] % 4] = monotonic()
-                self._start, self._stop = start, stop
+                self._start, self._stop, self._attempt = start, stop, attempt
                 self._state = _CALLING
                 counts[WorkerControl.RUNNING] = -1  # the old number may be in this chunk, too
                 counts[WorkerControl.TAKEN] += 1
@@ -209,6 +203,9 @@ class Worker:
         table, counts, writer, meter = self._table, self._control.counts, self._writer, self._meter
         values, floats, ended, kinds = table.values, table.floats, table.ended, table.kinds
         flush = getattr(sys.stdout, "flush", _nothing)
+        marks = self._marks
+        if marks is not None:
+            marks.begin()
         index = meter.unmeasured = start
         if self.first < 0:
             self.first = start
@@ -252,6 +249,8 @@ class Worker:
                     flush()
                 except (ValueError, OSError):
                     pass  # closed, or no room: that is not the call's error
+                if marks is not None:
+                    marks.end(index)
                 if now >= look_at:
                     meter.measure(index + 1)  # before the row counts as answered
                 kinds[index] = kind
@@ -312,6 +311,8 @@ class Worker:
         kind = self._writer.answer_error(index, error, now)
         self._failing = index
         self._meter.measure(index + 1)
+        if self._marks is not None:
+            self._marks.end(index)
         table.ended[index] = now
         table.kinds[index] = kind
         log_failure(self._calls[index], error)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pcall._core.captured import Captured
 from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._core.worker_figures import WorkerFigures
 from pcall._errors import TaskCancelled
-from pcall._os.signals import DeferSignals
+from pcall._os.current import get_system
+from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._wire.decode import Answer
 from pcall.engines.local.parent.call_outcome import outcome_of
+from pcall.engines.local.parent.captured_output import read_call, read_rest
 from pcall.engines.local.parent.terminator import Terminator
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.engines.local.parent.workload import Workload
@@ -20,13 +23,13 @@ __all__ = ["AnswerRecorder"]
 
 
 class AnswerRecorder:
-    """Records what the workers of a pool answer.
+    """Records the answers of the workers of a pool.
 
     Args:
         state: of the run.
         outcomes: of the state.
-        workload: learns how long calls take.
-        terminator: knows the workers that were signalled.
+        workload: learns the durations of calls.
+        terminator: knows which workers were signalled.
     """
 
     def __init__(
@@ -43,30 +46,36 @@ class AnswerRecorder:
         self._figures: dict[int, WorkerFigures] = {}  # by the number of the worker
 
     def add(self, worker: WorkerHandle, figures: WorkerFigures) -> None:
-        """A worker has been forked."""
+        """Take note of a worker that has been forked."""
         self._figures[worker.number] = figures
 
     def take_answers(self, worker: WorkerHandle) -> None:
-        """Report what a worker has answered since the last time."""
+        """Report the answers of a worker since the last time."""
         with DeferSignals() as deferred:
+            if worker.is_closed:
+                return
             worker.hear()
             while worker.given:
                 at = worker.at
                 stop, done = worker.look()
                 try:
-                    # What is unpickled here may run code of the user's, and be interrupted.
+                    # Unpickling may run the user's code, and may be interrupted.
                     deferred.deliver()
                     values, errors = worker.answers(stop)
+                except BaseException as problem:
+                    if is_interrupt(problem) or (worker.given and worker.at == at):
+                        raise
                 finally:
                     deferred.hold()
                 if not worker.given or worker.at != at:
-                    continue  # a signal handler of the user's has ended the run meanwhile
+                    continue  # a signal handler has used the run meanwhile, and was here before
                 self._record(worker, stop, values, errors)
+                worker.recorded()
                 if not done:
                     return
                 unstarted = range(worker.at, worker.given[0].stop)
                 if unstarted and worker.announced:
-                    # It looked at its orders before that call, which seemed to run already.
+                    # The worker saw the request just before that call, which was reported as begun.
                     self._state.events.not_started(unstarted.start)
                 worker.announced = False
                 worker.finish_chunk()
@@ -93,13 +102,17 @@ class AnswerRecorder:
             return
         figures = self._figures[worker.number]
         ended = figures.ended
-        overdue = (index for index in state.overdue if start <= index < stop)
+        # Answers that come too late: after the timeout, or after the call was settled.
+        late = state.overdue | state.scheduler.disregarded
+        late = {index for index in late if start <= index < stop}
         at, since = start, began
-        for index in [*sorted({*errors, *overdue}), stop]:
+        for index in [*sorted({*errors, *late}), stop]:
             if at < index:
                 good = range(at, index)
                 if worker.first < 0:
                     worker.first = at
+                for each in good if worker.table.output is not None else ():
+                    self._outcomes.note_output(each, self._captured(worker, each))
                 self._outcomes.record_chunk(
                     at, index, since, figures, values[at - start : index - start]
                 )
@@ -120,7 +133,7 @@ class AnswerRecorder:
         self._announce(worker)
 
     def _announce(self, worker: WorkerHandle) -> None:
-        """Report that the call runs which a worker has begun."""
+        """Report that a worker has begun its current call."""
         if worker.running and not worker.announced:
             assert worker.since is not None
             worker.announced = True
@@ -131,14 +144,15 @@ class AnswerRecorder:
         state = self._state
         self._outcomes.claim(index, self._figures[worker.number])
         if state.stopped_on_request and self._terminator.was_signalled(worker.number):
-            # At the signal it may have run an earlier call.
+            # When the signal was sent, the worker may still have run an earlier call.
             state.ended_by_us.add(index)
         failed = answer is not None and answer.error is not None
         worker.held = failed and self._workload.pauses_on_failure
         cancelled = answer is None or isinstance(answer.error, TaskCancelled)
-        if index in state.overdue and not (cancelled or state.is_stopping):
-            # It ended just before the SIGTERM, or did not mind it: the call that the worker has
-            # begun since has its own time.
+        settled = index in state.scheduler.disregarded
+        if (settled or index in state.overdue) and not (cancelled or state.is_stopping):
+            # The call ended just before the SIGTERM, or ignored it. The call that the worker has
+            # begun since has a time limit of its own.
             self._terminator.forgive(worker.number)
         if worker.first < 0:
             worker.first = index
@@ -159,6 +173,9 @@ class AnswerRecorder:
         if answer is None:
             state.child_died(index)
         table = worker.table
+        captured = None
+        if table.output is not None:
+            captured = self._captured(worker, index, answer is not None)
         measured = (table.cpu[index], table.rss[index]) if answer else (None, forked.max_rss)
         return outcome_of(
             state.calls[index],
@@ -169,4 +186,16 @@ class AnswerRecorder:
             attempt=state.scheduler.attempt(index),
             began=since,
             figures=measured,
+            captured=captured,
         )
+
+    def _captured(self, worker: WorkerHandle, index: int, answered: bool = True) -> Captured:
+        """What a call of this worker has written."""
+        columns, forked = worker.table.output, worker.process.forked
+        assert columns is not None
+        assert forked is not None
+        assert forked.output is not None
+        if not answered:
+            return read_rest(forked.output, forked.output_end)
+        forked.output_end = columns.end_out[index], columns.end_err[index]
+        return read_call(forked.output, columns, index, get_system())

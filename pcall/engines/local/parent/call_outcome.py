@@ -6,6 +6,7 @@ import signal
 import time
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
+from pcall._core.captured import Captured, add_last_lines
 from pcall._core.records import Call, Outcome
 from pcall._errors import ResultError
 from pcall._os.signals import is_interrupt
@@ -50,6 +51,7 @@ def outcome_of(
     attempt: int,
     began: float | None = None,
     figures: tuple[float | None, int | None] | None = None,
+    captured: Captured | None = None,
 ) -> Outcome:
     """The outcome of a call whose child has ended.
 
@@ -61,6 +63,7 @@ def outcome_of(
         overdue: the timeout in seconds, if the call has run longer than that.
         attempt: the number of this attempt, from 1.
         began: start of the call on the monotonic clock; None: it began with the child.
+        captured: what the call has written; None: that was not captured.
         figures: of a reused child: processor time in seconds and peak memory in bytes of this call;
             None: the child had this call alone, and they are those of the child.
     """
@@ -87,6 +90,8 @@ def outcome_of(
             timeout=overdue,
         )
         error.__cause__ = how
+    if error is not None and captured is not None:
+        add_last_lines(error, captured)
     began = forked.started if began is None else began
     cpu_time, max_rss = (forked.cpu_time, forked.max_rss) if figures is None else figures
     return Outcome(
@@ -103,6 +108,7 @@ def outcome_of(
         cpu_time=cpu_time,
         max_rss=max_rss,
         rss_growth=None if max_rss is None else max(0, max_rss - forked.rss),
+        **({} if captured is None else captured._asdict()),
     )
 
 

@@ -16,7 +16,7 @@ from multiprocessing.process import _dangling  # type: ignore[attr-defined]
 from typing import Any
 
 from pcall._os.capacity import RSS_UNIT
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import above_streams, register_private_fd, unregister_private_fd
 from pcall._os.process_groups import signal_group
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
@@ -38,14 +38,18 @@ class ForkedProcess:
         system: the operating system's services.
         answer: descriptor of the file for its answer.
         pair: of :meth:`~pcall._os.system.System.before_fork`.
+        output: descriptors of the files for its stdout and stderr; None: they are not captured.
 
     Attributes:
         pid: process id.
         sentinel: descriptor that becomes readable at its end, or None.
         answer: descriptor of the file for its answer.
+        output: descriptors of the files for its stdout and stderr, or None.
+        output_end: of a worker: where the output of its last recorded call ends in these files.
         started: time of the fork, on the monotonic clock.
         rss: bytes of resident memory at the fork.
         ended: True once it is known to have ended.
+        ended_by_itself: True if it is known that no signal has ended it.
         returncode: exit code as in multiprocessing; None if it is unknown.
         cpu_time: seconds of processor time that it used, or None.
         max_rss: bytes of its peak resident memory, or None.
@@ -60,16 +64,19 @@ class ForkedProcess:
         system: System,
         answer: int,
         pair: tuple[int, int] | None,
+        output: tuple[int, int] | None = None,
     ) -> None:
         self.pid = pid
         self.started = started
         self.rss = rss
         self.answer = answer
+        self.output = output
+        self.output_end = (0, 0)
         self._system = system
         # Reentrant, since a signal handler of the user's may interrupt a method and end the run.
         self._lock = threading.RLock()
         self._lent = False
-        self.ended = self.leftovers = False
+        self.ended = self.ended_by_itself = self.leftovers = False
         self.returncode: int | None = None
         self.cpu_time: float | None = None
         self.max_rss: int | None = None
@@ -103,8 +110,10 @@ class ForkedProcess:
             self.max_rss = usage.ru_maxrss * RSS_UNIT
         self.ended = True
         # The group outlives its leader while one of its processes runs, and its number is not
-        # reused until then. An empty group ends with the leader.
-        self.leftovers = signal_group(self.pid, signal.SIGTERM)
+        # reused until then. An empty group ends with the leader. The programs of a child that has
+        # ended by itself have time to do the same; those of one that was killed are ended.
+        self.ended_by_itself = self.returncode is not None and self.returncode >= 0
+        self.leftovers = signal_group(self.pid, 0 if self.ended_by_itself else signal.SIGTERM)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end; returns its exit code, or None.
@@ -177,8 +186,9 @@ class ForkedProcess:
         if self.sentinel is None:
             # It has ended, or no descriptor could be had: make one that is always readable.
             with DeferSignals():
-                self.sentinel, other = os.pipe()
-                os.close(other)
+                reader, writer = os.pipe()
+                os.close(writer)
+                self.sentinel = above_streams(reader)
         if not self._lent:
             self._lent = True
             weakref.finalize(self, _close_in, os.getpid(), self.sentinel).atexit = False
@@ -190,6 +200,10 @@ class ForkedProcess:
         if answer >= 0:  # else it was released before
             unregister_private_fd(answer)
             os.close(answer)
+        output, self.output = self.output, None
+        for fd in output or ():
+            unregister_private_fd(fd)
+            os.close(fd)
         if self.sentinel is not None:
             unregister_private_fd(self.sentinel)
             if not self._lent:
@@ -197,7 +211,7 @@ class ForkedProcess:
                 self.sentinel = None
 
     def close(self) -> None:
-        """Do nothing: the supervisor releases it at its end."""
+        """Do nothing: the engine releases it at its end."""
 
 
 class ChildProcess(multiprocessing.Process):

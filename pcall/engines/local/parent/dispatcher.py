@@ -1,9 +1,9 @@
-"""Decides which worker of a pool runs which calls: in chunks, so that no core waits for another.
+"""Decides which worker of a pool runs which calls, in chunks that keep all cores busy.
 
 A chunk lasts some milliseconds: long enough that a call of a microsecond does not wait for the
 parent, short enough that no core waits for another at the end. A worker has one chunk that it
-runs and one that it takes next; the latter is taken back where another worker is idle. A call
-may take longer than those before it: then the unstarted calls of its chunk are taken back, too.
+runs and one that it takes next; the latter is taken back if another worker is idle. If a call
+takes longer than the calls before it, the unstarted calls of its chunk are taken back, too.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = ["Dispatcher"]
 
 
 class Dispatcher:
-    """Hands calls to workers, and takes unstarted ones back.
+    """Dispatches calls to workers, and takes unstarted ones back.
 
     Args:
         state: of the run.
         workload: decides about the size of chunks.
-        worker_count: how many workers there are to be.
-        refresh: takes the answers that a worker has given until now.
+        worker_count: the largest number of workers.
+        refresh: takes the answers that a worker has given by now.
 
     Attributes:
-        workers: by number, those that are alive.
-        worker_count: as given; it falls where the machine has no room for so many.
+        workers: by number, the workers that are alive.
+        worker_count: as given, or smaller if the machine has no room for so many.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class Dispatcher:
         self._workload = workload
         self._refresh = refresh
         self._most = state.options.max_tasks_per_child or sys.maxsize  # calls that a worker takes
-        self._known: dict[int, int] = {}  # by worker, the calls that it inherited
-        self._preempt_at = math.inf  # when to look again for calls that others could run
+        self._known: dict[int, int] = {}  # by worker, the number of calls that it inherited
+        self._preempt_at = math.inf  # the time of the next look for calls that others could run
         self.workers: dict[int, WorkerHandle] = {}
         self.worker_count = worker_count
 
     def add(self, worker: WorkerHandle) -> None:
-        """A worker has been forked."""
+        """Take note of a worker that has been forked."""
         self.workers[worker.number] = worker
         self._known[worker.number] = len(self._state.calls)
 
     def remove(self, worker: WorkerHandle) -> None:
-        """A worker has ended."""
+        """Take note of a worker that has ended."""
         del self.workers[worker.number]
         del self._known[worker.number]
 
@@ -69,19 +69,19 @@ class Dispatcher:
 
     @property
     def waits(self) -> bool:
-        """True when some call could start now."""
+        """True if some call could start now."""
         return bool(self._scheduler.next_chunk(1, time.monotonic()))
 
     def missing_workers(self) -> int:
-        """How many workers should be forked for the calls that could start now."""
+        """The number of workers to fork for the calls that could start now."""
         missing = min(self.worker_count - len(self.workers), self._scheduler.ready)
         return missing if missing > 0 and self.waits else 0
 
-    # ------------------------------------------------------------ handing out
+    # ------------------------------------------------------------ dispatching
 
     def dispatch(self) -> None:
         """Give calls to the workers that have too few."""
-        # No call waits behind another for want of a worker that is still to be forked.
+        # While workers are still to be forked, no call waits behind another.
         full = len(self.workers) >= self.worker_count
         for depth in range(CHUNKS_PER_WORKER if full else 1):
             for worker in self.workers.values():
@@ -95,7 +95,7 @@ class Dispatcher:
                 chunk = range(chunk.start, min(chunk.stop, self._known[worker.number]))
                 if self._is_unfit(worker, chunk, attempt):
                     if not worker.given:
-                        worker.leave()  # for one that is fit
+                        worker.leave()  # a fit worker takes its place
                     continue
                 chunk = self._workload.fit(worker, chunk)
                 if not chunk:
@@ -106,7 +106,7 @@ class Dispatcher:
                     worker.leave()
 
     def _is_unfit(self, worker: WorkerHandle, chunk: range, attempt: int) -> bool:
-        """True where another attempt needs a fresh worker, or the calls came after its fork."""
+        """True if the worker lacks these calls, or if another attempt needs a fresh worker."""
         return not chunk or (attempt > 1 and worker.calls > 0)
 
     def _next_chunk(self) -> range:
@@ -115,13 +115,13 @@ class Dispatcher:
         chunk = self._scheduler.next_chunk(size, time.monotonic())
         for index in self._state.reopen():
             self._workload.reopen(index)
-        # It ends where a block does, where it can, so that its calls draw the same numbers as
-        # in any other run.
+        # Let it end at the end of a block, if possible, so that its calls draw the same random
+        # numbers as in any other run.
         stop = chunk.stop - chunk.stop % block
         return range(chunk.start, stop) if stop > chunk.start else chunk
 
     def let_idle_workers_leave(self) -> None:
-        """No work is left: let workers that have none exit."""
+        """No work is left: let idle workers exit."""
         for worker in self.workers.values():
             if not worker.given:
                 worker.leave()
@@ -129,10 +129,10 @@ class Dispatcher:
     # ------------------------------------------------------------ taking back
 
     def take_back(self) -> bool:
-        """Nothing waits: move a chunk that no worker has begun to an idle one.
+        """No call waits: move a chunk that its worker has not begun to an idle worker.
 
         Returns:
-            False when there is none, or nobody idle.
+            False if there is no such chunk, or no idle worker.
         """
         if not any(not each.given and not each.leaving for each in self.workers.values()):
             return False
@@ -151,28 +151,28 @@ class Dispatcher:
         return chunk is not None
 
     def preempt_slow_chunks(self) -> None:
-        """Where others could run them, take the calls that wait in a worker for a slow one."""
+        """Take back calls that wait behind a slow one, if other workers could run them."""
         self._preempt_at = math.inf
         full = len(self.workers) >= self.worker_count
         if self.waits or (full and all(worker.given for worker in self.workers.values())):
             return
         for worker in list(self.workers.values()):
             if self._could_yield(worker):
-                self._refresh(worker)  # it may have come further
+                self._refresh(worker)  # by now it may be beyond that call
             if self._could_yield(worker):
                 self._preempt_at = min(self._preempt_at, self._preempt(worker))
 
     def _could_yield(self, worker: WorkerHandle) -> bool:
         if not worker.given or worker.ending or worker.held or worker.since is None:
             return False
-        # Calls that wait for the one that it runs could start nowhere else.
+        # Calls that depend on the running one can't start anywhere else.
         return len(worker.given) > 1 or self._scheduler.could_start(worker.unstarted)
 
     def _preempt(self, worker: WorkerHandle) -> float:
         """Ask for the unstarted calls of a worker's chunk, or take them.
 
         Returns:
-            The time at which to come back.
+            The time at which to call this again.
         """
         now = time.monotonic()
         if worker.preempt_requested_at is None:

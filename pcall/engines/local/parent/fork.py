@@ -24,12 +24,20 @@ from pcall._core.records import Call
 from pcall._os.capacity import resident_memory
 from pcall._os.fork_warning import fork_warns, no_warning
 from pcall._os.private_fds import private_fds, register_private_fd, unregister_private_fd
-from pcall._os.signals import SIGCONT, SIGTERM, deferred_handlers, set_handler
+from pcall._os.signals import (
+    SIGCONT,
+    SIGTERM,
+    deferred_handlers,
+    deferring,
+    restore_handlers_in_child,
+    set_handler,
+)
 from pcall._os.system import Steps
 from pcall._tuning import LONGEST_FORK_BURST
 from pcall.engines.local.child.child_context import CallParts, ChildContext, Task
 from pcall.engines.local.child.child_main import run_child
 from pcall.engines.local.child.child_state import on_sigterm, on_wake
+from pcall.engines.local.parent.captured_output import make_output_files, redirect_steps
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.std_streams import flush_std_streams
 
@@ -81,7 +89,7 @@ def unread_stdin() -> io.TextIOBase | None:
         return None  # closed
 
 
-def make_steps(watch: Steps, null: int) -> Steps:
+def make_steps(watch: Steps, null: int, closed: Iterable[int]) -> Steps:
     """The first steps of every child of a run.
 
     All of them are C functions, called from C: such a call counts no references to the function
@@ -90,8 +98,11 @@ def make_steps(watch: Steps, null: int) -> Steps:
     Args:
         watch: the steps by which a child exits when its parent does.
         null: descriptor of /dev/null.
+        closed: the standard streams that are closed. A file that the child opens would get the
+            number of one, and whatever is printed.
     """
-    return (*_COMMON_STEPS, *watch, (dup2, null, 0))
+    silent = ((dup2, null, fd, False) for fd in closed if fd != 0)
+    return (*_COMMON_STEPS, *watch, *silent, (dup2, null, 0))
 
 
 def fork_all(
@@ -100,6 +111,7 @@ def fork_all(
     mask: tuple[int, ...],
     steps: Steps,
     shared: Iterable[int],
+    capture: bool = False,
 ) -> None:
     """Fork these children in quick succession. The caller defers signals.
 
@@ -112,12 +124,14 @@ def fork_all(
         mask: the signals that were blocked before the caller deferred signals.
         steps: of :func:`make_steps`.
         shared: this library's descriptors that all of them keep open.
+        capture: True to capture the output of each in files of its own.
 
     Raises:
         OSError: there is no room for one of the children.
     """
     system = child_context.system
     answers: list[int] = []
+    outputs: list[tuple[int, int]] = []
     pairs: list[tuple[int, int] | None] = []
     tasks: list[Task] = []
     pids: list[int] = []
@@ -128,6 +142,10 @@ def fork_all(
             for _ in children:
                 answers.append(system.make_answer_file())
                 register_private_fd(answers[-1])
+                if capture:
+                    outputs.append(make_output_files(system))
+                    for fd in outputs[-1]:
+                        register_private_fd(fd)
                 pairs.append(system.before_fork())
                 for fd in pairs[-1] or ():
                     register_private_fd(fd)
@@ -140,12 +158,11 @@ def fork_all(
             threads=threading.active_count() > 1,
             exits=_ncallbacks() + 1 if _CLEAR_AT_EXIT else 0,
         )
-        # Handlers that are deferred here are not in a child: restore them there.
-        restore = ((set_handler, *each) for each in deferred_handlers.items())
-        steps = (*restore, (deferred_handlers.clear,), *steps)
+        steps = (*_restore_steps(), (deferring.clear,), *steps)
         others = list(_ranges(private_fds().difference(shared)))
-        for child, answer, pair in zip(children, answers, pairs, strict=False):
-            kept = (answer, *child.kept, *(pair or ())[1:])
+        for number, (child, answer, pair) in enumerate(zip(children, answers, pairs, strict=False)):
+            output = outputs[number] if capture else None
+            kept = (answer, *child.kept, *(pair or ())[1:], *(output or ()))
             # A sibling's copy of the descriptor would keep a result alive that the parent has
             # dropped. Also, the target needs the descriptors if few are allowed.
             closing = ((closerange, *each) for each in _without(kept, others))
@@ -156,9 +173,10 @@ def fork_all(
                     _call_parts(child.job),
                     answer,
                     child.attempt,
-                    (*steps, *closing),
+                    (*steps, *(redirect_steps(output) if output else ()), *closing),
                     child.work,
                     child_context,
+                    output,
                 )
             )
         _fork_each(tasks, pids, starts)
@@ -166,13 +184,26 @@ def fork_all(
         for child, answer, pair, pid, started in zip(
             children, answers, pairs, pids, starts, strict=False
         ):
-            child.forked = child._popen = ForkedProcess(pid, started, rss, system, answer, pair)
+            output = outputs.pop(0) if capture else None
+            child.forked = child._popen = ForkedProcess(
+                pid, started, rss, system, answer, pair, output
+            )
         for fd in [
             *answers[len(pids) :],
+            *(fd for output in outputs for fd in output),
             *(fd for pair in pairs[len(pids) :] for fd in pair or ()),
         ]:
             unregister_private_fd(fd)
             os.close(fd)
+
+
+def _restore_steps() -> Steps:
+    """The first steps of a child: handlers that are deferred here are not in a child."""
+    if threading.current_thread() is threading.main_thread():
+        restore = ((set_handler, *each) for each in deferred_handlers.items())
+        return (*restore, (deferred_handlers.clear,))
+    # Handlers are the main thread's, which goes on changing them until the fork.
+    return ((restore_handlers_in_child,),)
 
 
 def _call_parts(job: Any) -> CallParts | None:

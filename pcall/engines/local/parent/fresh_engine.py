@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable
 
 from pcall._core.run_state import RunState
-from pcall._os.signals import DeferSignals
-from pcall._tuning import FORK_BURST
+from pcall._os.signals import DeferSignals, deliver_due
+from pcall._tuning import ANSWER_LOOK_INTERVAL, FORK_BURST
+from pcall._wire.decode import has_answer
 from pcall.engines.local.parent.call_outcome import outcome_of, take_answer
+from pcall.engines.local.parent.captured_output import read_all
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
@@ -27,12 +30,14 @@ class FreshEngine(LocalEngine):
 
     def __init__(self, state: RunState) -> None:
         super().__init__(state)
-        self._read: set[int] = set()  # calls whose answers were begun to be read
+        self._interrupted: set[int] = set()  # calls at whose answers something broke in
+        self._answered: set[int] = set()  # calls whose children have answered and not ended
+        self._look_at = 0.0
         self._planned_for = 0  # calls for which the room of this machine was looked at
 
     @property
     def capacity(self) -> int | None:
-        """How many calls it runs at once; None: all that the state lets start."""
+        """The number of calls that it runs at once; None: all that the state lets start."""
         return self._state.options.max_workers
 
     @property
@@ -41,7 +46,8 @@ class FreshEngine(LocalEngine):
         return tuple(self._child(index) for index in range(len(self._state.calls)))
 
     def open(self) -> None:
-        """Acquire what the run needs."""
+        """Acquire the resources of the run."""
+        self._look_at = time.monotonic() + ANSWER_LOOK_INTERVAL
         self._limit()
         self._acquire()
 
@@ -50,7 +56,7 @@ class FreshEngine(LocalEngine):
         self._planned_for = count = len(self._state.calls)
         workers = self.capacity
         many = count if workers is None else min(workers, count)
-        room = self._limit_to_room(many)
+        room = self._limit_to_room(many, fds=2 if self._state.options.capture_output else 0)
         if room < many:
             self._state.scheduler.limit(room)
 
@@ -66,24 +72,48 @@ class FreshEngine(LocalEngine):
         while indices := scheduler.next_starts(burst, time.monotonic()):
             if not self._fork({index: self._child(index) for index in indices}, resources):
                 break
-            # Between two bursts: children that have ended give their descriptors and their
-            # memory back, and nobody's deadline waits for the last of many forks.
+            # Between two bursts, children that have ended give back descriptors and memory, and
+            # no deadline waits for the last of many forks.
             if not scheduler.queued:
                 break
             self.collect(resources.poller.poll(0))
+            deliver_due()  # a Ctrl-C does not wait for it either
             deadline = scheduler.next_deadline
             if deadline is not None and deadline <= time.monotonic():
                 break
         self._guard(resources)
 
+    def collect(self, ready: Iterable[int]) -> None:
+        """Report the calls whose children have ended; end those that outlive their call."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + ANSWER_LOOK_INTERVAL
+            self._look_for_answers()
+        super().collect(ready)
+
+    def refresh(self) -> None:
+        """Take note of all calls that have answered until now: no timeout is theirs."""
+        self._look_for_answers()
+
+    def _look_for_answers(self) -> None:
+        # A call is over once it has answered. A thread that is no daemon or an exit handler may
+        # keep its child alive, which then has the grace period to end.
+        for key, forked in list(self._alive.items()):
+            if key not in self._answered and forked.answer >= 0 and has_answer(forked.answer):
+                self._answered.add(key)
+                self._state.scheduler.answered(key)
+                self._terminator.expect_end(key)
+
     def pid(self, index: int) -> int | None:
-        """The process that runs a call."""
+        """The id of the process that runs a call; None if none does, or once it has answered."""
         forked = self._alive.get(index)
-        return None if forked is None else forked.pid
+        return None if forked is None or index in self._answered else forked.pid
 
     def cancel(self, index: int) -> None:
         """End the child of a call."""
         self._terminator.signal(index, signal.SIGTERM)
+
+    def _describe(self, key: int) -> str:
+        return f"call {key}, {self._state.calls[key]}"
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         self._state.ended_by_us.add(key)
@@ -105,25 +135,35 @@ class FreshEngine(LocalEngine):
         self._state.started(key, forked.started)
 
     def _finish(self, key: int, forked: ForkedProcess) -> None:
-        again = key in self._read
-        self._read.add(key)
-        answer = take_answer(forked, again)
         state = self._state
-        outcome = outcome_of(
-            self._child(key).job,
-            forked,
-            answer,
-            signalled=self._terminator.was_signalled(key),
-            overdue=state.timeout if key in state.overdue else None,
-            attempt=state.scheduler.attempt(key),
-        )
-        with DeferSignals():
+        with DeferSignals() as deferred:
+            try:
+                # What is unpickled here may run code of the user's, and be interrupted.
+                deferred.deliver()
+                answer = take_answer(forked, key in self._interrupted)
+            except BaseException:
+                self._interrupted.add(key)
+                raise
+            finally:
+                deferred.hold()
+            if self._alive.get(key) is not forked:
+                return  # a signal handler has used the run meanwhile, and was here before
+            outcome = outcome_of(
+                self._child(key).job,
+                forked,
+                answer,
+                signalled=self._terminator.was_signalled(key),
+                overdue=state.timeout if key in state.overdue else None,
+                attempt=state.scheduler.attempt(key),
+                captured=read_all(forked.output),
+            )
             if answer is None:
                 state.child_died(key)
             self._strike_off(key, forked)
             state.conclude(outcome)
-            if state.is_retried(key):  # in another child
+            self._answered.discard(key)
+            if state.is_retried(key):  # the next attempt runs in another child
                 self._children.pop(key, None)
-                self._read.discard(key)
+                self._interrupted.discard(key)
             # The last of it: until then an interrupt has it done again.
             del self._alive[key]

@@ -1,22 +1,27 @@
-"""Base of the local engines: forks children, sees them end, and ends them.
+"""The base of the local engines: forks children, notices their ends, and ends them.
 
-Each child has a key: the index of its call where every call has a child of its own, the number
-of the worker where calls share workers.
+Each child has a key. It is the index of the call if each call has a child of its own, and the
+number of the worker if calls share workers.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import signal
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from pcall._core.run_state import RunState
+from pcall._logs.printed import find_printed
 from pcall._logs.run_logs import RunLogs, make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
+from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import PARENT_DIED, SIGTERM, DeferSignals
 from pcall._tuning import UNCHECKED_CHILDREN, UNWATCHED_LOOK_INTERVAL
 from pcall.engines.local.child.child_state import whoami
+from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.fork import fork_all
 from pcall.engines.local.parent.run_resources import RunResources
@@ -44,9 +49,11 @@ class LocalEngine:
         self._by_sentinel: dict[int, int] = {}
         self._unwatched: set[int] = set()
         self._to_collect: dict[int, None] = {}
-        self._terminator = Terminator(self._alive, state.options.grace_period)
+        grace_period = state.options.grace_period
+        self._terminator = Terminator(self._alive, grace_period, self._describe)
         self._resources: RunResources | None = None  # while it is open
         self._forks = 0
+        self._wake_fd: int | None = None  # while it has woken poll(), and nobody has seen that
 
     # ------------------------------------------------------------ the protocol of engines
 
@@ -57,8 +64,8 @@ class LocalEngine:
 
     @property
     def busy(self) -> bool:
-        """True while a child lives, or something that a child left."""
-        return bool(self._alive) or self._terminator.leftovers
+        """True while a child lives, or a process that a child left behind."""
+        return bool(self._alive) or bool(self._terminator.leftovers)
 
     @property
     def living(self) -> tuple[ChildProcess, ...]:
@@ -66,25 +73,54 @@ class LocalEngine:
         return tuple(self._children[key] for key in self._alive)
 
     def poll(self, timeout: float) -> list[int]:
-        """Wait for an end, or for so many seconds; the descriptors that are ready."""
+        """Wait for an end, or for so many seconds; return the descriptors that are ready."""
         resources = self._resources
         assert resources is not None
         return resources.poller.poll(timeout)
 
+    def wake(self) -> None:
+        """Register a descriptor that is readable: that ends a wait of another thread's, too.
+
+        A poller that does not see it at once looks at short intervals anyway.
+        """
+        resources = self._resources
+        if resources is None or self._wake_fd is not None:
+            return
+        with DeferSignals(), suppress(OSError):  # no descriptor to be had: no wait is long
+            fd, other = os.pipe()
+            os.close(other)  # its end is something to read
+            register_private_fd(fd)
+            self._wake_fd = fd
+            resources.poller.register(fd)
+
+    def _end_wake(self) -> None:
+        with DeferSignals():
+            fd, self._wake_fd = self._wake_fd, None
+            if fd is not None:
+                if self._resources is not None:
+                    self._resources.poller.unregister(fd)
+                unregister_private_fd(fd)
+                os.close(fd)
+
     def collect(self, ready: Iterable[int]) -> None:
-        """Report the calls whose children have ended; kill what outlived its grace period."""
+        """Report calls whose children have ended; kill what has outlived the grace period."""
         for fd in ready:
-            if fd in self._by_sentinel:
-                self._to_collect[self._by_sentinel[fd]] = None
+            if fd == self._wake_fd:
+                self._end_wake()
+            key = self._by_sentinel.get(fd)
+            if key is not None:
+                self._to_collect[key] = None
         # The children whose end no descriptor tells, or not in time.
         everywhere = get_system().exit_poll_interval
         self._to_collect.update(dict.fromkeys(self._alive if everywhere else self._unwatched))
         self._collect_ended()
-        self._terminator.take_turn()
+        for group in self._terminator.take_turn():
+            if self._resources is not None:
+                self._resources.unwatch(-group)
 
     def _collect_ended(self) -> None:
-        # One is struck off only when it is done with: an interrupt in between leaves it
-        # for the next turn.
+        # A child is removed from the list only after it has been dealt with: an interrupt in
+        # between leaves it for the next turn.
         while self._to_collect:
             key = next(iter(self._to_collect))
             forked = self._alive.get(key)
@@ -95,22 +131,23 @@ class LocalEngine:
             self._to_collect.pop(key, None)
 
     def refresh(self) -> None:
-        """Report all that has ended until now."""
+        """Do nothing: the ends of children are reported at once."""
 
     def cancel_all(self) -> None:
-        """SIGTERM to all children, since one call's timeout has failed the run."""
+        """Send SIGTERM to all children, since the timeout of one call has failed the run."""
         for key in list(self._alive):
             self._terminator.signal(key, signal.SIGTERM)
+        self._terminator.end_leftovers(signal.SIGTERM)
 
     def stop(self, signal_number: int) -> None:
-        """Signal all children on request of the caller."""
+        """Signal all children at the caller's request."""
         if self._resources is not None:
-            # Calls that have ended by themselves until now were not ended by us.
+            # First report the calls that have ended by themselves: these were not ended by us.
             self.collect(self._resources.poller.poll(0))
         for key in list(self._alive):
-            self._end_on_request(key, signal_number)
-        if signal_number == signal.SIGKILL:
-            self._terminator.kill_leftovers()
+            if key in self._alive:  # what was unpickled meanwhile may have ended another
+                self._end_on_request(key, signal_number)
+        self._terminator.end_leftovers(signal_number)
 
     def pause(self) -> float:
         """Seconds until :meth:`collect` is due although no descriptor is ready."""
@@ -122,7 +159,7 @@ class LocalEngine:
             interval = resources.child_context.system.exit_poll_interval
             if interval or self._unwatched:
                 pause = min(pause, interval or UNWATCHED_LOOK_INTERVAL)
-            if self._alive:
+            if self.busy:
                 pause = min(pause, resources.seconds_to_guard())
         return pause
 
@@ -131,8 +168,9 @@ class LocalEngine:
         return None if self._resources is None else self._resources.poller.fileno()
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         with DeferSignals():
+            self._end_wake()
             resources, self._resources = self._resources, None
             if resources is not None:
                 resources.close()
@@ -140,11 +178,11 @@ class LocalEngine:
     # ------------------------------------------------------------ forking
 
     def _limit_to_room(self, many: int, fds: int = 0) -> int:
-        """How many children this machine can hold, if that is fewer.
+        """The number of children to run, limited to what this machine can hold.
 
         Args:
-            many: how many there are to be.
-            fds: descriptors that each takes beyond those of every child.
+            many: the number of children that are wanted.
+            fds: further descriptors that each of them takes in this process.
         """
         if many <= UNCHECKED_CHILDREN:
             return many
@@ -152,22 +190,33 @@ class LocalEngine:
 
     def _acquire(self) -> None:
         state, system = self._state, get_system()
+        capture = bool(state.options.capture_output)
         with DeferSignals():
-            if state.options.tasklog:
-                # The store, and not the engine: logs and state would be a cycle with it.
-                self._logs = make_run_logs(system, state.outcomes.__getitem__, whoami)
-                if self._logs is not None:
-                    state.use_logs(self._logs)
+            # Pass a method of the store, not of the engine, which would make a cycle.
+            self._logs = make_run_logs(
+                system,
+                state.outcomes.__getitem__,
+                whoami,
+                tasklog=state.options.tasklog,
+                printed=find_printed(text=not capture),
+            )
+            if self._logs is not None:
+                state.use_logs(self._logs)
             child_logs = None if self._logs is None else self._logs.child
-            self._resources = RunResources(system, state.options.grace_period, child_logs)
+            grace_period = state.options.grace_period
+            self._resources = RunResources(system, grace_period, child_logs, capture)
+            if state.options.capture_output == "group":
+                state.use_output(GroupWriter(state.outcomes))
 
     def _guard(self, resources: RunResources) -> None:
-        """Have the children guarded against the parent's death, once that is due."""
-        if self._alive and resources.seconds_to_guard() <= 0:
-            resources.start_guard({key: forked.pid for key, forked in self._alive.items()})
+        """Start the guard against the parent's death, once that is due."""
+        if self.busy and resources.seconds_to_guard() <= 0:
+            left = {-group: group for group in self._terminator.leftovers}
+            alive = {key: forked.pid for key, forked in self._alive.items()}
+            resources.start_guard(left | alive)
 
     def _fork(self, children: Mapping[int, ChildProcess], resources: RunResources) -> bool:
-        """Fork these children; False when there was no room for all of them."""
+        """Fork these children; return False if there was no room for all of them."""
         failed: OSError | None = None
         with DeferSignals() as deferred:
             # A child unblocks the signals that it has handlers for, whatever was blocked here.
@@ -201,6 +250,7 @@ class LocalEngine:
             mask,
             resources.steps,
             resources.shared,
+            resources.capture,
         )
 
     def _fork_error(self, error: OSError) -> OSError:
@@ -211,10 +261,12 @@ class LocalEngine:
         )
 
     def _hold(self, key: int, forked: ForkedProcess, resources: RunResources) -> None:
-        """See to it that the end of a child is noticed."""
+        """Watch for the end of a new child."""
         self._forks += 1
         self._alive[key] = forked
         resources.watch(key, forked.pid)
+        if self._logs is not None:
+            self._logs.forked(forked.pid)
         if forked.sentinel is None:
             self._unwatched.add(key)
         else:
@@ -222,38 +274,44 @@ class LocalEngine:
             resources.poller.register(forked.sentinel)
 
     def _is_full(self, error: OSError) -> bool:
-        """True when the machine has no room now, so that waiting for an end may help."""
+        """True if the machine has no room now, so that waiting for an end may help."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return True
         return error.errno == errno.EAGAIN and processes_exhausted(len(self._alive))
 
     def _strike_off(self, key: int, forked: ForkedProcess) -> None:
-        """A child has ended: give back what it held, all but its place among the living."""
+        """Release everything that an ended child held, except its place among the living."""
         resources = self._resources
         assert resources is not None
         if forked.sentinel is not None and self._by_sentinel.pop(forked.sentinel, None) is not None:
-            # Before it is closed: other children hold copies of it, and for epoll it
-            # would stay open, and ready, until the last of them has gone.
+            # Unregister it before it is closed: other children hold copies of it, and for epoll
+            # it would stay open, and ready, until the last copy is closed.
             resources.poller.unregister(forked.sentinel)
         self._unwatched.discard(key)
         self._terminator.ended(key, forked)
         forked.release()
         resources.unwatch(key)
+        if forked.leftovers:
+            resources.watch(-forked.pid, forked.pid)  # no child has this key
 
-    # ------------------------------------------------------------ for those that inherit
+    # ------------------------------------------------------------ for subclasses
 
     def _watch(self, key: int, forked: ForkedProcess, resources: RunResources) -> None:
-        """A child has been forked."""
+        """Take note of a child that has been forked."""
         raise NotImplementedError
 
     def _finish(self, key: int, forked: ForkedProcess) -> None:
-        """A child has ended: report its answer, and strike it off."""
+        """Report the answer of a child that has ended, and release the child."""
         raise NotImplementedError
 
+    def _describe(self, key: int) -> str:
+        """A child as messages name it."""
+        return self._children[key].name
+
     def _end_on_request(self, key: int, signal_number: int) -> None:
-        """End one child on request, with this signal."""
+        """End one child at the caller's request, with this signal."""
         raise NotImplementedError
 
     def _wait_for_room(self) -> bool:
-        """There is no room for another child now; False when waiting would not help."""
+        """Take note that there is no room for another child; False if waiting would not help."""
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """A process that kills the children of a run after their parent has been killed.
 
-The kernel tells each child that its parent has died, and a child in Python exits because of that.
+The kernel signals each child when its parent has died, and a child in Python exits because of that.
 A child does not exit if it ignores SIGTERM, runs deep in C code, is stopped, or leaves processes
 behind; and no parent is left to enforce the grace period. So a run that lasts longer than a moment
 has a guard, forked like a child, which waits for the parent's end. The guard sleeps all that time,

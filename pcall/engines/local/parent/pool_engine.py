@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import time
@@ -33,7 +32,7 @@ class PoolEngine(LocalEngine):
     """Runs calls in workers that take one chunk of calls after another.
 
     Args:
-        state: of the run; its scheduler is made for :func:`pool_size` chunks at once.
+        state: of the run; its scheduler has ``max_workers=pool_size(...)``, see :func:`pool_size`.
         outcomes: of the state.
         workload: decides about chunks and values.
     """
@@ -46,22 +45,22 @@ class PoolEngine(LocalEngine):
         self._recorder = AnswerRecorder(state, outcomes, workload, self._terminator)
         self._dispatcher = Dispatcher(state, workload, workers, self._recorder.take_answers)
         self._workers = self._dispatcher.workers
-        self._new: dict[int, WorkerHandle] = {}  # those being forked
+        self._new: dict[int, WorkerHandle] = {}  # the workers that are being forked
         self._by_socket: dict[int, WorkerHandle] = {}
         self._table: ResultTable | None = None
-        self._rows = 0  # of the table
+        self._rows = 0  # the number of rows of the table
         self._refresh_at = 0.0
 
     # ------------------------------------------------------------ the protocol of engines
 
     @property
     def capacity(self) -> int | None:
-        """How many workers there are at once, at most."""
+        """The largest number of workers at once."""
         return self._dispatcher.worker_count
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
-        """The worker of each call; for one that has not started, a process that never does."""
+        """The worker of each call; before its start, a process object that is never started."""
         return tuple(
             self._outcomes.child(index) or self._running_child(index)
             for index in range(len(self._state.calls))
@@ -75,9 +74,11 @@ class PoolEngine(LocalEngine):
         return ChildProcess(f"{call.name}-{index}", call)
 
     def open(self) -> None:
-        """Acquire what the run needs."""
-        dispatcher = self._dispatcher
-        dispatcher.worker_count = self._limit_to_room(dispatcher.worker_count, fds=2)
+        """Acquire the resources of the run."""
+        dispatcher, capture = self._dispatcher, self._state.options.capture_output
+        dispatcher.worker_count = self._limit_to_room(
+            dispatcher.worker_count, fds=4 if capture else 2
+        )
         self._acquire()
         resources = self._resources
         if resources is None:
@@ -88,15 +89,17 @@ class PoolEngine(LocalEngine):
         self._workload.open(self._table, dispatcher.worker_count, seeded)
 
     def _make_table(self) -> None:
-        # Rows that nobody has touched take no memory: so a run that grows gets another table
-        # seldom, and its rows keep their numbers. Workers keep the table that they inherited.
+        # Rows that nobody has touched take no memory. So a growing run gets a table with many
+        # rows, and seldom a new one, in which rows keep their numbers. A worker keeps the table
+        # that it inherited.
         count = len(self._state.calls)
         growing = not self._state.scheduler.complete
         self._rows = max(2 * count, 1024) if growing else count
-        self._table = ResultTable(self._rows, self._dispatcher.worker_count * WorkerControl.SIZE)
+        extra = self._dispatcher.worker_count * WorkerControl.SIZE
+        self._table = ResultTable(self._rows, extra, bool(self._state.options.capture_output))
 
     def start(self) -> None:
-        """Hand calls to workers, and fork the workers that are missing."""
+        """Dispatch calls to workers, and fork the workers that are missing."""
         resources, dispatcher = self._resources, self._dispatcher
         if resources is None:
             return
@@ -107,12 +110,12 @@ class PoolEngine(LocalEngine):
         self._workload.drop_unneeded()
         dispatcher.preempt_slow_chunks()
         while True:
-            with DeferSignals():  # what the scheduler knows of, a worker has
+            with DeferSignals():  # a call that the scheduler counts as dispatched has a worker
                 dispatcher.dispatch()
             missing = dispatcher.missing_workers()
             if not missing or not self._fork_workers(missing, resources):
                 break
-            # Forks may take longer than what the first workers have to do.
+            # The forks may take longer than the first workers' chunks.
             self.collect(resources.poller.poll(0))
         while not dispatcher.waits and dispatcher.take_back():
             pass
@@ -126,16 +129,17 @@ class PoolEngine(LocalEngine):
         ready = list(ready)
         workers = [self._by_socket[fd] for fd in ready if fd in self._by_socket]
         if time.monotonic() >= self._refresh_at:
-            # A short call's answer is reported with the next ones, and a long one may follow.
+            # The notice of a short call's answer comes with the next answers, and a long call may
+            # come first.
             self._refresh_at = time.monotonic() + POOL_LOOK_INTERVAL
             workers = list(self._workers.values())
-            self._end_stuck_workers()
+            self._expect_ends()
         for worker in workers:
             self._recorder.take_answers(worker)
         super().collect(ready)
 
     def refresh(self) -> None:
-        """Take all answers that were given until now."""
+        """Take all answers that workers have given by now."""
         for worker in list(self._workers.values()):
             self._recorder.take_answers(worker)
 
@@ -144,7 +148,7 @@ class PoolEngine(LocalEngine):
         return min(super().pause(), self._dispatcher.pause())
 
     def pid(self, index: int) -> int | None:
-        """The worker that runs a call."""
+        """The id of the worker that runs a call; None if none does."""
         for worker in self._workers.values():
             if worker.given and worker.at == index and worker.since is not None:
                 return worker.pid
@@ -201,21 +205,21 @@ class PoolEngine(LocalEngine):
     # ------------------------------------------------------------ ends
 
     def _finish(self, key: int, forked: ForkedProcess) -> None:
-        """A worker has ended: the call that it had begun is lost, its others are for another."""
+        """Report the call that an ended worker had begun as lost, and requeue its other calls."""
         worker = self._workers.get(key)
         if worker is not None:
             self._recorder.take_answers(worker)
         with DeferSignals():
             resources = self._resources
             if worker is None or key not in self._workers:
-                return  # a signal handler that ended the run was here before
+                return  # a signal handler that ended the run has done this
             assert resources is not None
             while worker.given:
                 chunk = worker.given[0]
                 at = worker.at
                 if worker.running or (worker.first < 0 and not worker.leaving):
-                    # A worker that dies before it has begun any call costs one, too: else
-                    # another would be forked for it, and so for ever.
+                    # A worker that dies before it has begun any call costs one, too. Otherwise it
+                    # would be replaced, and its replacement, for ever.
                     self._recorder.fail(worker, at, None, worker.since or forked.started)
                     at += 1
                     worker.leaving = True
@@ -231,30 +235,46 @@ class PoolEngine(LocalEngine):
 
     # ------------------------------------------------------------ ending
 
-    def _end_stuck_workers(self) -> None:
-        """End the workers that should have left a timeout ago.
+    def _expect_ends(self) -> None:
+        """Expect the workers that have no more calls to end within the grace period.
 
-        What a call has left behind (a thread, an exit handler) may keep a worker from leaving.
+        A thread that is no daemon or an exit handler may keep a worker alive.
         """
-        due = time.monotonic() - (self._state.timeout or math.inf)
         for worker in self._workers.values():
-            if worker.leaving and not worker.given and worker.idle_since < due:
-                self._end(worker, EVERY_CALL, signal.SIGTERM)
+            if worker.leaving and not worker.given:
+                self._terminator.expect_end(worker.number)
 
     def cancel(self, index: int) -> None:
-        """End a call for its timeout; it alone, where its worker runs another one by now."""
+        """End a call that exceeds its timeout, but not the call that its worker may run by now."""
         for worker in self._workers.values():
             if worker.given and index in worker.given[0]:
                 self._end(worker, index, signal.SIGTERM)
 
+    def withdraw(self, index: int) -> None:
+        """A call was settled meanwhile: end it where it runs, and see that it starts nowhere."""
+        for worker in self._workers.values():
+            if not any(index in chunk for chunk in worker.given):
+                continue
+            with DeferSignals():
+                if worker.at == index:
+                    # A worker that has begun another call by then does not mind the signal.
+                    worker.control.counts[WorkerControl.CANCELLED] = index
+                    self._terminator.signal(worker.number, signal.SIGTERM)
+                chunk = worker.take_back()
+                if chunk is not None:
+                    self._state.requeue(chunk.start)
+                worker.preempt()
+
     def cancel_all(self) -> None:
-        """End all workers, also those that are about to begin a call."""
+        """End all workers, including those that are about to begin a call."""
         for worker in self._workers.values():
             self._end(worker, EVERY_CALL, signal.SIGTERM)
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         worker = self._workers[key]
         self._recorder.take_answers(worker)  # calls that have ended until now were not ended by us
+        if self._workers.get(key) is not worker:
+            return  # a signal handler has used the run meanwhile, and was here before
         if worker.given and worker.running:
             self._state.ended_by_us.add(worker.at)
         self._end(worker, EVERY_CALL, signal_number)
@@ -266,7 +286,7 @@ class PoolEngine(LocalEngine):
 
 
 def pool_size(options: Options, calls: int, growing: bool = False) -> int:
-    """How many chunks the workers of a pool have at once: those that run, and the next ones."""
+    """The number of chunks that a pool has at once: the running ones, and the next ones."""
     return CHUNKS_PER_WORKER * _worker_count(options, calls, growing)
 
 
@@ -276,7 +296,7 @@ def _worker_count(options: Options, calls: int, growing: bool) -> int:
 
 
 def cores() -> int:
-    """How many processor cores this process may use."""
+    """The number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

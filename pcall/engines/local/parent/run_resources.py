@@ -1,4 +1,4 @@
-"""What a run holds of the operating system while it lasts: made at once, given back at once."""
+"""The resources of the operating system that a run holds from its start to its end."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from pcall._logs.child_logs import ChildLogs
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import (
+    above_streams,
+    closed_streams,
+    register_private_fd,
+    unregister_private_fd,
+)
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 from pcall._tuning import GUARD_DELAY
 from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
+from pcall.engines.local.parent.captured_output import make_output_steps
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
-from pcall.engines.local.seeding import read_seeds
+from pcall.engines.local.seeding import draw
 
 __all__ = ["RunResources"]
 
 
 class RunResources:
-    """Descriptors, the guard, and the context of all children of a run.
+    """Descriptors, the orphan guard, and the context of all children of a run.
 
     Make and close it while signals are deferred: an interrupt would lose descriptors.
 
@@ -32,27 +38,31 @@ class RunResources:
         system: the operating system's services.
         grace_period: seconds from SIGTERM to SIGKILL.
         logs: the changes to log handlers in children.
+        capture: True if the output of children is captured.
 
     Attributes:
         poller: reports the children that have ended.
-        child_context: what all children of the run are given.
+        child_context: the data that all children of the run share.
         steps: the first system calls of a child.
         shared: descriptors that all children inherit.
+        capture: as given.
     """
 
-    def __init__(self, system: System, grace_period: float, logs: ChildLogs | None) -> None:
+    def __init__(
+        self,
+        system: System,
+        grace_period: float,
+        logs: ChildLogs | None,
+        capture: bool = False,
+    ) -> None:
         self._grace_period = grace_period
         self._guard: OrphanGuard | None = None
         self._guard_at = time.monotonic() + GUARD_DELAY
         self._descriptors: list[int] = []
         parent = os.getpid()
-        context, seeds, stdin = contextvars.copy_context(), read_seeds(), unread_stdin()
-        # Where stdin, stdout or stderr is closed, a descriptor of ours would else get
-        # its number, and whatever is printed.
-        null = -1
-        while null <= 2:
-            null = os.open(os.devnull, os.O_RDWR)
-            self._descriptors.append(null)
+        context, drawn, stdin = contextvars.copy_context(), draw(), unread_stdin()
+        null = above_streams(os.open(os.devnull, os.O_RDWR))
+        self._descriptors.append(null)
         try:
             self._sentinel, *others = system.parent_sentinel()
             self._descriptors += [self._sentinel, *others]
@@ -71,41 +81,46 @@ class RunResources:
             system=system,
             context=context,
             run=context.run,
-            seeds=seeds,
+            seeds=drawn.seeds,
             stdin=stdin,
             logs=logs,
+            entropy=drawn.entropy,
         )
-        self.steps = make_steps(system.parent_watch(parent, grace_period), null)
+        watch = system.parent_watch(parent, grace_period)
+        self.steps = make_steps(watch, null, closed_streams())
+        if capture:
+            self.steps = (*self.steps, *make_output_steps())
+        self.capture = capture
         self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
 
     def seconds_to_guard(self) -> float:
-        """Seconds until :meth:`start_guard` is due; infinite once it was called."""
+        """Seconds until :meth:`start_guard` is due; infinite after it was called."""
         return self._guard_at - time.monotonic()
 
     def start_guard(self, pids: Mapping[int, int]) -> None:
-        """Have these children, and those that follow, killed after the parent's death.
+        """Guard these children, and those that follow: kill them after the parent's death.
 
         Args:
             pids: by key, the processes that are alive.
         """
-        self._guard_at = math.inf  # once, also if it fails
-        with DeferSignals(), suppress(OSError):  # no room for it: the run goes on without
+        self._guard_at = math.inf  # do not try again, even if it fails
+        with DeferSignals(), suppress(OSError):  # without room for it, the run goes on unguarded
             self._guard = OrphanGuard(self._sentinel, self._grace_period)
             for key, pid in pids.items():
                 self._guard.watch(key, pid)
 
     def watch(self, key: int, pid: int) -> None:
-        """Have the guard look after this child."""
+        """Have the guard watch this child."""
         if self._guard is not None:
             self._guard.watch(key, pid)
 
     def unwatch(self, key: int) -> None:
-        """The child with this key has ended."""
+        """Have the guard forget the child with this key, which has ended."""
         if self._guard is not None:
             self._guard.unwatch(key)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         if self._guard is not None:
             self._guard.end()
         polled = self.poller.fileno()

@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
-from pcall._os.process_groups import group_lives, signal_group
+from pcall._os.process_groups import group_lives, group_members, signal_group
 from pcall._tuning import LEFTOVER_LOOK_INTERVAL, WAKE_INTERVAL
 from pcall.engines.local.parent.child_process import ForkedProcess
 
 __all__ = ["Terminator"]
+
+_log = logging.getLogger("pcall")
+
+
+@dataclass(slots=True)
+class _Leftover:
+    """A process group that outlived its leader.
+
+    Attributes:
+        name: of the child that has left it.
+        number: the signal that it gets next.
+        due: when it gets that signal, on the monotonic clock.
+        check_at: when to check it again.
+    """
+
+    name: str
+    number: int
+    due: float
+    check_at: float
 
 
 class Terminator:
     """Terminates the children of a run.
 
     Args:
-        alive: the living children by call, kept up to date by the supervisor.
-        grace_period: seconds from SIGTERM to SIGKILL.
+        alive: the living children by key, kept up to date by the engine.
+        grace_period: seconds from SIGTERM to SIGKILL, and from the end of a call to SIGTERM.
+        describe: gives the name of a child for messages, by its key.
     """
 
-    def __init__(self, alive: Mapping[int, ForkedProcess], grace_period: float) -> None:
+    def __init__(
+        self,
+        alive: Mapping[int, ForkedProcess],
+        grace_period: float,
+        describe: Callable[[int], str],
+    ) -> None:
         self._alive = alive
         self._grace_period = grace_period
+        self._describe = describe
         self._kill_at: dict[int, float] = {}
+        self._end_at: dict[int, float] = {}  # children that should end by themselves
         self._wake_at = 0.0
-        # Groups that outlived their leader: the times to kill them, and to check them again.
-        self._leftovers: dict[int, tuple[float, float]] = {}
+        self._leftovers: dict[int, _Leftover] = {}  # by group
 
     @property
-    def leftovers(self) -> bool:
-        """True while a process lives that a child has started and that outlived the child."""
-        return bool(self._leftovers)
+    def leftovers(self) -> Collection[int]:
+        """The groups of processes that children have started and that outlived these."""
+        return self._leftovers
 
     def was_signalled(self, index: int) -> bool:
         """True if this object has sent a signal to the call's child."""
@@ -57,27 +85,60 @@ class Terminator:
         """Do not kill a child although it was sent a signal before."""
         self._kill_at.pop(index, None)
 
-    def kill_leftovers(self) -> None:
-        """Kill the processes that outlived their child, without waiting for the grace period."""
-        self._leftovers = dict.fromkeys(self._leftovers, (0.0, 0.0))
+    def expect_end(self, index: int) -> None:
+        """A child has nothing more to do: end it if it is alive a grace period from now.
+
+        Args:
+            index: of the child.
+        """
+        if index not in self._end_at:
+            self._end_at[index] = time.monotonic() + self._grace_period
+
+    def end_leftovers(self, number: int) -> None:
+        """Signal the processes that outlived their child now, and no later.
+
+        Args:
+            number: SIGTERM or SIGKILL.
+        """
+        for leftover in self._leftovers.values():
+            if number == signal.SIGKILL:
+                leftover.number, leftover.due = number, 0.0
+            elif leftover.number == signal.SIGTERM:
+                leftover.due = 0.0
 
     def ended(self, index: int, forked: ForkedProcess) -> None:
-        """Note that a child has ended. Any processes that it left get the rest of the grace period.
+        """Note that a child has ended. Any processes that it left get the rest of its time.
 
-        They have been sent SIGTERM when the child was reaped.
+        Where the child has ended by itself, they have the grace period to do the same. Otherwise
+        they have been sent SIGTERM when the child was reaped.
 
         Args:
             index: of the child's call.
             forked: the child.
         """
         now = time.monotonic()
-        kill_at = self._kill_at.pop(index, now + self._grace_period)
-        if forked.leftovers:
-            self._leftovers[forked.pid] = kill_at, now
+        end_at = self._end_at.pop(index, now + self._grace_period)
+        kill_at = self._kill_at.pop(index, None)
+        if not forked.leftovers:
+            return
+        name = self._describe(index)
+        if kill_at is None and forked.ended_by_itself:
+            leftover = _Leftover(name, signal.SIGTERM, end_at, now)
+        else:
+            if forked.ended_by_itself:
+                signal_group(forked.pid, signal.SIGTERM)  # not with the child: it was too late
+            due = now + self._grace_period if kill_at is None else kill_at
+            leftover = _Leftover(name, signal.SIGKILL, due, now)
+        self._leftovers[forked.pid] = leftover
 
-    def take_turn(self) -> None:
-        """Send SIGKILL where the grace period is over; wake the other signalled children."""
+    def take_turn(self) -> list[int]:
+        """Send the signals that are due; wake the other signalled children.
+
+        Returns:
+            The groups of :attr:`leftovers` that have ended.
+        """
         now = time.monotonic()
+        self._end_those_that_stay(now)
         wake = now >= self._wake_at
         if wake:
             self._wake_at = now + WAKE_INTERVAL
@@ -87,24 +148,63 @@ class Terminator:
                 self._kill_at[index] = math.inf
             elif wake and kill_at < math.inf:
                 self._alive[index].wake()
-        for group, (kill_at, check_at) in list(self._leftovers.items()):
-            if kill_at <= now:
-                signal_group(group, signal.SIGKILL)
-                kill_at = math.inf
-            elif now < check_at:
+        ended = []
+        for group, leftover in list(self._leftovers.items()):
+            if leftover.due <= now:
+                self._signal_leftover(group, leftover)
+            elif now < leftover.check_at:
                 continue
-            if _group_lives(group):
-                self._leftovers[group] = kill_at, now + LEFTOVER_LOOK_INTERVAL
-            else:
+            leftover.check_at = now + LEFTOVER_LOOK_INTERVAL
+            if not _group_lives(group):
                 del self._leftovers[group]
+                ended.append(group)
+        return ended
+
+    def _end_those_that_stay(self, now: float) -> None:
+        """SIGTERM to the children that should have ended by themselves."""
+        for index, end_at in list(self._end_at.items()):
+            if end_at > now:
+                continue
+            self._end_at[index] = math.inf
+            if index in self._kill_at:
+                continue
+            self.signal(index, signal.SIGTERM)
+            _log.warning(
+                "%s, is over, but its process %d did not end within the grace period of %g s: "
+                "a thread that is not a daemon, or an exit handler, keeps it alive. It is ended",
+                self._describe(index),
+                self._alive[index].pid,
+                self._grace_period,
+            )
+
+    def _signal_leftover(self, group: int, leftover: _Leftover) -> None:
+        if leftover.number == signal.SIGKILL:
+            signal_group(group, signal.SIGKILL)
+            leftover.due = math.inf
+            return
+        late = leftover.due > 0  # and not ended on request
+        members = group_members(group)
+        signal_group(group, signal.SIGTERM)
+        signal_group(group, signal.SIGCONT)  # a stopped process can't handle it
+        leftover.number, leftover.due = signal.SIGKILL, time.monotonic() + self._grace_period
+        if late and members:
+            _log.warning(
+                "%s, is over, but processes that it started did not end within the grace period "
+                "of %g s: %s. They are ended",
+                leftover.name,
+                self._grace_period,
+                ", ".join(f"{name} (process {pid})" for pid, name in members),
+            )
 
     def pause(self) -> float:
         """Seconds until :meth:`take_turn` is due."""
-        pause = math.inf
+        pause, now = math.inf, time.monotonic()
         if self._leftovers:
             pause = LEFTOVER_LOOK_INTERVAL
+        if self._end_at:
+            pause = min(pause, min(self._end_at.values()) - now)
         if self._kill_at:
-            pause = min(pause, WAKE_INTERVAL, min(self._kill_at.values()) - time.monotonic())
+            pause = min(pause, WAKE_INTERVAL, min(self._kill_at.values()) - now)
         return pause
 
 

@@ -1,7 +1,7 @@
 """The part of a worker pool that depends on the kind of its calls.
 
-Independent calls and the calls of a plan need different chunks, and their values go different
-ways. The pool engine is composed with a workload for that.
+Independent calls and the calls of a plan need different chunks, and their values take different
+ways. So the pool engine is composed with a workload.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ class Workload(Protocol):
 
     Attributes:
         block: the number of calls that one worker always runs in one piece.
-        pauses_on_failure: True when a worker waits, after a failed call, for permission to go on.
+        pauses_on_failure: True if a worker waits after a failed call until it may go on.
     """
 
     block: int
     pauses_on_failure: bool
 
     def open(self, table: ResultTable, workers: int, seeded: bool) -> None:
-        """The pool has this table; ``seeded`` when its workers seed random generators."""
+        """The pool uses this table; ``seeded`` if its workers seed random generators."""
 
     def make_worker(self, number: int, table: ResultTable) -> WorkerHandle:
-        """A worker that has not been forked."""
+        """Make a worker, which is forked later."""
 
     def chunk_size(self, workers: int) -> int:
-        """The largest number of calls that a chunk should have now."""
+        """The largest number of calls for the next chunk."""
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
-        """Prepare a worker for a chunk; the part of it that the worker can take now."""
+        """Prepare a worker for a chunk; return the part that it can take now."""
 
     def answered(self, worker: WorkerHandle, start: int, stop: int, began: float) -> None:
-        """A worker has answered these calls, the first of which began at this time."""
+        """Learn from calls that a worker has answered; the first of them began at ``began``."""
 
     def met_slow_call(self) -> None:
-        """A call took much longer than those before it: the next ones should come singly."""
+        """A call took much longer than the calls before it: make the next chunks small."""
 
     def rebalance(self, workers: Iterable[WorkerHandle]) -> None:
-        """Everything that could be dispatched has been."""
+        """All calls that could be dispatched have been: correct what the workers have."""
 
     def reopen(self, index: int) -> None:
-        """A call that had returned is executed again."""
+        """Take note that a call which had returned is executed again."""
 
     def drop_unneeded(self) -> None:
-        """Drop the values that nothing needs any more."""
+        """Drop the values that no call needs any more."""
 
 
 class IndependentCalls:
-    """The calls of a ``Pcall``: their values go to the parent, their chunks follow their pace.
+    """The calls of a ``Pcall``: the parent reads their values; recent durations set the chunks.
 
     Args:
         calls: of the run.
@@ -71,13 +71,13 @@ class IndependentCalls:
         self._calls = calls
         self._scheduler = scheduler
         self._ends = options.max_tasks_per_child is not None
-        self._pace = 0.0  # seconds that a call takes, by the last ones
+        self._pace = 0.0  # seconds that a recent call took
         self.block = 1
         self.pauses_on_failure = options.max_errors is not None
 
     def open(self, table: ResultTable, workers: int, seeded: bool) -> None:
-        """Fix the size of blocks: a seeded run repeats its numbers, whichever worker runs what."""
-        # Where workers end after so many calls, no block may be cut in two for it.
+        """Fix the size of blocks, so that a seeded run repeats its numbers on any workers."""
+        # If workers exit after a number of calls, that must not cut a block in two.
         if seeded and not self._ends:
             self.block = max(1, len(self._calls) // SEEDED_BLOCKS)
 
@@ -86,7 +86,7 @@ class IndependentCalls:
         return WorkerHandle(number, self._calls, table, self.block)
 
     def chunk_size(self, workers: int) -> int:
-        """As many calls as the last ones suggest, and no more than a fair part of the rest."""
+        """A number by recent durations, and no more than a fair share of the queued calls."""
         fair = -(-self._scheduler.queued // (2 * workers))
         if not self._pace:
             return min(self.block, fair)
@@ -94,11 +94,11 @@ class IndependentCalls:
         return max(1, min(max(fair, least), int(CHUNK_SECONDS / self._pace)))
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
-        """All of it: workers inherit the calls."""
+        """The whole chunk: workers inherit the calls."""
         return chunk
 
     def answered(self, worker: WorkerHandle, start: int, stop: int, began: float) -> None:
-        """Take the pace from these calls."""
+        """Note the mean duration of these calls."""
         assert worker.since is not None
         self._pace = (worker.since - began) / (stop - start)
 
@@ -107,10 +107,10 @@ class IndependentCalls:
         self._pace = CHUNK_SECONDS
 
     def rebalance(self, workers: Iterable[WorkerHandle]) -> None:
-        """Nothing to do."""
+        """Do nothing: the dispatcher takes back the calls that idle workers could run."""
 
     def reopen(self, index: int) -> None:
-        """No call is executed again but for a retry."""
+        """Do nothing: only a retry executes a call again."""
 
     def drop_unneeded(self) -> None:
-        """Nothing to do: the caller gets all values."""
+        """Do nothing: the caller gets all values."""
