@@ -19,6 +19,8 @@ from pcall.plan.signatures import Signatures
 
 __all__ = ["Plan"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _Told = Callable[[int, Settled | None], None]
 
 
