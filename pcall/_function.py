@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pcall._entry import BoundEntry
+from pcall._faces.entry import BoundEntry
 
 __all__ = ["pcall"]
 

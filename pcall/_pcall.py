@@ -10,16 +10,16 @@ from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from pcall._built import BuiltRun
-from pcall._completed import CompletedOutcomes
 from pcall._core.arguments import build_calls
 from pcall._core.failure_report import failure_of
 from pcall._core.options import Options
 from pcall._core.records import Outcome
 from pcall._core.seconds import check_seconds
 from pcall._core.slips import call_limit, check_taken
-from pcall._entry import Entry, Targets
-from pcall._make_run import make_run
+from pcall._faces.built_run import BuiltRun
+from pcall._faces.completed_outcomes import CompletedOutcomes
+from pcall._faces.entry import Entry, Targets
+from pcall._faces.make_run import make_run
 from pcall.engines.local.parent.child_process import ChildProcess
 
 # A failure names its class by this module, in the child too, which must not have to import it.
@@ -251,7 +251,7 @@ class Pcall(BuiltRun):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        from pcall._aio import end
+        from pcall._faces.asyncio_turns import end
 
         if error is None:
             await self
@@ -263,7 +263,7 @@ class Pcall(BuiltRun):
 
     async def _await(self) -> tuple[Any, ...]:
         # Code that awaits has imported asyncio; for others that import costs more than the rest.
-        from pcall._aio import finish
+        from pcall._faces.asyncio_turns import finish
 
         if not self._started:
             self.start()

@@ -11,9 +11,9 @@ from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
 from pcall._errors import ResultError
+from pcall._faces.run_observers import observers_of
 from pcall._os.signals import is_interrupt
 from pcall._run import Run
-from pcall._run_observers import observers_of
 from pcall._tuning import CHUNK_SECONDS
 from pcall.engines.inline import InlineEngine
 from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size

@@ -48,7 +48,7 @@ class CompletedOutcomes:
     async def __anext__(self) -> Outcome:
         """The same, while the event loop goes on."""
         # Who awaits has asyncio; for all others its import would cost more than the rest.
-        from pcall._aio import until_due
+        from pcall._faces.asyncio_turns import until_due
 
         while True:
             done = self._run.done

@@ -9,8 +9,8 @@ from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
+from pcall._faces.run_observers import observers_of
 from pcall._run import Run
-from pcall._run_observers import observers_of
 from pcall.engines.local.parent.fresh_engine import FreshEngine
 from pcall.engines.local.seeding import chance
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pcall._entry import Targets
+from pcall._faces.entry import Targets
 from pcall._run import Run
 
 __all__ = ["BuiltRun"]
