@@ -11,6 +11,8 @@ import pytest
 
 from pcall import CallError, PcallTimeout, Plan, run, run_iter
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 numpy = pytest.importorskip("numpy")
 
 

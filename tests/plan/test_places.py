@@ -9,6 +9,8 @@ import pytest
 
 from pcall import CallError, Plan, run
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 
 def line() -> int:
     """The line of the caller."""

@@ -12,6 +12,8 @@ from pcall import CallError, Plan, run
 from pcall._core.records import Event
 from pcall.progress import ConsoleProgress
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 
 class Recorder:
     """Counts the calls of each kind of event; those of settled calls apart."""

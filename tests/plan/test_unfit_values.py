@@ -8,6 +8,8 @@ import pytest
 
 from pcall import CallError, Plan, ResultError, run, run_iter
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 
 class Delegates:
     """Looks for every attribute, also for those of the pickle protocol, in another object."""
