@@ -9,6 +9,8 @@ from pcall._run import Run
 
 __all__ = ["end", "finish", "until_due"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 async def finish(run: Run) -> None:
     """Take turns until the run is over.

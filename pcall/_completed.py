@@ -10,6 +10,8 @@ from pcall._run import Run
 
 __all__ = ["CompletedOutcomes"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class CompletedOutcomes:
     """Iterates over the outcomes of a run in the order in which calls end.

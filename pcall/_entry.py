@@ -7,6 +7,8 @@ from typing import Any, Self
 
 __all__ = ["BoundEntry", "Entry", "Targets"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 Targets = Callable[..., Any] | Iterable[Callable[..., Any]]
 
 

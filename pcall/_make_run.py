@@ -16,6 +16,8 @@ from pcall.engines.local.seeding import chance
 
 __all__ = ["make_run"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 def make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
     """Compose the state of these calls with the engine that the options ask for."""

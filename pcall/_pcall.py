@@ -27,6 +27,8 @@ from pcall.exceptions import ChildProcessException, PcallTimeout
 
 __all__ = ["Pcall"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _NO_ARGS: tuple[Any, ...] = ()
 
 

@@ -31,6 +31,8 @@ from pcall.engines.engine import Engine
 
 __all__ = ["Run"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _log = logging.getLogger("pcall")
 
 

@@ -17,6 +17,8 @@ from pcall._core.slips import option_hint
 
 __all__ = ["build_calls"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 def build_calls(
     targets: Any,

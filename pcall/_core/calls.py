@@ -15,6 +15,8 @@ from pcall._core.records import Call, name_of, show
 
 __all__ = ["Calls"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 # Target, positional and keyword arguments of a call. A plain tuple, since it is made for each
 # trivial call, and unpacked in C.
 CallParts = tuple[Any, tuple[Any, ...], Mapping[str, Any]]

@@ -12,6 +12,8 @@ from pcall._wire.exception_codec import dump_exception, load_exception, portable
 
 __all__ = ["Call", "CurrentCall", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 

@@ -17,6 +17,8 @@ from pcall._core.seconds import limit_of
 
 __all__ = ["call_limit", "check_taken", "option_hint"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _OPTIONS = frozenset(field.name for field in fields(Options))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from itertools import islice
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple, cast
 
 __all__ = ["Frame", "Position", "dump_traceback", "load_traceback", "users_part"]
@@ -43,9 +43,9 @@ class Position(NamedTuple):
     end_column: int | None = None
 
 
-# One frame: file name, function, line, position, and its globals' __name__ and __file__. The line
-# is the traceback's, which whoever made the traceback may have chosen.
-Frame = tuple[str, str, int, tuple[int, int, int | None, int | None], dict[str, str]]
+# One frame: file name, function, line, position, and of its globals __name__, __file__ and the mark
+# of pytest. The line is the traceback's, which whoever made the traceback may have chosen.
+Frame = tuple[str, str, int, tuple[int, int, int | None, int | None], dict[str, Any]]
 
 
 def users_part(tb: TracebackType | None) -> TracebackType | None:
@@ -63,10 +63,21 @@ def dump_traceback(tb: TracebackType | None) -> list[Frame]:
         frame = tb.tb_frame
         code = frame.f_code
         names = {k: v for k, v in frame.f_globals.items() if k in ("__name__", "__file__")}
+        if _is_hidden(frame):
+            names["__tracebackhide__"] = True
         position = _position(code, tb.tb_lasti, tb.tb_lineno)[:]  # plain: less to pickle
         frames.append((code.co_filename, code.co_name, tb.tb_lineno, position, names))
         tb = tb.tb_next
     return frames
+
+
+def _is_hidden(frame: FrameType) -> bool:
+    """True for a frame that pytest does not show; a condition does not travel."""
+    name = "__tracebackhide__"
+    hidden = frame.f_globals.get(name)
+    if not hidden and name in frame.f_code.co_varnames:
+        hidden = frame.f_locals.get(name)
+    return hidden is True
 
 
 def _position(code: CodeType, offset: int, line: int) -> Position:

@@ -21,6 +21,8 @@ from pcall.engines.local.seeding import draw
 
 __all__ = ["InlineCalls", "InlineEngine", "InlineWorkload"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class InlineWorkload(Protocol):
     """Executes calls in this process, and keeps the values that other calls need."""

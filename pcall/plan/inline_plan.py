@@ -14,6 +14,8 @@ from pcall.plan.rerun_scheduler import RerunScheduler
 
 __all__ = ["InlinePlan", "InlineValues"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _UNCHANGEABLE = {bool, bytes, complex, float, int, str, type(None)}
 
 

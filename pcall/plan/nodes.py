@@ -25,6 +25,8 @@ __all__ = [
     "resolve",
 ]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 # Returns the value of a finished call, by its index.
 ValueOf = Callable[[int], Any]
 

@@ -13,11 +13,13 @@ from pcall._errors import CycleError, FailedDependency
 from pcall.plan.gathering import Gatherer
 from pcall.plan.nodes import Item, Lit, Node, PlanBase
 from pcall.plan.picture import Box, dot_text, svg_text
-from pcall.plan.places import lines_above
+from pcall.plan.places import CallSites
 from pcall.plan.plan_call import PlanCall, Settled, plans
 from pcall.plan.signatures import Signatures
 
 __all__ = ["Plan"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 _Told = Callable[[int, Settled | None], None]
 
@@ -49,6 +51,7 @@ class Plan(PlanBase):
         self.states = b""
         self._gatherer = Gatherer(self)
         self._signatures = Signatures()
+        self._sites = CallSites()
         self._scopes = threading.local()
         self._lock = threading.RLock()
         plans[self.key] = self
@@ -74,7 +77,7 @@ class Plan(PlanBase):
                 is used as a key.
             ValueError: the arguments contain a call of another plan.
         """
-        lines = lines_above(self._stacklevel)
+        lines = self._sites.lines_above(self._stacklevel)
         self._signatures.check(fn, args, kwargs)
         with self._lock:
             convert = self._gatherer.convert

@@ -15,6 +15,8 @@ from pcall.plan.plan_call import PlanCall
 
 __all__ = ["PlanCalls", "ValueSource"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class ValueSource(Protocol):
     """Has the values of finished calls, where further calls are made."""

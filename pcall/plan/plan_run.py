@@ -32,6 +32,8 @@ from pcall.plan.rerun_scheduler import RerunScheduler
 
 __all__ = ["PlanRun"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class PlanRun:
     """Runs the calls of a plan, and keeps their values.

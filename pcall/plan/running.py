@@ -19,6 +19,8 @@ from pcall.plan.plan_run import PlanRun
 
 __all__ = ["run", "run_iter"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _Retry = int | Retry | Callable[[Any], Any] | None
 _Progress = bool | Observer | Iterable[Observer] | None
 

@@ -74,7 +74,7 @@ class Values:
         self.owners = memoryview(mmap.mmap(-1, 2 * max(1, len(plan.calls)))).cast("H")
         # A worker may still write to the row of a call that is settled while it runs there. So
         # the length and the place of such a value lie elsewhere, and its bytes in the last store.
-        self._shared = memoryview(mmap.mmap(-1, 16 * max(1, len(plan.calls)))).cast("q")
+        self.shared = memoryview(mmap.mmap(-1, 16 * max(1, len(plan.calls)))).cast("q")
         self._written = 0
         self.files: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}
@@ -166,17 +166,17 @@ class Values:
                 raise
             raise unsendable(value, problem) from problem
         self.given.add(index, Settled(value, None))
-        self._shared[2 * index + 1] = self._written
-        self._shared[2 * index] = len(content)  # last: a worker may look now
+        self.shared[2 * index + 1] = self._written
+        self.shared[2 * index] = len(content)  # last: a worker may look now
         self._written += len(content)
 
     def was_given(self, index: int) -> bool:
         """True for a call that was settled during the run."""
-        return self._shared[2 * index] > 0
+        return self.shared[2 * index] > 0
 
     def load_given(self, index: int) -> Any:
         """Load the value that a call was given during the run."""
-        length, place = self._shared[2 * index : 2 * index + 2]
+        length, place = self.shared[2 * index : 2 * index + 2]
         return pickle.loads(read_all(self.stores[-1], length, place))
 
     def short_answer(self, index: int) -> bytes:
@@ -231,7 +231,7 @@ class Values:
         self.drop(index)
         self._dropped[index] = False
         self.given.forget(index)
-        self._shared[2 * index] = 0
+        self.shared[2 * index] = 0
 
     def _free(self, store: int, place: int, length: int) -> None:
         """Count these bytes as unneeded, and free blocks of the file that are entirely unneeded."""

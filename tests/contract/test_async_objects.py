@@ -11,6 +11,8 @@ import pytest
 from pcall import ChildProcessException, Outcome, Pcall, TaskCancelled
 from tests.helpers.processes import is_reaped
 
+pytestmark = pytest.mark.engines(why="the tests name the engines that they hold for")
+
 
 def late(number: float) -> float:
     time.sleep(number)

@@ -9,6 +9,8 @@ import pytest
 
 from pcall import Pcall, PcallTimeout
 
+pytestmark = pytest.mark.engines(why="the tests name the engines that they hold for")
+
 FIXED = (
     "targets",
     "cargs",

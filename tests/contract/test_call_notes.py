@@ -26,7 +26,10 @@ from pcall import (
     run_iter,
 )
 
-pytestmark = pytest.mark.usefixtures("each_system")
+pytestmark = [
+    pytest.mark.usefixtures("each_system"),
+    pytest.mark.engines(why="the tests name the engines that they hold for"),
+]
 
 
 @dataclasses.dataclass(frozen=True)

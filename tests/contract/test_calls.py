@@ -156,6 +156,7 @@ def test_the_guard_against_forks_sees_a_fork(no_fork):
         pcall(seen)
 
 
+@pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 def test_building_the_object_forks_nothing(no_fork):
     """Building a Pcall forks nothing."""
     assert len(Pcall(add, x=(1, 2, 3), y=(4, 5, 6)).childs) == 3

@@ -144,6 +144,7 @@ class Silent(Exception):
     """An exception without a text."""
 
 
+@pytest.mark.engines(why="it names the engines")
 @pytest.mark.parametrize("policy", [{}, {"max_tasks_per_child": None}, {"max_workers": 0}])
 def test_an_exception_without_a_text(policy: dict[str, Any]) -> None:
     """The text is then the name of its class, also where it comes from a nested run or a plan."""

@@ -13,7 +13,10 @@ import pytest
 
 from pcall import Pcall, PcallTimeout
 
-pytestmark = pytest.mark.usefixtures("each_system")
+pytestmark = [
+    pytest.mark.usefixtures("each_system"),
+    pytest.mark.engines(why="each test chooses the engines itself"),
+]
 
 
 class TaskLog(logging.StreamHandler):

@@ -11,6 +11,8 @@ import pytest
 from pcall import Pcall, pcall
 from tests.helpers.waiting import wait_for
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 log = logging.getLogger("test.private")
 
 

@@ -14,6 +14,8 @@ import pytest
 from pcall import ChildProcessException, Pcall, pcall
 from tests.helpers.scripts import run_python
 
+pytestmark = pytest.mark.engines(why="the tests name the engines that they hold for")
+
 
 def warned(build: Callable[[], Any]) -> list[str]:
     """The ResourceWarnings of what this builds and drops."""

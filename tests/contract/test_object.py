@@ -67,6 +67,7 @@ def test_a_second_start_raises(each_system):
     assert run.results == (1, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 @pytest.mark.parametrize("name", ["join", "wait", "as_completed"])
 def test_before_start_raises(name):
     """join() raises AssertionError before start(), and so does what waits as it does."""
@@ -135,6 +136,7 @@ def test_a_run_of_no_calls():
 # ------------------------------------------------------------------ looking while it runs
 
 
+@pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 def test_before_start_nothing_runs():
     """Before start() there are children to look at, and none of them is a process."""
     run = Pcall(square, x=(1, 2))

@@ -13,6 +13,8 @@ import pytest
 import pcall as package
 from pcall import Pcall, pcall
 
+pytestmark = pytest.mark.engines(why="the tests name the engines that they hold for")
+
 
 def fetch(host: str, timeout: float = 1) -> None:
     raise AssertionError("nothing is to be called")

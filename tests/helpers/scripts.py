@@ -160,11 +160,20 @@ def in_namespace(commands: str) -> list[str]:
     return [*enter, "sh", "-ec", f'{commands}\nexec "$@"', "sh"]
 
 
-def missed_by_coverage(folder: Path, source: str, *arguments: str) -> tuple[list[str], str]:
-    """Run a script under coverage; return the lines that it did not run, and its stderr."""
+def missed_by_coverage(
+    folder: Path, source: str, *arguments: str, setting: str = "concurrency = multiprocessing"
+) -> tuple[list[str], str]:
+    """Run a script under coverage; return the lines that it did not run, and its stderr.
+
+    Args:
+        folder: where the script and its data go.
+        source: the script.
+        arguments: of the script.
+        setting: of coverage, beside ``parallel = true``.
+    """
     script = folder / "script.py"
     script.write_text(source)
-    (folder / ".coveragerc").write_text("[run]\nconcurrency = multiprocessing\nparallel = true\n")
+    (folder / ".coveragerc").write_text(f"[run]\n{setting}\nparallel = true\n")
 
     def coverage(*arguments: str) -> str:
         found = subprocess.run(

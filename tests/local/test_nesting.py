@@ -302,10 +302,14 @@ except PcallTimeout:
 """
 
 
-def test_under_coverage(tmp_path):
+SETTINGS = ["", "concurrency = multiprocessing", "patch = _exit", "patch = fork"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_under_coverage(tmp_path, setting):
     """Lines run in children, nested ones, failed ones and cancelled ones too, count as covered."""
     source = use_the_same_system() + COVERED
-    missing, told = missed_by_coverage(tmp_path, source)
+    missing, told = missed_by_coverage(tmp_path, source, setting=setting)
     assert told == ""
     assert missing == ['return "never"']
 

@@ -151,9 +151,10 @@ assert [outcome.index for outcome in found if not outcome.ok] == [3, 5]
 """
 
 
-def test_under_coverage(tmp_path, system):
+@pytest.mark.parametrize("setting", ["", "concurrency = multiprocessing", "patch = _exit"])
+def test_under_coverage(tmp_path, system, setting):
     """Lines run in reused children count as covered, also those of cancelled ones."""
-    lines, _ = missed_by_coverage(tmp_path, COVERED, system)
+    lines, _ = missed_by_coverage(tmp_path, COVERED, system, setting=setting)
     missing = set(lines)
     assert 'return "never"' in missing
     assert not missing & {"raise ValueError(x)", "time.sleep(0.01)", 'return "covered"', "return x"}

@@ -81,7 +81,8 @@ def objects() -> None:
     assert_type(run.done, bool)
     assert_type(run.wait(), bool)
     assert_type(run.wait(timeout=0.1), bool)
-    assert_type(run.as_completed(), Iterator[Outcome])
+    completed: Iterator[Outcome] = run.as_completed()
+    assert_type(next(completed), Outcome)
     children: tuple[multiprocessing.Process, ...] = run.childs + run.livings
     for child in children:
         assert_type(child.exitcode, int | None)
@@ -125,6 +126,10 @@ async def awaiting() -> None:
     assert_type(await Pcall(later, x=(1, 2)), tuple[Any, ...])
     assert_type(await pcall.aio(later, timeout=2, x=(1, 2)), tuple[Any, ...])
     assert_type(await Mine.pcall.aio(later, x=(1, 2)), tuple[Any, ...])
+    async with Pcall(later, x=(1, 2)) as run:
+        assert_type(run, Pcall)
+        async for outcome in run.as_completed():
+            assert_type(outcome, Outcome)
 
 
 def looking(outcome: Outcome) -> None:

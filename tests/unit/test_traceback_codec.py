@@ -76,6 +76,29 @@ def test_the_frames_are_real() -> None:
     assert last.tb_frame.f_lineno == 1
 
 
+def test_frames_that_pytest_hides_stay_hidden() -> None:
+    """Those that are marked by a local or a global name; a condition does not travel."""
+
+    def hidden() -> None:
+        __tracebackhide__ = True
+        conditional()
+
+    def conditional() -> None:
+        __tracebackhide__ = bool
+        raise LookupError
+
+    try:
+        hidden()
+    except LookupError as error:
+        tb = again(error.__traceback__)
+    found = {}
+    while tb is not None:
+        found[tb.tb_frame.f_code.co_name] = tb.tb_frame.f_globals.get("__tracebackhide__")
+        tb = tb.tb_next
+    here = "test_frames_that_pytest_hides_stay_hidden"
+    assert found == {here: None, "hidden": True, "conditional": None}
+
+
 def test_a_position_that_is_not_known_shows_no_carets() -> None:
     """As with ``-X no_debug_ranges``."""
     error = failing("table['a']['b'] + table['c']", "bare")

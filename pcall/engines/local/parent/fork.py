@@ -43,6 +43,8 @@ from pcall.engines.local.std_streams import flush_std_streams
 
 __all__ = ["fork_all", "make_steps", "unread_stdin"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _ONCE: tuple[tuple[()], ...] = ((),)
 
 # Run the target's exit handlers, as multiprocessing does since Python 3.13, and drop the parent's.

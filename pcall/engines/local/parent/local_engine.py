@@ -29,6 +29,8 @@ from pcall.engines.local.parent.terminator import Terminator
 
 __all__ = ["LocalEngine"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class LocalEngine:
     """Runs calls in forked processes of this machine.

@@ -25,6 +25,8 @@ from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
 __all__ = ["PoolEngine", "pool_size"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class PoolEngine(LocalEngine):
     """Runs calls in workers that take one chunk of calls after another.
