@@ -156,10 +156,9 @@ class Scheduler:
         return iter(())
 
     def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
-        """Take note of a call that is settled during the run, with this error or with a value.
+        """Settle a call during the run: it failed with this error, or, for None, has a value.
 
-        Returns:
-            What follows; None where the call is no part of the run, or over.
+        Returns None where the call is no part of the run, or over.
         """
         return None
 
@@ -340,9 +339,12 @@ class Scheduler:
             self._due.append(range(index, index + 1))
 
     def _may_retry(self, index: int, error: BaseException) -> bool:
-        if self._retry is None or self._stopped or self.attempt(index) >= self._retry.attempts:
+        if self._retry is None or self._stopped or self._tries(index) >= self._retry.attempts:
             return False
         return self._retry.decides(error)
+
+    def _tries(self, index: int) -> int:
+        return self.attempt(index)  # those that the retry policy counts
 
     def _may_retry_timeout(self, index: int) -> bool:
         return self._may_retry(index, PcallTimeout("timeout", self._timeout))

@@ -68,6 +68,9 @@ class RerunScheduler(GraphScheduler):
                 return Ended(retried=True)
         return super().ended(index, error, now, chance)
 
+    def _tries(self, index: int) -> int:
+        return super()._tries(index) - self._counts.get(index, 0)
+
     @property
     def over(self) -> bool:
         return super().over and not self._lost

@@ -183,3 +183,20 @@ def test_what_only_a_settled_call_would_need_is_no_dependency(tmp_path, max_work
     with pytest.raises(CallError, match="of no use"):
         run(plan, output=call, max_workers=max_workers)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("max_workers", [0, 2])
+def test_a_report_is_no_attempt_of_retry(tmp_path, max_workers):
+    """A call that has reported its dependencies has all its attempts left."""
+    plan = Plan()
+    source = plan.call(count, tmp_path / "source")
+
+    def use(value):
+        if value < 3:
+            raise DependenciesFailed({"value": [source]})
+        if count(tmp_path / "use") < 2:
+            raise OSError("not yet")
+        return value
+
+    used = plan.call(use, source)
+    assert run(plan, output=used, max_workers=max_workers, retry=2) == 3
