@@ -18,8 +18,6 @@ import os
 import sys
 import threading
 from atexit import _ncallbacks, _run_exitfuncs
-from itertools import starmap
-from operator import call
 from os import _exit, access, getpid, getppid
 from signal import SIG_SETMASK, SIGKILL
 from types import CoroutineType
@@ -60,8 +58,8 @@ def run_child(task: Task) -> NoReturn:
         state["pid"] = state["leader"] = pid = getpid()
         state["task"] = task
         state["cancelled"], state["sigterm"], state["worker"] = False, SIGTERM_CANCELS, None
-        for _ in starmap(call, steps):
-            pass
+        for step in steps:
+            step[0](*step[1:])
         if getppid() != parent:
             _exit(1)  # the parent died before this process could watch it
         if threads:

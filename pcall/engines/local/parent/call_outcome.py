@@ -8,7 +8,7 @@ import time
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.captured import Captured, add_last_lines
 from pcall._core.records import Call, Outcome
-from pcall._errors import ResultError
+from pcall._errors import ResultError, TaskCancelled
 from pcall._os.signals import is_interrupt
 from pcall._wire.decode import Answer, read_answer
 from pcall._wire.exception_codec import safe_str
@@ -116,4 +116,6 @@ def _status(error: BaseException | None) -> int:
     """The exit status of a process whose call ends with this error."""
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         return (error.code or 0) & 0xFF
+    if isinstance(error, TaskCancelled):
+        return -signal.SIGTERM  # the child ends itself by the signal, once it has answered
     return 1 if error else 0

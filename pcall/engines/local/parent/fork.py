@@ -92,9 +92,6 @@ def unread_stdin() -> io.TextIOBase | None:
 def make_steps(watch: Steps, null: int, closed: Iterable[int]) -> Steps:
     """The first steps of every child of a run.
 
-    All of them are C functions, called from C: such a call counts no references to the function
-    and its arguments, so that their pages are not copied.
-
     Args:
         watch: the steps by which a child exits when its parent does.
         null: descriptor of /dev/null.
