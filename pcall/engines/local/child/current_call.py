@@ -6,8 +6,6 @@ it is asked for, and a call that does not ask pays nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from os import getpid
 
@@ -43,20 +41,25 @@ def current_call() -> CurrentCall | None:
     return None if running is None else make_record(*running, entropy)
 
 
-@contextmanager
-def running_inline(call: Call, attempt: int, entropy: int) -> Iterator[None]:
+class running_inline:
     """In this block, this call is the current one.
+
+    ``contextlib`` would assign to the exception of the call, which a frozen dataclass refuses.
 
     Args:
         call: the call.
         attempt: the number of its attempt, from 1.
         entropy: of the run.
     """
-    token = _inline.set((getpid(), make_record(call, attempt, entropy)))
-    try:
-        yield
-    finally:
-        _inline.reset(token)
+
+    def __init__(self, call: Call, attempt: int, entropy: int) -> None:
+        self._record = make_record(call, attempt, entropy)
+
+    def __enter__(self) -> None:
+        self._token = _inline.set((getpid(), self._record))
+
+    def __exit__(self, *error: object) -> None:
+        _inline.reset(self._token)
 
 
 def make_record(call: Call, attempt: int, entropy: int) -> CurrentCall:
