@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 __all__ = [
+    "CycleError",
     "DependenciesFailed",
+    "FailedDependency",
     "NotStarted",
     "PcallError",
     "RemoteError",
@@ -61,6 +63,37 @@ class DependenciesFailed(PcallError):
     def __str__(self) -> str:
         named = (f"{name}: {calls}" for name, calls in self.dependencies.items())
         return f"of no use: {'; '.join(named)}"
+
+
+class FailedDependency(PcallError):
+    """The value that a call of a plan returned is lost: to be given to ``Plan.mark_failed``.
+
+    The call is made again if anything still needs its value.
+    """
+
+    __module__ = "pcall.exceptions"
+
+    def __init__(self, text: str = "the value is lost") -> None:
+        super().__init__(text)
+
+
+class CycleError(PcallError, ValueError):
+    """Calls of a plan wait for each other, so that none of them can start. Nothing was run.
+
+    Attributes:
+        calls: the calls on the cycle, each of which waits for the next one, and the last for the
+            first.
+    """
+
+    __module__ = "pcall.exceptions"
+
+    def __init__(self, text: str = "", calls: Iterable[Any] = ()) -> None:
+        super().__init__(text)
+        self.calls = tuple(calls)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        notes = getattr(self, "__notes__", None)
+        return type(self), (str(self), self.calls), {"__notes__": notes} if notes else {}
 
 
 class ResultError(PcallError):

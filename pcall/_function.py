@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pcall._entry import BoundEntry, Entry
+from pcall._faces.entry import BoundEntry
 
 __all__ = ["pcall"]
 
@@ -17,7 +17,7 @@ class _Function(BoundEntry):
     """``Pcall.pcall``, which imports ``Pcall`` when it is first called."""
 
     def __init__(self) -> None:
-        self.__doc__ = Entry.__doc__
+        self._describe()
 
     def _run_class(self) -> Any:
         from pcall._pcall import Pcall

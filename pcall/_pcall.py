@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from pcall._core.arguments import build_calls
-from pcall._core.calls import Calls
 from pcall._core.failure_report import failure_of
 from pcall._core.options import Options
-from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Outcome
-from pcall._core.run_state import RunState
-from pcall._core.scheduler import Scheduler
-from pcall._core.seconds import check_seconds, limit_of
-from pcall._entry import Entry, Targets
-from pcall._run import Run
-from pcall._run_observers import observers_of
+from pcall._core.seconds import check_seconds
+from pcall._core.slips import call_limit, check_taken
+from pcall._faces.built_run import BuiltRun
+from pcall._faces.completed_outcomes import CompletedOutcomes
+from pcall._faces.entry import Entry, Targets
+from pcall._faces.make_run import make_run
 from pcall.engines.local.parent.child_process import ChildProcess
-from pcall.engines.local.parent.fresh_engine import FreshEngine
-from pcall.engines.local.seeding import chance
 
 # A failure names its class by this module, in the child too, which must not have to import it.
 from pcall.exceptions import ChildProcessException, PcallTimeout
 
 __all__ = ["Pcall"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
 
-class Pcall:
+_NO_ARGS: tuple[Any, ...] = ()
+
+
+class Pcall(BuiltRun):
     """A run: calls made in parallel, each in a forked process of its own.
 
     Building the object forks nothing. Its arguments are those of :func:`pcall`.
 
     Attributes:
-        targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs: the arguments that it was
-            built with; None for an argument that was not given.
+        targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs: what it was built with;
+            None for what was not given. ``timeout`` may be set before :meth:`start`.
 
     Raises:
         TypeError: an argument has the wrong shape; the text names it and the call.
@@ -60,22 +61,29 @@ class Pcall:
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
     ) -> None:
-        self._limit = limit_of(timeout)
-        self.targets = targets
-        self.timeout = timeout
-        self.cargs = cargs
-        self.iargs = iargs
-        self.ckwargs = {} if ckwargs is None else ckwargs
-        self.ikwargs = ikwargs
-        self.varkwargs = varkwargs
-        calls = build_calls(targets, cargs, iargs, self.ckwargs, ikwargs, varkwargs)
+        self._timeout, self._limit = timeout, call_limit(timeout)
+        # Past __setattr__, which refuses them.
+        vars(self).update(
+            targets=targets,
+            cargs=cargs,
+            iargs=iargs,
+            ckwargs={} if ckwargs is None else ckwargs,
+            ikwargs=ikwargs,
+            varkwargs=varkwargs,
+        )
+        calls = build_calls(targets, cargs, iargs, ckwargs, ikwargs, varkwargs)
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
-        self._run = _make_run(calls, self._options, self._limit)
-        self._started = self._joined = False
+        given = {"timeout": timeout, "iargs": iargs, "ckwargs": ckwargs, "ikwargs": ikwargs}
+        given["cargs"] = None if cargs is _NO_ARGS else cargs
+        check_taken(calls, {name: value for name, value in given.items() if value is not None})
+        self._run = make_run(calls, self._options, self._limit)
+        self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
         self._results: tuple[Any, ...] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._owner = os.getpid()
+        self._started = False
 
     @classmethod
     def options(cls, **policy: Any) -> type[Self]:
@@ -194,21 +202,16 @@ class Pcall:
             if self._run.done or left <= 0:
                 return self._run.done
 
-    def as_completed(self) -> Iterator[Outcome]:
+    def as_completed(self) -> CompletedOutcomes:
         """Iterate over the outcomes, also those of failed calls, in the order in which calls end.
+
+        Both ``for`` and ``async for`` take what this returns.
 
         Raises:
             AssertionError: :meth:`start` was not called.
         """
         self._check_started("as_completed")
-        return self._as_completed()
-
-    def _as_completed(self) -> Iterator[Outcome]:
-        outcomes = self._run.state.outcomes
-        for index in self._run.as_completed():
-            outcome = outcomes[index]
-            assert outcome is not None
-            yield outcome
+        return CompletedOutcomes(self._run)
 
     def terminate(self) -> None:
         """Send SIGTERM to all children and to the processes they started; do not wait.
@@ -238,12 +241,29 @@ class Pcall:
         else:
             self._run.abandon_if_owner()
 
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        from pcall._faces.asyncio_turns import end
+
+        if error is None:
+            await self
+        elif os.getpid() == self._owner:
+            await end(self._run)
+
     def __await__(self) -> Generator[Any, None, tuple[Any, ...]]:
         return self._await().__await__()
 
     async def _await(self) -> tuple[Any, ...]:
         # Code that awaits has imported asyncio; for others that import costs more than the rest.
-        from pcall._aio import finish
+        from pcall._faces.asyncio_turns import finish
 
         if not self._started:
             self.start()
@@ -252,6 +272,23 @@ class Pcall:
         return self._results or ()
 
     # ------------------------------------------------------------ looking
+
+    @property
+    def timeout(self) -> float | None:
+        """The longest that any call may run, in seconds; None and 0: no limit.
+
+        It may be set before :meth:`start`, and is checked then.
+        """
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        if self._started:
+            raise AttributeError("timeout can be set before start() alone: calls run with the old")
+        self._limit = call_limit(timeout)
+        self._timeout = timeout
+        if self._options.max_workers != 0:
+            self._run.state.set_timeout(self._limit)
 
     @property
     def results(self) -> tuple[Any, ...] | None:
@@ -294,50 +331,3 @@ class Pcall:
     def _check_started(self, name: str) -> None:
         if not self._started:  # no assert statement: -O removes those
             raise AssertionError(f"{name}() needs start() first")
-
-
-def _make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
-    """Compose the state of these calls with the engine that the options ask for."""
-    if options.max_workers == 0:
-        return _inline_run(calls, options)
-    if options.max_tasks_per_child != 1:
-        return _pool_run(calls, options, timeout)
-    state = _make_state(calls, options, timeout, options.max_workers, OutcomeStore(calls))
-    return Run(state, FreshEngine(state))
-
-
-def _inline_run(calls: Calls, options: Options) -> Run:
-    # Each run loads the engine that it needs.
-    from pcall.engines.inline import InlineCalls, InlineEngine
-
-    state = _make_state(calls, options, None, 1, OutcomeStore(calls))
-    return Run(state, InlineEngine(state, InlineCalls(calls)))
-
-
-def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:
-    from pcall._core.chunk_outcomes import ChunkOutcomeStore
-    from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
-    from pcall.engines.local.parent.workload import IndependentCalls
-
-    outcomes = ChunkOutcomeStore(calls, captures=bool(options.capture_output))
-    state = _make_state(calls, options, timeout, pool_size(options, len(calls)), outcomes)
-    workload = IndependentCalls(calls, state.scheduler, options)
-    return Run(state, PoolEngine(state, outcomes, workload))
-
-
-def _make_state(
-    calls: Calls,
-    options: Options,
-    timeout: float | None,
-    max_workers: int | None,
-    outcomes: OutcomeStore,
-) -> RunState:
-    scheduler = Scheduler(
-        len(calls),
-        max_workers=max_workers,
-        max_errors=options.max_errors,
-        timeout=timeout,
-        retry=options.rule,
-    )
-    observers = observers_of(options.progress_choice)
-    return RunState(calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance)

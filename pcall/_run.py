@@ -19,6 +19,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,8 @@ from pcall._tuning import LONGEST_WAIT
 from pcall.engines.engine import Engine
 
 __all__ = ["Run"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 _log = logging.getLogger("pcall")
 
@@ -52,6 +55,7 @@ class Run:
         # A signal handler may take a turn within a turn of the same thread.
         self._lock = threading.RLock()
         self._turns: set[object] = set()  # being taken now, by threads or signal handlers
+        self._posted: deque[Callable[[], None]] = deque()
 
     # ------------------------------------------------------------ looking
 
@@ -223,6 +227,18 @@ class Run:
         if os.getpid() != self._owner:
             raise AssertionError("this run belongs to the parent of this process")
 
+    def post(self, action: Callable[[], None]) -> None:
+        """Have this done in a turn, with the run's lock held: at once where one waits now.
+
+        May be called by any thread, and by observers. Nothing is done in a child that inherited
+        this object, or once the run is over.
+        """
+        if os.getpid() != self._owner:
+            return
+        with self._lock:
+            self._posted.append(action)
+            self._engine.wake()
+
     # ------------------------------------------------------------ the steps of a turn
 
     def _turn(self, wait: float | None) -> None:
@@ -242,6 +258,7 @@ class Run:
         # A signal handler may use this very run. It runs where the state is in order: during the
         # wait, and where the engine delivers signals.
         with self._lock, DeferSignals():
+            self._do_posted()
             self._engine.start()
             pause = 0.0 if self.over else self.pause(wait)
         # Without the lock: meanwhile other threads may look at the run, or end it.
@@ -249,6 +266,7 @@ class Run:
         with self._lock, DeferSignals():
             self._engine.collect(ready)
             self._expire()
+            self._do_posted()
             self._engine.start()
         # Without the lock: handlers and observers are the user's code.
         logs = self.state.logs
@@ -260,6 +278,10 @@ class Run:
             self.state.events.end()
         else:
             self.state.events.turn()
+
+    def _do_posted(self) -> None:
+        while self._posted:
+            self._posted.popleft()()
 
     def _expire(self) -> None:
         """End the calls whose time is up."""

@@ -37,6 +37,7 @@ __all__ = [
     "RACING_PROCESSES",
     "READ_AHEAD",
     "SEEDED_BLOCKS",
+    "SHARE_OF_DESCRIPTORS",
     "SHARE_OF_MEMORY",
     "SHORTEST_CHUNK",
     "SHORT_TEXT",
@@ -169,6 +170,11 @@ READ_AHEAD = 1 << 20
 # Files with an answer each that the parent takes from one worker and has not read yet. Others
 # wait in the socket, and so a run needs few descriptors however many large answers there are.
 PENDING_FILES = 8
+
+# Of the descriptors that a process may have, those that may be in use before it maps the files of
+# large values instead of keeping them open. The others are for what is under way, and for the
+# user's own.
+SHARE_OF_DESCRIPTORS = 0.75
 
 # Seconds between two attempts to send a descriptor while the kernel has too many under way, or
 # the receiver's buffer is full: about as long as the receiver needs to be scheduled and take one.

@@ -10,6 +10,8 @@
           ├── PcallTimeout              a call ran too long (also a builtin TimeoutError)
           ├── NotStarted                a call was still queued when the run stopped
           ├── DependenciesFailed        a call raises it: it can't use the values it got
+          ├── FailedDependency          the value of a call is lost: for Plan.mark_failed
+          ├── CycleError                calls of a plan wait for each other (also a ValueError)
           ├── ResultError               a result could not be pickled or unpickled
           └── RemoteError               replaces an exception that could not be rebuilt
     BaseException
@@ -26,7 +28,9 @@ from pcall._core.call_failures import (
     PcallTimeout,
 )
 from pcall._errors import (
+    CycleError,
     DependenciesFailed,
+    FailedDependency,
     NotStarted,
     PcallError,
     RemoteError,
@@ -38,7 +42,9 @@ __all__ = [
     "CallError",
     "ChildDied",
     "ChildProcessException",
+    "CycleError",
     "DependenciesFailed",
+    "FailedDependency",
     "NotStarted",
     "PcallError",
     "PcallTimeout",

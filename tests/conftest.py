@@ -17,6 +17,7 @@ import pytest
 
 from pcall._os.current import use_system
 from pcall._os.portable import PortableSystem
+from tests.helpers.engines import EngineUse, expect_faults, is_chosen, is_first, parametrize
 from tests.helpers.processes import children, descriptors, resident_memory
 from tests.helpers.waiting import until
 
@@ -58,6 +59,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    parametrize(metafunc)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the pure tests as fast, order the tests, and leave out some with --portable.
@@ -66,9 +71,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     and other tests let it grow. Then come those that take longest, so that no worker starts
     one of them when the others have nothing left to do.
     """
+    items[:] = filter(is_chosen, items)
     for item in items:
+        expect_faults(item)
         if item.path.is_relative_to(TESTS / "unit"):
             item.add_marker("fast")
+        elif not is_first(item):  # one engine has to do
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "fast"]
     items.sort(
         key=lambda item: (
             item.path.name not in FORK_MOST,
@@ -83,6 +92,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             (left if same else chosen).append(item)
         config.hook.pytest_deselected(items=left)
         items[:] = chosen
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test that passes for an engine, but has made no run on it."""
+    yield
+    for use in getattr(item, "funcargs", {}).values():
+        if isinstance(use, EngineUse):
+            use.check()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -178,6 +196,22 @@ def each_system(request: pytest.FixtureRequest, chosen_system: None) -> str:
     if request.param == "portable":
         use_system(PortableSystem())
     return str(request.param)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> EngineUse:
+    """Run the test on each engine that it holds for, as the default of ``Pcall``."""
+    use = EngineUse.of(request, monkeypatch)
+    use.become_default_of_calls()
+    return use
+
+
+@pytest.fixture
+def plan_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> EngineUse:
+    """Run the test on each engine that it holds for, as the default of ``run``."""
+    use = EngineUse.of(request, monkeypatch)
+    use.become_default_of_plans(request.module)
+    return use
 
 
 def _files() -> set[Path]:

@@ -13,8 +13,11 @@ from typing import Any
 
 from pcall._core.calls import Calls
 from pcall._core.records import show
+from pcall._core.slips import option_hint
 
 __all__ = ["build_calls"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 
 def build_calls(
@@ -52,7 +55,8 @@ def build_calls(
     names = tuple(varkwargs or ())
     for name in names:
         values = (varkwargs or {})[name]
-        columns.append(_iterate(name, values, "an iterable with one value for each call"))
+        expected = "an iterable with one value for each call"
+        columns.append(_iterate(name, values, expected, option_hint(name, values)))
 
     if not columns:
         return Calls(1, targets, common, common_kwargs)
@@ -113,13 +117,15 @@ def _kind(value: Any) -> str:
     return f"{show(value)} ({type(value).__name__})"
 
 
-def _iterate(name: str, value: Iterable[Any], expected: str = "an iterable") -> Iterator[Any]:
+def _iterate(
+    name: str, value: Iterable[Any], expected: str = "an iterable", hint: str = ""
+) -> Iterator[Any]:
     try:
         return iter(value)
     except TypeError as error:
         # With an __iter__ of its own, the error comes from there.
         cause = error if hasattr(type(value), "__iter__") else None
-        raise TypeError(f"{name} must be {expected}, not {_kind(value)}") from cause
+        raise TypeError(f"{name} must be {expected}, not {_kind(value)}{hint}") from cause
 
 
 def _is_mapping(value: Any) -> bool:

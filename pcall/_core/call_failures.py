@@ -19,7 +19,8 @@ class ChildProcessException(PcallError):
 
     It is raised *from* the exception that the call raised in its child: ``__cause__`` is that
     exception, with the same type and attributes, and the frames of the child. The text is that
-    of the original. Notes name the call, and count the other failures.
+    of the original, or the name of its class if it has none. Notes name the call,
+    and count the other failures.
 
     Attributes:
         failures: the outcomes of the calls that failed, in call order.

@@ -15,6 +15,8 @@ from pcall._core.records import Call, name_of, show
 
 __all__ = ["Calls"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 # Target, positional and keyword arguments of a call. A plain tuple, since it is made for each
 # trivial call, and unpacked in C.
 CallParts = tuple[Any, tuple[Any, ...], Mapping[str, Any]]
@@ -66,6 +68,11 @@ class Calls(Sequence[Call]):
             raise IndexError(index)
         target, args, kwargs = next(self.parts(index, index + 1))
         return Call(index, target, args, dict(kwargs))
+
+    @property
+    def targets(self) -> Sequence[Any]:
+        """The callables: one for all calls, or one for each."""
+        return (self._target,) if self._targets is None else self._targets
 
     def scope(self, index: int) -> tuple[str, ...]:
         """The names that progress counts a call under: the name of its function."""

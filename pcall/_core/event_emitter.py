@@ -83,6 +83,14 @@ class EventEmitter:
             )
         )
 
+    def settled(self, outcome: Outcome) -> None:
+        """A call was marked as done or failed, and will not run."""
+        if self._to:
+            kind: Kind = "done" if outcome.ok else "failed"
+            failed = None if outcome.ok else outcome
+            scope = self._calls.scope(outcome.index)
+            self._to.add(Event(kind, scope, self._clock(), outcome=failed, settled=True))
+
     def planned(self, indices: Iterable[int]) -> None:
         """Report calls that have become part of the run, or are executed again."""
         self._count("planned", indices)

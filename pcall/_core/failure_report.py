@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from pcall._core.call_failures import ChildDied, ChildProcessException, PcallTimeout
+from pcall._core.call_notes import call_note
 from pcall._core.records import Outcome
-from pcall._wire.exception_codec import safe_str, type_name
+from pcall._wire.exception_codec import safe_str, text_or_name, type_name
 
 __all__ = ["failure_notes", "failure_of"]
 
@@ -58,9 +59,9 @@ def failure_of(
             error = PcallTimeout(str(cause), cause.timeout, (first,), failures, all_of_them)
         else:
             assert cause is not None
-            error = ChildProcessException(safe_str(cause), failures, all_of_them)
+            error = ChildProcessException(text_or_name(cause), failures, all_of_them)
     error.__cause__ = first.error
-    error.add_note(f"in call {first.index}, {first.call}, process {first.pid}")
+    error.add_note(call_note(first))
     for note in failure_notes(first, failures, sum(not o.attempts for o in outcomes)):
         error.add_note(note)
     return error
@@ -88,11 +89,12 @@ def failure_notes(first: Outcome, failures: Sequence[Outcome], skipped: int) -> 
         kinds = Counter(_one_line(o.error) for o in others if o.error is not None)
         lines = [f"  {count} x {kind}" for kind, count in kinds.most_common(_SHOWN)]
         if len(kinds) > _SHOWN:
-            lines.append(f"  and {len(kinds) - _SHOWN} more kinds")
+            more = len(kinds) - _SHOWN
+            lines.append(f"  and {more} more {'kind' if more == 1 else 'kinds'}")
         verb = "call" if len(others) == 1 else "calls"
         notes.append("\n".join([f"{len(others)} more {verb} failed:", *lines]))
     if skipped:
-        notes.append(f"{skipped} more were not started for it")
+        notes.append(f"{skipped} more {'was' if skipped == 1 else 'were'} not started for it")
     return notes
 
 

@@ -18,6 +18,8 @@ from pcall._tuning import OBSERVER_INTERVAL
 
 __all__ = ["Choice", "Observers", "check_progress"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _log = logging.getLogger("pcall")
 
 

@@ -14,6 +14,8 @@ from pcall._core.seconds import check_seconds
 
 __all__ = ["Options"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 def _check_count(name: str, value: Any, least: int) -> None:
     if value is None:

@@ -9,6 +9,7 @@ from typing import Any
 from pcall._core.calls import Calls
 from pcall._core.captured import Captured
 from pcall._core.records import Outcome
+from pcall._os.signals import is_interrupt
 
 __all__ = ["OutcomeStore"]
 
@@ -46,7 +47,12 @@ class OutcomeStore(Sequence[Outcome | None]):
         outcome = self._find(index)
         if outcome is None or not outcome.ok or self._value_of is None:
             return outcome
-        return replace(outcome, value=self._value_of(index))
+        try:
+            return replace(outcome, value=self._value_of(index))
+        except BaseException as problem:
+            if is_interrupt(problem):
+                raise
+            return self.fail(index, problem)
 
     def __iter__(self) -> Iterator[Outcome | None]:
         return map(self.__getitem__, range(len(self)))
@@ -69,6 +75,18 @@ class OutcomeStore(Sequence[Outcome | None]):
     def _complete(self, calls: range) -> None:
         self.completed.append(calls)
         self.ended += len(calls)
+
+    def fail(self, index: int, error: BaseException) -> Outcome:
+        """A call returned, but its value is of no use to this process: that is its failure.
+
+        Returns:
+            The call's outcome from now on.
+        """
+        outcome = self._find(index)
+        assert outcome is not None
+        self.failed += outcome.ok
+        failed = self._outcomes[index] = replace(outcome, ok=False, value=None, error=error)
+        return failed
 
     def reopen(self, index: int) -> None:
         """Drop the outcome of a call that is executed again."""

@@ -12,6 +12,8 @@ from pcall._wire.exception_codec import dump_exception, load_exception, portable
 
 __all__ = ["Call", "CurrentCall", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
@@ -94,7 +96,8 @@ class Outcome:
         ok: True if the call returned.
         value: the returned value; None if the call failed.
         error: the exception that the call raised, or one that says how it ended otherwise
-            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned.
+            (``ChildDied``, ``PcallTimeout``, ``NotStarted``, ...); None if it returned. A note of
+            it names the call.
         pid: the process id of its child; None if it never started.
         exitcode: the exit code of its child, as in ``multiprocessing``; None if the call never
             started, or if another wait took the exit status first.
@@ -170,6 +173,8 @@ class Event:
         max_rss: the highest peak resident memory among them, in bytes; likewise.
         outcome: the outcome of a call that failed or is retried. Each such call has an event of
             its own. Otherwise None.
+        settled: True for a call that was marked as done or failed from outside: it ends without
+            having started.
     """
 
     kind: Kind
@@ -180,6 +185,7 @@ class Event:
     cpu: float = 0.0
     max_rss: int = 0
     outcome: Outcome | None = None
+    settled: bool = False
 
 
 class Observer(Protocol):

@@ -12,6 +12,8 @@ from pcall._wire.exception_codec import safe_str
 
 __all__ = ["Retry"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 Classes = type[BaseException] | Iterable[type[BaseException]]
 Predicate = Callable[[BaseException], Any]
 

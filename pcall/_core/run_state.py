@@ -7,10 +7,11 @@ An engine asks the state for calls to start, and reports how they ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
+from pcall._core.call_notes import name_call
 from pcall._core.calls import Calls
-from pcall._core.decisions import Expiry
+from pcall._core.decisions import Ended, Expiry
 from pcall._core.event_emitter import EventEmitter
 from pcall._core.observers import Observers
 from pcall._core.options import Options
@@ -115,6 +116,11 @@ class RunState:
         """The calls whose child died, and those that ran longer than the timeout."""
         return self._lost | self.overdue
 
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that each call may take, before any has started."""
+        self.timeout = timeout
+        self.scheduler.set_timeout(timeout)
+
     def begin(self) -> None:
         """Report the start of the run to the observers."""
         self.events.begin(self.scheduler.planned() if self.events else ())
@@ -146,8 +152,12 @@ class RunState:
             later: True when its child ran another call before it.
         """
         index = outcome.index
+        if index in self.scheduler.disregarded:
+            self._disregard(outcome, later)
+            return
         luck = 0.0 if outcome.ok else self._chance()
         ended = self.scheduler.ended(index, outcome.error, self._clock(), luck)
+        name_call(outcome)
         if self.logs is not None:
             died = index in self._lost or index in self.overdue
             self.logs.ended(outcome, died, later, ended.retried)
@@ -160,16 +170,30 @@ class RunState:
             return
         self._failed_attempts.pop(index, None)
         self.outcomes.record(outcome)
+        self._skip_after(index, ended)
+
+    def _skip_after(self, index: int, ended: Ended) -> None:
+        """Record the end of the calls that will not start because this one has failed."""
         if ended.skipped:
             if self.scheduler.stopped:
                 limit = self.options.max_errors
                 self._why = self._why or f"call {index} failed, and max_errors is {limit}"
             self.skip(ended.skipped)
 
+    def _disregard(self, outcome: Outcome, later: bool) -> None:
+        """An attempt has ended whose call was settled meanwhile."""
+        index = outcome.index
+        died = index in self._lost
+        self.scheduler.ended(index, None, self._clock())
+        self._lost.discard(index)
+        if self.logs is not None:
+            self.logs.ended(outcome, died, later)
+        self.events.not_started(index)
+
     def interrupted(self, outcome: Outcome) -> None:
         """Record a call that was interrupted by an exception meant for this process."""
         self.scheduler.ended(outcome.index, outcome.error)
-        self.outcomes.record(outcome)
+        self._record(outcome)
 
     def is_retried(self, index: int) -> bool:
         """True while a call waits for another attempt."""
@@ -183,7 +207,12 @@ class RunState:
 
     def requeue(self, index: int, start: int | None = None) -> None:
         """Queue the unstarted part of a dispatched chunk again. See :meth:`Scheduler.requeue`."""
+        settled = set(self.scheduler.disregarded)
         self.skip(self.scheduler.requeue(index, start))
+        for each in settled - self.scheduler.disregarded:
+            # It will not start.
+            if self.logs is not None:
+                self.logs.ended(Outcome(each, self.calls[each], True), False, False)
 
     def reopen(self) -> list[int]:
         """Drop the outcomes of the calls that are executed again, and return these calls."""
@@ -203,10 +232,29 @@ class RunState:
             outcome = Outcome(index, self.calls[index], error is None, settled.value, error)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)
-            self.outcomes.record(outcome)
+            self._record(outcome)
+            self.events.settled(outcome)
             if error is not None:
                 self._why = f"call {index} was marked as failed"
             self.skip(settled.skipped)
+
+    def settle_now(self, index: int, value: Any, error: BaseException | None) -> bool:
+        """A call is settled during the run. What waits for it may go on.
+
+        Returns:
+            False where the call is no part of the run, or over.
+        """
+        ended = self.scheduler.settle_now(index, error)
+        if ended is None:
+            return False
+        self._failed_attempts.pop(index, None)
+        outcome = Outcome(index, self.calls[index], error is None, value, error)
+        if self.logs is not None and index not in self.scheduler.disregarded:
+            self.logs.ended(outcome, False, False)
+        self._record(outcome)
+        self.events.settled(outcome)
+        self._skip_after(index, ended)
+        return True
 
     def time_out(self, expiry: Expiry, stopped: Iterable[int]) -> None:
         """Take note of the calls that are ended because of the timeout.
@@ -242,7 +290,11 @@ class RunState:
             outcome = failed or not_started(self.calls[index], reason)
             if self.logs is not None:
                 self.logs.ended(outcome, False, False)
-            self.outcomes.record(outcome)
+            self._record(outcome)
+
+    def _record(self, outcome: Outcome) -> None:
+        name_call(outcome)
+        self.outcomes.record(outcome)
 
     @property
     def is_stopping(self) -> bool:

@@ -42,6 +42,8 @@ class Scheduler:
     Attributes:
         queued: calls that wait to start, those that wait for another attempt included.
         failed: calls that have failed for good.
+        disregarded: calls that a worker has although they were settled meanwhile: their answers
+            count for nothing.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Scheduler:
         self._retry = retry
         self._stopped = False
         self.failed = 0
+        self.disregarded: set[int] = set()
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -107,6 +110,10 @@ class Scheduler:
     def next_retry(self) -> float | None:
         """The time when the next retry is due; None when no call waits for one."""
         return self._waiting[0][0] if self._waiting else None
+
+    def set_timeout(self, timeout: float | None) -> None:
+        """Set the seconds that a call may run, before any has started."""
+        self._timeout = timeout
 
     def add(self, count: int) -> tuple[int, ...]:
         """Add so many calls, with the next numbers.
@@ -147,6 +154,13 @@ class Scheduler:
     def settle(self) -> Iterator[Settled]:
         """Take note of the calls that were settled before the run."""
         return iter(())
+
+    def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
+        """Settle a call during the run: it failed with this error, or, for None, has a value.
+
+        Returns None where the call is no part of the run, or over.
+        """
+        return None
 
     def take_reopened(self) -> list[int]:
         """The calls that had ended and are executed again, since the last call of this method."""
@@ -274,6 +288,10 @@ class Scheduler:
             heapq.heappush(self._waiting, (due, index))
             self.queued += 1
             return Ended(retried=True)
+        return self._count_failure()
+
+    def _count_failure(self) -> Ended:
+        """One more call has failed for good: stop where that is one too many."""
         self.failed += 1
         # If all may run at once, none is queued, although the last may not be forked yet.
         queues = self._max_workers is not None
@@ -321,9 +339,12 @@ class Scheduler:
             self._due.append(range(index, index + 1))
 
     def _may_retry(self, index: int, error: BaseException) -> bool:
-        if self._retry is None or self._stopped or self.attempt(index) >= self._retry.attempts:
+        if self._retry is None or self._stopped or self._tries(index) >= self._retry.attempts:
             return False
         return self._retry.decides(error)
+
+    def _tries(self, index: int) -> int:
+        return self.attempt(index)  # those that the retry policy counts
 
     def _may_retry_timeout(self, index: int) -> bool:
         return self._may_retry(index, PcallTimeout("timeout", self._timeout))

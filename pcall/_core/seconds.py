@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["check_seconds", "limit_of"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 def check_seconds(name: str, value: Any) -> float:
     """Check a duration, and return it as a float.

@@ -13,10 +13,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pcall._logs.record_frames import pack_record, write_frame
+from pcall._os.private_fds import above_streams
 
 __all__ = [
     "ChildLogs",
@@ -101,7 +103,7 @@ class LogFile:
         name = self.name()
         if name not in _claimed_names:
             _claimed_names.add(name)
-            if os.access(name, os.F_OK):
+            if os.path.lexists(name):
                 _move_aside(name)
         return name
 
@@ -113,13 +115,23 @@ class LogFile:
         if self not in opened:
             opened.append(self)
         try:
-            return _open(name, mode, *args, **kwargs)
+            return _open(name, mode, *args, **{"opener": self._open_private, **kwargs})
         except OSError:
             # A folder that is no longer writable, a name that is too long, a quota. The log must
             # not fail the call: write to the parent's file, as would happen without this library.
             if self.old is None:
                 return _open(self.path, mode, *args, **kwargs)
             return _open(self.old.fileno(), mode, *args, closefd=False, **kwargs)
+
+    def _open_private(self, name: str, flags: int) -> int:
+        """In the child: open its file, which nobody may read who may not read the main log."""
+        try:
+            main = os.stat(self.path) if self.old is None else os.fstat(self.old.fileno())
+            mode = stat.S_IMODE(main.st_mode) & 0o666
+        except (OSError, ValueError):
+            mode = 0o666  # there is no main log yet: as any new file
+        # A link that somebody has put in this place is not followed.
+        return above_streams(os.open(name, flags | os.O_NOFOLLOW, mode))
 
     def close(self) -> None:
         """In the child: close the file, so that the next record opens another one."""
@@ -213,7 +225,7 @@ def file_of_call(path: str, pid: int, call: int, later: bool) -> str:
 def _move_aside(name: str) -> None:
     for number in range(1, 1000):
         other = f"{name}.old-{number}"
-        if not os.access(other, os.F_OK):
+        if not os.path.lexists(other):
             with contextlib.suppress(OSError):
                 os.rename(name, other)
             return

@@ -19,12 +19,11 @@ import pickle
 import struct
 from binascii import crc32
 from collections.abc import Iterator
-from copy import copy
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from pcall._tuning import FRAME_SEARCH_SIZE
-from pcall._wire.exception_codec import dump_exception, load_exception, portable
+from pcall._wire.exception_codec import Unpicklable, dump_exception, load_exception, portable
 
 __all__ = ["Frame", "FrameReader", "pack_record", "unpack_record", "write_frame"]
 
@@ -60,23 +59,27 @@ def write_frame(fd: int, call: int, handler: int, payload: bytes) -> None:
 
 
 def pack_record(record: logging.LogRecord) -> bytes:
-    """Pickle a record with all its fields.
+    """Pickle a record with its class and all its fields.
 
     If an argument can't be pickled, or would be formatted differently after unpickling, the
-    message is merged here and sent as text.
+    message is merged here and sent as text. A class that can't be pickled is replaced by
+    ``logging.LogRecord``.
     """
     fields = dict(vars(record))
+    kind = type(record)
+    if kind is not logging.LogRecord and isinstance(portable(kind), Unpicklable):
+        kind = logging.LogRecord
     error: bytes | None = None
     info: Any = fields.get("exc_info")
     if isinstance(info, tuple) and isinstance(info[1], BaseException):
         fields["exc_info"] = None
         error = _dump_info(info[1], info[2])
     if not _is_plain(record):
-        _make_portable(record, fields)
+        _make_portable(record, kind, fields)
     for name, value in fields.items():
         if type(value) not in _PLAIN and name not in ("msg", "args"):
             fields[name] = portable(value)
-    return pickle.dumps((fields, error), protocol=5)
+    return pickle.dumps((kind, fields, error), protocol=5)
 
 
 def _dump_info(error: BaseException, tb: TracebackType | None) -> bytes:
@@ -91,12 +94,16 @@ def _dump_info(error: BaseException, tb: TracebackType | None) -> bytes:
 
 def _is_plain(record: logging.LogRecord) -> bool:
     args = record.args
+    if type(record) is not logging.LogRecord:
+        return False  # its class may format messages in another way
     if type(record.msg) is not str or type(args) not in (tuple, type(None)):
         return False
     return all(type(arg) in _PLAIN for arg in args or ())
 
 
-def _make_portable(record: logging.LogRecord, fields: dict[str, Any]) -> None:
+def _make_portable(
+    record: logging.LogRecord, kind: type[logging.LogRecord], fields: dict[str, Any]
+) -> None:
     message, args = record.msg, record.args
     try:
         text = record.getMessage()
@@ -105,13 +112,24 @@ def _make_portable(record: logging.LogRecord, fields: dict[str, Any]) -> None:
         fields["msg"], fields["args"] = portable(message), _portable_args(args)
         return
     try:
-        again = copy(record)
-        again.msg, again.args = pickle.loads(pickle.dumps((message, args), protocol=5))
-        if again.getMessage() == text:
+        message, args = pickle.loads(pickle.dumps((message, args), protocol=5))
+        if _rebuild(kind, {**vars(record), "msg": message, "args": args}).getMessage() == text:
             return
     except Exception:
         pass  # it can't be pickled or unpickled
     fields["msg"], fields["args"] = text, None
+
+
+def _rebuild(kind: type[logging.LogRecord], fields: dict[str, Any]) -> logging.LogRecord:
+    """A record of this class with these fields.
+
+    Neither the class nor the factory that the user has installed is called: the record has been
+    through both, and ``logging.makeLogRecord()`` calls the factory with None in place of the
+    logger's name, which not every factory accepts.
+    """
+    record: logging.LogRecord = object.__new__(kind)
+    vars(record).update(fields)
+    return record
 
 
 def _portable_args(args: Any) -> Any:
@@ -127,8 +145,8 @@ def _portable_args(args: Any) -> Any:
 
 def unpack_record(payload: bytes) -> logging.LogRecord:
     """Restore the record that :func:`pack_record` has pickled."""
-    fields, error = pickle.loads(payload)
-    record = logging.makeLogRecord(fields)
+    kind, fields, error = pickle.loads(payload)
+    record = _rebuild(kind, fields)
     if error is not None:
         raised = load_exception(error)
         record.exc_info = (type(raised), raised, raised.__traceback__)

@@ -15,11 +15,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
+from pcall._os.signals import DeferSignals
 from pcall._tuning import LOG_COPY_SIZE
 
-__all__ = ["Section", "merge_section"]
+__all__ = ["Section", "concatenate_section", "merge_section"]
 
 _BOMS = {
     "utf-8-sig": (codecs.BOM_UTF8,),
@@ -28,22 +30,27 @@ _BOMS = {
 }
 
 
-class Section(NamedTuple):
+@dataclass
+class Section:
     """A section of the main log.
 
     Attributes:
         title: the path in its first and last line.
         file: path of the child's file, which may not exist.
         ending: a line about the child's end, or None if it exited by itself.
+        written: True once it is in the main log.
     """
 
     title: str
     file: str
     ending: str | None
+    written: bool = False
 
 
 def merge_section(handler: logging.FileHandler, section: Section) -> None:
     """Write a section, then remove the child's file.
+
+    It is not interrupted by a signal: else a later attempt would write a part of it again.
 
     Args:
         handler: of the main log.
@@ -54,10 +61,11 @@ def merge_section(handler: logging.FileHandler, section: Section) -> None:
     """
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(open(section.file, "rb"))
+            source = stack.enter_context(open(section.file, "rb", opener=_open_no_link))
         except FileNotFoundError:
             source = None
-        writer = stack.enter_context(_writer(handler))
+        writer = stack.enter_context(_writer(handler))  # waits for its lock, which may be held
+        stack.enter_context(DeferSignals())
         _write_line(writer, logging.INFO, ">>>> Begin child log %s", section.title)
         # Without this, the section's last line could be the first line of the next file.
         stack.enter_context(_replaced(writer, "shouldRollover", lambda record: False))
@@ -66,8 +74,53 @@ def merge_section(handler: logging.FileHandler, section: Section) -> None:
         if section.ending is not None:
             _write_line(writer, logging.ERROR, "%s", section.ending)
         _write_line(writer, logging.INFO, "<<<< End child log %s", section.title)
-    if source is not None:
-        os.unlink(section.file)
+        section.written = True
+        if source is not None:
+            os.unlink(section.file)
+
+
+def concatenate_section(handler: Any, section: Section) -> None:
+    """Have a handler with a method ``concatenateLog(path)`` take in a section.
+
+    The child may have written the first line of the section itself, when it switched to its file.
+
+    Args:
+        handler: of the main log.
+        section: the section. Its file exists, and is removed.
+    """
+    with contextlib.ExitStack() as stack:
+        handler.acquire()
+        stack.callback(handler.release)
+        stack.enter_context(DeferSignals())
+        _end_last_line(section.file)
+        if not _begins_with_mark(section):
+            _write_line(handler, logging.INFO, ">>>> Begin child log %s", section.title)
+        handler.concatenateLog(section.file)
+        if section.ending is not None:
+            _write_line(handler, logging.ERROR, "%s", section.ending)
+        _write_line(handler, logging.INFO, "<<<< End child log %s", section.title)
+        section.written = True
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(section.file)
+
+
+def _end_last_line(path: str) -> None:
+    """Add a newline where the child was killed within a line."""
+    with open(path, "rb+", opener=_open_no_link) as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+def _begins_with_mark(section: Section) -> bool:
+    with open(section.file, "rb", opener=_open_no_link) as file:
+        return b">>>> Begin child log " + os.fsencode(section.title) in file.readline(LOG_COPY_SIZE)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open the file of a child, and nothing that a link in its place points to."""
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 @contextlib.contextmanager
@@ -109,7 +162,7 @@ def _replaced(handler: logging.Handler, name: str, value: Any) -> Iterator[None]
 
 def _write_line(handler: logging.FileHandler, level: int, message: str, *args: object) -> None:
     """Write a line of this library's own, bypassing the handler's level and filters."""
-    record = logging.getLogRecordFactory()("pcall", level, __file__, 0, message, args, None)
+    record = _make_record(level, message, args)
     if (error := _emit(handler, record)) is None:
         return
     if not isinstance(error, OSError):
@@ -124,6 +177,19 @@ def _write_line(handler: logging.FileHandler, level: int, message: str, *args: o
         stream.flush()
         return
     raise error
+
+
+def _make_record(level: int, message: str, args: tuple[object, ...]) -> logging.LogRecord:
+    """A record of this library, made as the logger itself makes one.
+
+    So a factory that the user has installed is called with all that it may rely on. A section is
+    not lost for one that fails.
+    """
+    place = (__file__, 0, message, args, None, "merge_section", None, None)
+    try:
+        return logging.getLogger("pcall").makeRecord("pcall", level, *place)
+    except Exception:
+        return logging.LogRecord("pcall", level, *place[:6])
 
 
 def _emit(handler: logging.FileHandler, record: logging.LogRecord) -> BaseException | None:

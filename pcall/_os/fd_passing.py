@@ -9,6 +9,8 @@ from _socket import socket as Socket
 from errno import EAGAIN, ETOOMANYREFS
 from os import set_inheritable
 
+from pcall._os.private_fds import above_streams
+
 __all__ = ["receive_with_fd", "send_with_fd"]
 
 # macOS lacks it. There a received descriptor stays open in a program that another thread starts
@@ -61,4 +63,7 @@ def receive_with_fd(sock: Socket, size: int, flags: int = 0) -> tuple[bytes, int
     fd = int.from_bytes(content[:4], sys.byteorder)
     if not _CLOSE_ON_EXEC:
         set_inheritable(fd, False)
-    return message, fd
+    try:
+        return message, above_streams(fd)
+    except OSError:
+        return message, None

@@ -9,6 +9,7 @@ import select
 import signal
 import struct
 
+from pcall._os.private_fds import above_streams, duplicate
 from pcall._os.process_groups import kill_own_group_later
 from pcall._os.signals import PARENT_DIED, set_handler
 from pcall._os.system import Poller, Steps
@@ -23,7 +24,9 @@ _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 
 class _Epoll:
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        with select.epoll() as made:
+            # The object closes its own descriptor, which may be that of a standard stream.
+            self._epoll = select.epoll.fromfd(duplicate(made.fileno()))
         self._fds = 0
 
     def register(self, fd: int) -> None:
@@ -66,7 +69,7 @@ class LinuxSystem:
         os.close(os.pidfd_open(os.getpid()))
 
     def make_answer_file(self) -> int:
-        return os.memfd_create("pcall", os.MFD_CLOEXEC)
+        return above_streams(os.memfd_create("pcall", os.MFD_CLOEXEC))
 
     def free_range(self, fd: int, start: int, length: int) -> None:
         # If the call is refused, the memory is freed at the end of the run.
@@ -80,7 +83,7 @@ class LinuxSystem:
 
     def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
         try:
-            return os.pidfd_open(pid)
+            return above_streams(os.pidfd_open(pid))
         except ProcessLookupError:
             return None  # ended and reaped: by another wait, or because SIGCHLD is ignored
         except OSError as error:
@@ -89,7 +92,7 @@ class LinuxSystem:
             raise
 
     def parent_sentinel(self) -> tuple[int, ...]:
-        return (os.pidfd_open(os.getpid()),)
+        return (above_streams(os.pidfd_open(os.getpid())),)
 
     def parent_watch(self, parent: int, grace_period: float) -> Steps:
         def parent_died(signum: int, frame: object) -> None:

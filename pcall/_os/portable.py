@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 
+from pcall._os.private_fds import above_streams, duplicate
 from pcall._os.process_groups import kill_own_group_later
 from pcall._os.system import ROOM, Poller, Steps
 
@@ -40,6 +41,20 @@ class _Poll:
         pass
 
 
+def _make_pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    try:
+        reader = above_streams(reader)
+    except OSError:
+        os.close(writer)
+        raise
+    try:
+        return reader, above_streams(writer)
+    except OSError:
+        os.close(reader)
+        raise
+
+
 class PortableSystem:
     """Any POSIX."""
 
@@ -53,7 +68,7 @@ class PortableSystem:
         with tempfile.TemporaryFile(prefix="pcall-") as file:
             # Reserve room for a short answer, so that a child can report a full disk.
             os.posix_fallocate(file.fileno(), 0, ROOM)
-            return os.dup(file.fileno())
+            return duplicate(file.fileno())
 
     def free_range(self, fd: int, start: int, length: int) -> None:
         pass  # the file is on the disk, and no call for this exists on all systems
@@ -62,7 +77,7 @@ class PortableSystem:
         return _Poll()
 
     def before_fork(self) -> tuple[int, int] | None:
-        return os.pipe()
+        return _make_pipe()
 
     def sentinel(self, pid: int, pair: tuple[int, int] | None) -> int | None:
         assert pair is not None
@@ -70,7 +85,7 @@ class PortableSystem:
         return pair[0]
 
     def parent_sentinel(self) -> tuple[int, ...]:
-        return os.pipe()
+        return _make_pipe()
 
     def parent_watch(self, parent: int, grace_period: float) -> Steps:
         def wait_for_end() -> None:

@@ -16,7 +16,7 @@ from pcall._tuning import BUFFER_ALIGNMENT
 from pcall._wire.decode import HEADER, MAGIC
 from pcall._wire.result_table import LONG_ANSWER
 
-__all__ = ["PickleSink", "try_out", "write_all", "write_buffers"]
+__all__ = ["PickleSink", "read_all", "try_out", "write_all", "write_buffers"]
 
 
 class PickleSink:
@@ -65,6 +65,24 @@ class PickleSink:
         self.pieces.clear()
         self.size = 0
         return self.fd
+
+
+def read_all(fd: int, length: int, offset: int) -> bytearray:
+    """Read so many bytes from this position.
+
+    Raises:
+        EOFError: there are fewer.
+    """
+    content = bytearray(length)
+    view = memoryview(content)
+    while len(view):
+        # One call reads at most 2 GiB - 4 KiB on Linux.
+        count = os.preadv(fd, [view], offset)
+        if not count:
+            raise EOFError(f"{len(view)} bytes are missing")
+        view = view[count:]
+        offset += count
+    return content
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "load_exception",
     "portable",
     "safe_str",
+    "text_or_name",
     "type_name",
 ]
 
@@ -61,6 +62,11 @@ def safe_str(error: BaseException) -> str:
         return str(error)
     except Exception as failure:
         return f"<str() of the {type(error).__name__} failed: {type(failure).__name__}>"
+
+
+def text_or_name(error: BaseException) -> str:
+    """The text of an exception, or the name of its class if there is none."""
+    return safe_str(error) or type(error).__name__
 
 
 def portable(value: Any) -> Any:

@@ -105,7 +105,7 @@ def keep_large(buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
 
 def _is_inert(kind: type) -> bool:
     """True when loading such an object runs only code of the interpreter or a known library."""
-    if kind.__module__.partition(".")[0] in _TRUSTED or issubclass(kind, type):
+    if str(kind.__module__).partition(".")[0] in _TRUSTED or issubclass(kind, type):
         return True
     if kind in (FunctionType, BuiltinFunctionType):
         return True  # by reference
@@ -114,5 +114,10 @@ def _is_inert(kind: type) -> bool:
         and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
         and kind.__new__ is object.__new__
+        and kind.__getattribute__ is object.__getattribute__
+        # Loading looks for __setstate__ on the instance, and puts it into sets and dicts, before
+        # it has its attributes.
+        and not hasattr(kind, "__getattr__")
+        and not isinstance(kind.__hash__, FunctionType)
         and not hasattr(kind, "__setstate__")
     )

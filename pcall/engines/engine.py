@@ -77,6 +77,9 @@ class Engine(Protocol):
             Numbers for :meth:`collect`; their meaning is up to the engine.
         """
 
+    def wake(self) -> None:
+        """Have :meth:`poll`, which another thread may be in, return soon."""
+
     def collect(self, ready: Iterable[int]) -> None:
         """Report calls that have ended; kill processes that have outlived their grace period."""
 

@@ -21,6 +21,8 @@ from pcall.engines.local.seeding import draw
 
 __all__ = ["InlineCalls", "InlineEngine", "InlineWorkload"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class InlineWorkload(Protocol):
     """Executes calls in this process, and keeps the values that other calls need."""
@@ -79,6 +81,7 @@ class InlineEngine:
         self._running = -1
         self._interrupt: BaseException | None = None  # has interrupted the running call
         self._ended: list[Outcome] = []
+        self._woken = threading.Event()
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -111,7 +114,8 @@ class InlineEngine:
     def poll(self, timeout: float) -> list[int]:
         """Execute the chosen call; wait if there is none."""
         if threading.get_ident() != self._thread or not self._next:
-            time.sleep(timeout)
+            self._woken.wait(timeout)
+            self._woken.clear()
             return []
         self._running = index = self._next.pop()
         try:
@@ -155,6 +159,17 @@ class InlineEngine:
             cpu_time=time.process_time() - cpu,
             **({} if captured is None else captured._asdict()),
         )
+
+    def wake(self) -> None:
+        """End the wait of :meth:`poll`."""
+        self._woken.set()
+
+    def withdraw(self, index: int) -> None:
+        """A call was settled meanwhile. One that has begun in this process can't be ended."""
+        if index in self._next:
+            self._next.remove(index)
+            self._state.events.not_started(index)
+            self._state.requeue(index)
 
     def collect(self, ready: Iterable[int]) -> None:
         """Report the call that has ended."""

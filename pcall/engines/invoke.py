@@ -11,6 +11,8 @@ from pcall._wire.traceback_codec import users_part
 
 __all__ = ["invoke", "log_failure", "run_if_coroutine"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _log = logging.getLogger("pcall")
 
 

@@ -13,15 +13,19 @@ import typing as _typing
 from pcall._lazy import lazy_names as _lazy_names
 
 if _typing.TYPE_CHECKING:
-    from pcall.plan.nodes import Gather, Item, Lit, Node, Place
-    from pcall.plan.plan import Plan, PlanCall
+    from pcall.plan.nodes import Gather, Item, Lit, Node
+    from pcall.plan.places import Place
+    from pcall.plan.plan import Plan
+    from pcall.plan.plan_call import PlanCall
     from pcall.plan.running import run, run_iter
 else:
     __getattr__, __dir__ = _lazy_names(
         globals(),
         {
-            "pcall.plan.nodes": ("Gather", "Item", "Lit", "Node", "Place"),
-            "pcall.plan.plan": ("Plan", "PlanCall"),
+            "pcall.plan.nodes": ("Gather", "Item", "Lit", "Node"),
+            "pcall.plan.places": ("Place",),
+            "pcall.plan.plan": ("Plan",),
+            "pcall.plan.plan_call": ("PlanCall",),
             "pcall.plan.running": ("run", "run_iter"),
         },
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pcall.plan.nodes import Gather, Item
-from pcall.plan.plan import Plan, PlanCall
+from pcall.plan.plan import Plan
+from pcall.plan.plan_call import PlanCall
 
 __all__ = ["ChainLinks"]
 

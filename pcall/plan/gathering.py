@@ -18,6 +18,8 @@ from pcall.plan.nodes import Gather, Node, PlanBase
 
 __all__ = ["Gatherer"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 _Build = Callable[[list[Any]], Any]

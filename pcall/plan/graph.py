@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 
 __all__ = ["Graph"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class Graph:
     """The vertices and edges of a plan. Vertices are added, and never removed.

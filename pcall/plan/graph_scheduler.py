@@ -16,6 +16,7 @@ from pcall._core.scheduler import Scheduler
 from pcall._tuning import GRAPH_PIECE
 from pcall.plan.call_states import BLOCKED, DONE, FAILED, HANDED, READY, SKIPPED, UNKNOWN
 from pcall.plan.chunking import Chunking, ChunkPolicy, SingleCalls
+from pcall.plan.given_results import GivenResults
 from pcall.plan.plan import Plan
 from pcall.plan.ref_counts import RefCounts
 
@@ -27,6 +28,7 @@ class GraphScheduler(Scheduler):
 
     Args:
         plan: the plan; it must not change any more.
+        given: the results of calls that are settled before the run; None: those of the plan.
         output: the calls whose values are wanted; None: all calls are executed, for no value.
         keep: True if the value of each call is wanted, until it is released.
         chunk_policy: the predictions about calls; None: each chunk has one call.
@@ -35,6 +37,7 @@ class GraphScheduler(Scheduler):
     Attributes:
         state: the state of each call.
         uses: counts the calls that need each value, and so knows which values to drop.
+        settled: calls that were settled from outside, which are never executed.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class GraphScheduler(Scheduler):
         plan: Plan,
         output: Iterable[int] | None = None,
         *,
+        given: GivenResults | None = None,
         keep: bool = False,
         chunk_policy: ChunkPolicy | None = None,
         max_workers: int | None = None,
@@ -66,7 +70,9 @@ class GraphScheduler(Scheduler):
         self._keep = keep
         self._blames: dict[int, int] = {}
         self._heap: list[tuple[float, int]] = []  # ready calls, and some that no longer are
-        self._found_settled: list[int] = []
+        self._given = GivenResults(plan) if given is None else given
+        self.settled: set[int] = set()
+        self._settled_before: set[int] = set()  # those whose needs were not looked at
         # The vertices to examine, the last first.
         self._stack: list[int] = []
         self._rest = iter(range(count)) if output is None else iter(())
@@ -125,12 +131,12 @@ class GraphScheduler(Scheduler):
         return [index for index, state in enumerate(self.state) if state]
 
     def _found_call(self, index: int, needs: tuple[int, ...]) -> None:
-        settled = self._plan.calls[index].settled
         if self._keep:
             self.uses.want(index)
-        if settled is not None:
+        if index in self._given:
             self.state[index] = HANDED  # until settle() has taken note of it
-            self._found_settled.append(index)
+            self.settled.add(index)
+            self._settled_before.add(index)
             return
         self.queued += 1
         self.uses.add(needs)
@@ -192,6 +198,7 @@ class GraphScheduler(Scheduler):
         else:
             del self._running[index]
             self._deadlines.pop(index, None)
+        self.disregarded.difference_update(range(start, stop))
         left = [each for each in range(start, stop) if self.state[each] == HANDED]
         if self._stopped:
             for each in left:
@@ -224,6 +231,10 @@ class GraphScheduler(Scheduler):
         self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
     ) -> Ended:
         known = index in self._running
+        if known and index in self.disregarded:
+            self.disregarded.discard(index)
+            self._move_on(index, index + 1, now)
+            return Ended()
         ended = super().ended(index, error, now, chance)
         if not known or ended.retried:
             return ended
@@ -233,15 +244,16 @@ class GraphScheduler(Scheduler):
         skipped = self._failed(index)
         return ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
 
+    def runs_since(self, index: int, now: float) -> None:
+        if index not in self.disregarded:
+            super().runs_since(index, now)
+
     def settle(self) -> Iterator[Settled]:
-        calls = self._plan.calls
-        if all(call.settled is None for call in calls):
+        if not self._given:
             return
         self.look_at_all()
-        for index in sorted(self._found_settled):
-            settled = calls[index].settled
-            assert settled is not None
-            value, error = settled
+        for index in sorted(self.settled):
+            value, error = self._given[index]
             yield Settled(index, value, error, self._settle(index, error).skipped)
 
     def _settle(self, index: int, error: BaseException | None) -> Ended:
@@ -334,5 +346,5 @@ class GraphScheduler(Scheduler):
     def _over(self, index: int, state: int) -> None:
         """Note that a call has ended, so that its inputs are needed by one call less."""
         self.state[index] = state
-        if self._plan.calls[index].settled is None:
+        if index not in self.settled:
             self.uses.remove(self._graph.needs[index])

@@ -7,11 +7,14 @@ from typing import Any
 
 from pcall._os.signals import is_interrupt
 from pcall.engines.invoke import run_if_coroutine
-from pcall.plan.plan import Plan
+from pcall.plan.given_results import GivenResults
+from pcall.plan.plan_call import Settled
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.rerun_scheduler import RerunScheduler
 
 __all__ = ["InlinePlan", "InlineValues"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 _UNCHANGEABLE = {bool, bytes, complex, float, int, str, type(None)}
 
@@ -20,18 +23,20 @@ class InlineValues:
     """The values of calls that ran in this process. It is a ``ValueSource``.
 
     Args:
-        plan: the plan.
+        given: the results of settled calls.
+
+    Attributes:
+        given: the same.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._nodes = plan.calls
+    def __init__(self, given: GivenResults) -> None:
+        self.given = given
         self._kept: dict[int, Any] = {}
 
     def value_of(self, index: int) -> Any:
         """The value of a call that has returned; None if it was dropped."""
-        settled = self._nodes[index].settled
-        if settled:
-            return settled.value
+        if index in self.given:
+            return self.given.value(index)
         kept = self._kept.get(index)
         return kept.load() if type(kept) is _Pickled else kept
 
@@ -45,6 +50,10 @@ class InlineValues:
     def keep(self, index: int, value: Any) -> None:
         """Keep the value of a call for those that need it."""
         self._kept[index] = _kept(value)
+
+    def give(self, index: int, value: Any) -> None:
+        """A call has this value, which came from outside during the run."""
+        self.given.add(index, Settled(value, None))
 
     def drop(self, index: int) -> None:
         """Drop a value that no call needs any more."""
@@ -76,7 +85,8 @@ class InlinePlan:
         return value
 
     def reopen(self, index: int) -> None:
-        """Do nothing: the next value replaces the old one."""
+        """The next value replaces the old one, or the one that was given."""
+        self._values.given.forget(index)
 
     def drop_unneeded(self) -> None:
         """Drop the values that no call needs any more."""
@@ -98,8 +108,10 @@ def _kept(value: Any) -> Any:
     if type(value) in _UNCHANGEABLE:
         return value
     try:
-        return _Pickled(dumps(value, 5))
-    except Exception as problem:
+        kept = _Pickled(dumps(value, 5))
+        kept.load()
+    except BaseException as problem:
         if is_interrupt(problem):
             raise
         return value  # a child would fail here, but somebody who debugs may need the value
+    return kept

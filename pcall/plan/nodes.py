@@ -6,8 +6,9 @@ The most common node, :class:`~pcall.plan.plan.PlanCall`, is defined together wi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pcall._core.records import show
 from pcall._wire.exception_codec import safe_str
@@ -19,31 +20,15 @@ __all__ = [
     "Item",
     "Lit",
     "Node",
-    "Place",
     "PlanBase",
     "ValueOf",
     "resolve",
 ]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 # Returns the value of a finished call, by its index.
 ValueOf = Callable[[int], Any]
-
-
-class Place(NamedTuple):
-    """The source line that planned a call.
-
-    Attributes:
-        filename: the source file.
-        line: the line number, from 1.
-        function: the name of the function that contains the line.
-    """
-
-    filename: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f'File "{self.filename}", line {self.line}, in {self.function}'
 
 
 class PlanBase:
@@ -51,10 +36,15 @@ class PlanBase:
 
     Attributes:
         graph: the dependencies between its calls.
+        calls: the planned calls, in plan order.
+        key: identifies the plan in calls that were pickled.
     """
+
+    calls: list[Any]
 
     def __init__(self) -> None:
         self.graph = Graph()
+        self.key = os.urandom(8).hex()
 
 
 class Node:
@@ -197,11 +187,11 @@ class Gather(Node):
         values = [resolve(part, value_of) for part in self.parts]
         try:
             return self.build(values)
-        except TypeError as error:
+        except Exception as error:
             self._blame_key(value_of, error)
             raise
 
-    def _blame_key(self, value_of: ValueOf, error: TypeError) -> None:
+    def _blame_key(self, value_of: ValueOf, error: Exception) -> None:
         for key in self.keys:
             try:
                 hash(resolve(key, value_of))

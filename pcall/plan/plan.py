@@ -1,124 +1,36 @@
-"""Builds a plan: its calls, their dependencies, and the source line that planned each of them."""
+"""Builds a plan: its calls, their dependencies, and the lines that planned each of them."""
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
-from pcall._core.records import name_of, show
+from pcall._core.records import show
+from pcall._errors import CycleError, FailedDependency
 from pcall.plan.gathering import Gatherer
-from pcall.plan.nodes import ForeignNode, Item, Lit, Node, Place, PlanBase, ValueOf
+from pcall.plan.nodes import Item, Lit, Node, PlanBase
 from pcall.plan.picture import Box, dot_text, svg_text
+from pcall.plan.places import CallSites
+from pcall.plan.plan_call import PlanCall, Settled, plans
 from pcall.plan.signatures import Signatures
 
-__all__ = ["Plan", "PlanCall", "Settled"]
+__all__ = ["Plan"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
 
-class Settled(NamedTuple):
-    """The result of a call that was settled from outside.
-
-    Attributes:
-        value: the value; None if the call was marked as failed.
-        error: the exception; None if the call was marked as done.
-    """
-
-    value: Any
-    error: BaseException | None
-
-
-class PlanCall(Node):
-    """A planned call. Its value is known once a run has made it.
-
-    Attributes:
-        plan: the plan that the call belongs to.
-        index: its position in plan order, from 0.
-        fn: the callable.
-        args: positional arguments; containers that hold calls are replaced by gathers.
-        kwargs: keyword arguments, likewise.
-        name: the name of the call in messages and pictures; by default the function's name.
-        scope: the names of the scopes that it was planned in, the outermost first.
-        locality: reserved for runs on a cluster: a mapping of worker to number, or a function
-            that returns the number of a worker (-1 forbids it, 0 is indifferent, 1 and more
-            prefer it). It has no effect on one machine: nothing reads it. Default None.
-        place: the source line that planned it.
-        started: True once a run has started it.
-        done: True once it has returned or failed, or was settled from outside.
-        settled: the result that :meth:`Plan.mark_done` or :meth:`Plan.mark_failed` gave it;
-            otherwise None.
-    """
-
-    __slots__ = (
-        "_priority",
-        "args",
-        "done",
-        "fn",
-        "index",
-        "kwargs",
-        "locality",
-        "name",
-        "place",
-        "scope",
-        "settled",
-        "started",
-    )
-
-    plan: Plan
-
-    def __init__(
-        self,
-        plan: Plan,
-        index: int,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        scope: tuple[Hashable, ...],
-        place: Place,
-    ) -> None:
-        self.plan = plan
-        self.index = index
-        self.vertices = (index,)
-        self.hashable = True
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.name = name_of(fn)
-        self.scope = scope
-        self._priority: float = 0
-        self.locality: Callable[[Any], float] | Mapping[Any, float] | None = None
-        self.place = place
-        self.started = self.done = False
-        self.settled: Settled | None = None
-
-    @property
-    def priority(self) -> float:
-        """Calls with a higher priority start first among those that are ready. Default 0."""
-        return self._priority
-
-    @priority.setter
-    def priority(self, value: float) -> None:
-        if not isinstance(value, Real) or value != value:
-            raise TypeError(f"priority must be a number, not {show(value)}")
-        self._priority = value
-
-    def __repr__(self) -> str:
-        return f"<call {self.index}: {self.name}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # In the process that has the plan, the call itself is found again.
-        return _find_call, (self.plan.key, self.index, repr(self))
-
-    def _resolve(self, value_of: ValueOf) -> Any:
-        return value_of(self.index)
+_Told = Callable[[int, Settled | None], None]
 
 
 class Plan(PlanBase):
     """Calls that depend on calls. Building a plan runs nothing; :func:`pcall.run` runs it.
+
+    Args:
+        stacklevel: how many frames above :meth:`call` the line is that counts as the place of a
+            call. 1: the line that calls it. 2: the line that called the function with that line,
+            where that function is a wrapper. And so on, as for ``warnings.warn``.
 
     Attributes:
         calls: the planned calls, in plan order.
@@ -127,16 +39,22 @@ class Plan(PlanBase):
         states: by call, the state at the end of the last run; empty before the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stacklevel: int = 1) -> None:
+        if isinstance(stacklevel, bool) or not isinstance(stacklevel, int):
+            raise TypeError(f"stacklevel must be an int, not {show(stacklevel)}")
+        if stacklevel < 1:
+            raise ValueError(f"stacklevel must be 1 or more, not {stacklevel!r}")
         super().__init__()
-        self.key = os.urandom(8).hex()
+        self._stacklevel = stacklevel
+        self._told: list[weakref.WeakMethod[_Told]] = []
         self.calls: list[PlanCall] = []
         self.states = b""
         self._gatherer = Gatherer(self)
         self._signatures = Signatures()
+        self._sites = CallSites()
         self._scopes = threading.local()
         self._lock = threading.RLock()
-        _plans[self.key] = self
+        plans[self.key] = self
 
     # ------------------------------------------------------------ building
 
@@ -159,14 +77,13 @@ class Plan(PlanBase):
                 is used as a key.
             ValueError: the arguments contain a call of another plan.
         """
-        frame = sys._getframe(1)
-        place = Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        lines = self._sites.lines_above(self._stacklevel)
         self._signatures.check(fn, args, kwargs)
         with self._lock:
             convert = self._gatherer.convert
             args = tuple(map(convert, args))
             kwargs = {name: convert(value) for name, value in kwargs.items()}
-            call = PlanCall(self, len(self.calls), fn, args, kwargs, self._scope, place)
+            call = PlanCall(self, len(self.calls), fn, args, kwargs, self._scope, lines)
             vertices: dict[int, None] = {}
             for value in (*args, *kwargs.values()):
                 if isinstance(value, Node):
@@ -263,6 +180,10 @@ class Plan(PlanBase):
     def mark_done(self, call: PlanCall, value: Any) -> None:
         """Settle a call: later runs do not make it, and use this value.
 
+        A run that lasts goes on with the value, too, unless the call has ended in it: what waits
+        for the call starts, and what runs for it is ended. Any thread and any observer may call
+        this during a run.
+
         Raises:
             TypeError: ``call`` is not a call.
             ValueError: it belongs to another plan.
@@ -272,19 +193,40 @@ class Plan(PlanBase):
     def mark_failed(self, call: PlanCall, error: BaseException) -> None:
         """Settle a call: later runs do not make it, and count it as failed with this error.
 
+        During a run, see :meth:`mark_done`.
+
+        A :class:`pcall.FailedDependency` says something else: that the value which was there is
+        lost. Then a call that was settled is not settled any more, and later runs make it. A run
+        that lasts makes the call again, if it has returned and anything still needs its value.
+
         Raises:
             TypeError: ``call`` is not a call, or ``error`` not an exception.
             ValueError: the call belongs to another plan.
         """
         if not isinstance(error, BaseException):
             raise TypeError(f"error must be an exception, not {show(error)}")
-        self._settle(call, Settled(None, error))
+        lost = isinstance(error, FailedDependency)
+        self._settle(call, None if lost else Settled(None, error))
 
-    def _settle(self, call: PlanCall, settled: Settled) -> None:
+    def _settle(self, call: PlanCall, settled: Settled | None) -> None:
         if not isinstance(call, PlanCall):
             raise TypeError(f"call must be a call of this plan, not {show(call)}")
         self._check_own(call)
-        call.settled, call.done = settled, True
+        call.settled, call.done = settled, settled is not None
+        for reference in [*self._told]:
+            told = reference()
+            if told is not None:
+                told(call.index, settled)
+
+    def attach(self, told: _Told) -> None:
+        """Have a run told of calls that are settled: their index, and the result; None: lost."""
+        # A run that never starts is not detached.
+        self._told[:] = [each for each in self._told if each() is not None]
+        self._told.append(weakref.WeakMethod(told))
+
+    def detach(self, told: _Told) -> None:
+        """The run has ended."""
+        self._told[:] = [each for each in self._told if each() not in (None, told)]
 
     # ------------------------------------------------------------ inspecting
 
@@ -311,7 +253,7 @@ class Plan(PlanBase):
             raise ValueError(f"format must be 'dot' or 'svg', not {show(format)}")
         states = self.states.ljust(len(self.calls), b"\0")
         boxes = [
-            Box(call.name, f"{call.place.filename}:{call.place.line}", call.scope, state)
+            Box(call.name, "{}:{}".format(*call.place), call.scope, state)
             for call, state in zip(self.calls, states, strict=True)
         ]
         text = dot_text(self.graph, boxes)
@@ -321,15 +263,12 @@ class Plan(PlanBase):
         """Check that no call waits for itself, directly or not.
 
         Raises:
-            ValueError: one does; the text names the calls on the cycle.
+            CycleError: one does; it names the calls on the cycle.
         """
-        cycle = self.graph.find_cycle()
+        cycle = [self.calls[index] for index in self.graph.find_cycle()]
         if cycle:
-            names = [repr(self.calls[index]) for index in cycle]
-            raise ValueError(
-                "these calls wait for each other, so none can start: "
-                + " waits for ".join([*names, names[0]])
-            )
+            names = " waits for ".join(map(repr, [*cycle, cycle[0]]))
+            raise CycleError(f"these calls wait for each other, so none can start: {names}", cycle)
 
     @property
     def _scope(self) -> tuple[Hashable, ...]:
@@ -339,12 +278,3 @@ class Plan(PlanBase):
     def _check_own(self, node: Node) -> None:
         if node.plan is not self:
             raise ValueError(f"{node!r} belongs to another plan")
-
-
-# The plans of this process, by key.
-_plans: weakref.WeakValueDictionary[str, Plan] = weakref.WeakValueDictionary()
-
-
-def _find_call(key: str, index: int, shown: str) -> PlanCall | ForeignNode:
-    plan = _plans.get(key)
-    return ForeignNode(shown) if plan is None else plan.calls[index]

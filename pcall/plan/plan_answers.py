@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from time import monotonic
 from typing import Any
 
+from pcall._os.private_fds import duplicate
 from pcall._wire.result_table import HANDED_OFF, IN_FILE
 from pcall._wire.value_parts import ValueParts, take_apart, write_parts
 from pcall.engines.local.child.answer_writer import AnswerFile, AnswerWriter
@@ -76,7 +76,7 @@ class PlanAnswerWriter(AnswerWriter):
         kind = super().put(index, content, file)
         if kind == IN_FILE:
             # A later call of the same chunk may need the value.
-            self._inputs.keep(index, os.dup(file.fd))
+            self._inputs.keep(index, duplicate(file.fd))
         return kind
 
     def write(self, index: int, content: bytes) -> None:

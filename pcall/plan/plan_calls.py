@@ -10,9 +10,12 @@ from typing import Any, Protocol
 from pcall._core.calls import Calls
 from pcall._core.records import Call, show
 from pcall.plan.nodes import Lit, Node, resolve
-from pcall.plan.plan import Plan, PlanCall
+from pcall.plan.plan import Plan
+from pcall.plan.plan_call import PlanCall
 
 __all__ = ["PlanCalls", "ValueSource"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 
 class ValueSource(Protocol):

@@ -7,15 +7,15 @@ has it. So a chain of large values holds two of them at a time, and not three.
 from __future__ import annotations
 
 import os
-from resource import RLIMIT_NOFILE, getrlimit
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
 from pcall._errors import ResultError
+from pcall._os.private_fds import is_scarce
 from pcall._tuning import LARGE_VALUE
 from pcall._wire.decode import Answer, decode, read_answer
 from pcall._wire.mapping import map_private
-from pcall._wire.result_table import HANDED_OFF, ResultTable
+from pcall._wire.result_table import HANDED_OFF, INT, ResultTable
 from pcall._wire.row_reader import Raised, read_row
 from pcall.plan.handoff import HandedOff
 from pcall.plan.plan import Plan
@@ -43,10 +43,11 @@ class PlanInputs:
         self._nodes = plan.calls
         self._table = table
         self._values = values
+        # For every value of a call: looked up here once.
+        self._given, self._kinds, self._ints = values.shared, table.kinds, table.values
         # Of large values, for the chunk that needs them: by call, the descriptors.
         self._files: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}  # those that would be too many descriptors
-        self._most = getrlimit(RLIMIT_NOFILE)[0] // 4
         # The inputs that one call alone needs; of those that the current call has, the mappings.
         self._single: set[int] = set()
         self._taken: list[tuple[int, ref[Any]]] = []
@@ -61,14 +62,18 @@ class PlanInputs:
         Raises:
             ResultError: the value can't be read.
         """
-        kind = self._table.kinds[index]
+        if self._given[2 * index] > 0:  # as was_given() does, without its call
+            return self._values.load_given(index)
+        kind = self._kinds[index]
+        if kind == INT:
+            return self._ints[index]
         if kind == HANDED_OFF:
             assert self.handed_off is not None
             return self.handed_off.load()
         if not kind:
-            node = self._nodes[index]
-            assert node.settled is not None, f"{node!r} has no value"
-            return node.settled[0]
+            given = self._values.given
+            assert index in given, f"{self._nodes[index]!r} has no value"
+            return given.value(index)
         value = read_row(self._table, index, self)
         if type(value) is Raised:
             raise self._unreadable(index, value.error) from value.error
@@ -116,7 +121,7 @@ class PlanInputs:
         if before >= 0:
             os.close(before)
         self._files[index] = fd
-        if len(self._files) - len(self._mapped) > self._most:
+        if is_scarce(fd):
             self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
             self._files[index] = -1
             os.close(fd)

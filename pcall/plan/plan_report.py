@@ -8,7 +8,7 @@ from pcall._core.call_failures import CallError
 from pcall._core.failure_report import failure_notes
 from pcall._core.records import Outcome
 from pcall._errors import NotStarted
-from pcall._wire.exception_codec import safe_str
+from pcall._wire.exception_codec import text_or_name
 from pcall.plan.plan import Plan
 
 __all__ = ["call_error"]
@@ -31,7 +31,7 @@ def call_error(plan: Plan, outcomes: Sequence[Outcome]) -> CallError | None:
     node = plan.calls[first.index]
     skipped = tuple(each.call for each in outcomes if isinstance(each.error, NotStarted))
     error = CallError(
-        safe_str(first.error), failures, tuple(outcomes), first.call, node.place, skipped
+        text_or_name(first.error), failures, tuple(outcomes), first.call, node.place, skipped
     )
     error.__cause__ = first.error
     named = "" if node.name == first.call.name else f" ({node.name})"

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
+from pcall._errors import ResultError
+from pcall._faces.run_observers import observers_of
+from pcall._os.signals import is_interrupt
 from pcall._run import Run
-from pcall._run_observers import observers_of
 from pcall._tuning import CHUNK_SECONDS
-from pcall.engines.engine import Engine
 from pcall.engines.inline import InlineEngine
 from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
 from pcall.engines.local.seeding import chance
 from pcall.plan.call_states import DONE, FAILED, HANDED, SKIPPED
 from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
+from pcall.plan.given_results import GivenResults
 from pcall.plan.inline_plan import InlinePlan, InlineValues
+from pcall.plan.nodes import resolve
+from pcall.plan.plan_call import Settled
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_values import PlanValues
 from pcall.plan.plan_workload import PlanWorkload
 from pcall.plan.rerun_scheduler import RerunScheduler
 
 __all__ = ["PlanRun"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 
 class PlanRun:
@@ -58,10 +65,12 @@ class PlanRun:
         retried = rule is not None and rule.attempts > 1
         links = ChainLinks(calls.plan, None if keep else output or (), retried)
         stats = CallStats(calls.plan, links, CHUNK_SECONDS)
-        self._values = InlineValues(calls.plan) if inline else PlanValues(calls.plan)
+        given = GivenResults(calls.plan)
+        self._values = InlineValues(given) if inline else PlanValues(calls.plan, given)
         self.scheduler = RerunScheduler(
             calls.plan,
             output,
+            given=given,
             keep=keep,
             max_workers=1 if inline else pool_size(options, len(calls)),
             max_errors=options.max_errors,
@@ -72,12 +81,11 @@ class PlanRun:
         )
         self.outcomes: OutcomeStore
         self._workload: InlinePlan | PlanWorkload
-        engine: Engine
         if isinstance(self._values, InlineValues):
             self.outcomes = OutcomeStore(calls, self._values.value_of)
             self._workload = InlinePlan(calls, self.scheduler, self._values)
             state = self._state(calls, options, None)
-            engine = InlineEngine(state, self._workload)
+            self._engine: InlineEngine | PoolEngine = InlineEngine(state, self._workload)
         else:
             self.outcomes = outcomes = ChunkOutcomeStore(
                 calls, self._values.value_of, bool(options.capture_output)
@@ -86,8 +94,12 @@ class PlanRun:
                 calls, self.scheduler, self._values, links, stats, retried
             )
             state = self._state(calls, options, timeout)
-            engine = PoolEngine(state, outcomes, self._workload)
-        self.run = Run(state, engine)
+            self._engine = PoolEngine(state, outcomes, self._workload)
+        self.run = Run(state, self._engine)
+        # Not before it is complete: another thread may settle a call now.
+        calls.plan.attach(self.settle)
+        for index, result in given.changes().items():  # since they were taken from the plan
+            self.settle(index, result)
 
     def _state(self, calls: PlanCalls, options: Options, timeout: float | None) -> RunState:
         observers = observers_of(options.progress_choice)
@@ -102,18 +114,52 @@ class PlanRun:
             chance,
         )
 
-    def value(self, index: int) -> Any:
-        """The value of a call that has returned; None if it was dropped.
+    def output(self, structure: Any) -> Any:
+        """The output of the run, with values in place of calls.
 
-        Raises:
-            ResultError: the value can't be read.
+        A value that does not load here, or is not what the structure takes (another number of
+        items, a key that has no hash), is the failure of the call that returned it. The outcomes
+        tell of it, and nothing is returned then.
         """
-        return self._values.value_of(index)
+        read = -1  # the call whose value was read last
+
+        def value_of(index: int) -> Any:
+            nonlocal read
+            read = index
+            return self._values.value_of(index)
+
+        try:
+            return resolve(structure, value_of)
+        except BaseException as problem:
+            if read < 0 or is_interrupt(problem):
+                raise
+            self.outcomes.fail(read, problem)
+            return None
 
     def release(self, index: int) -> None:
         """Take note that the caller does not need the value of this call any more."""
         self.scheduler.uses.release(index)
         self._workload.drop_unneeded()
+
+    def settle(self, index: int, result: Settled | None) -> None:
+        """A call of the plan is settled while this run lasts; None: its value is lost."""
+        self.run.post(partial(self._settle_now, index, result))
+
+    def _settle_now(self, index: int, result: Settled | None) -> None:
+        if result is None:
+            self.scheduler.lose(index)
+            return
+        self._engine.refresh()  # what has ended until now has ended by itself
+        if self.scheduler.is_over(index):
+            return
+        value, error = result
+        if error is None:
+            try:
+                self._values.give(index, value)
+            except ResultError as failure:
+                value, error = None, failure
+        if self.run.state.settle_now(index, value, error):
+            self._engine.withdraw(index)
 
     def note(self) -> None:
         """Record in the plan and its calls how the calls ended."""
@@ -130,4 +176,5 @@ class PlanRun:
 
     def close(self) -> None:
         """Drop all values."""
+        self._plan.detach(self.settle)
         self._values.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 from pcall._os.current import get_system
 from pcall._wire.result_table import ResultTable
+from pcall.plan.given_results import GivenResults
 from pcall.plan.plan import Plan
 from pcall.plan.value_store import Values
 
@@ -17,15 +18,20 @@ class PlanValues:
 
     Args:
         plan: the plan.
+        given: the results of settled calls.
+
+    Attributes:
+        given: the same.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, given: GivenResults) -> None:
         self._plan = plan
+        self.given = given
         self._store: Values | None = None
 
     def open(self, table: ResultTable, workers: int) -> Values:
         """Make the store, for so many workers."""
-        self._store = Values(self._plan, table, get_system(), workers)
+        self._store = Values(self._plan, self.given, table, get_system(), workers)
         return self._store
 
     def value_of(self, index: int) -> Any:
@@ -36,8 +42,16 @@ class PlanValues:
         """
         if self._store is not None:
             return self._store.load(index)
-        settled = self._plan.calls[index].settled
-        return settled.value if settled else None
+        return self.given.value(index)
+
+    def give(self, index: int, value: Any) -> None:
+        """A call has this value, which came from outside during the run.
+
+        Raises:
+            ResultError: it can't be pickled, or not be written.
+        """
+        if self._store is not None:
+            self._store.give(index, value)
 
     def is_used_up(self, index: int) -> bool:
         """True if a value is gone because the only call that needed it has taken it."""

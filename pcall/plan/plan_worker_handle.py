@@ -8,11 +8,10 @@ from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
-from pcall._errors import ResultError
 from pcall._os.fd_passing import send_with_fd
-from pcall._os.signals import is_interrupt
+from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._tuning import FD_RETRY_INTERVAL, FILE_DELIVERY_TIMEOUT
-from pcall._wire.decode import is_error, read_answer
+from pcall._wire.decode import is_error
 from pcall._wire.result_table import ENCODED, HANDED_OFF, IN_FILE, ResultTable
 from pcall._wire.row_reader import decode_error, unreadable
 from pcall.engines.local.parent.worker_handle import WorkerHandle
@@ -119,16 +118,15 @@ class PlanWorkerHandle(WorkerHandle):
         try:
             fd = self._received.file_of(index)
             if is_error(os.pread(fd, 64, 0)):
-                answer = read_answer(fd)
-                self._received.close_file(index)
-                if answer is None:
-                    return ResultError("the answer could not be read: it did not come to its end")
-                return answer.error
+                return self._received.file_answer(index).error
         except Exception as problem:
             if is_interrupt(problem):
                 raise
             return unreadable(problem, str(problem))
-        # From here on the store of values owns the file.
-        self._values.keep_file(index, self._received.take_file(index))
-        self.came.append(index)
+        with DeferSignals():
+            # A signal handler may have used the run meanwhile, and been here before.
+            if index not in self._values.files:
+                # From here on the store of values owns the file.
+                self._values.keep_file(index, self._received.take_file(index))
+                self.came.append(index)
         return None

@@ -83,12 +83,12 @@ class RefCounts:
             self.drop_unused(index)
 
     def make_again(self, index: int) -> None:
-        """Count the needs of a call that is executed again, and the caller if it had the value."""
+        """A finished call is made again: count its needs.
+
+        A caller who had the value does not get another one.
+        """
         self.gone[index] = False
         self.add_again(self._graph.needs[index])
-        if index in self._released:
-            self._released.discard(index)
-            self._calls[index] += 1
 
     def drop_unused(self, index: int) -> None:
         """Drop the value of a call if it is done, and nothing needs it."""
@@ -112,8 +112,12 @@ class RefCounts:
                 self.remove(self._graph.gather_needs[gather])
 
     def is_single(self, index: int) -> bool:
-        """True if exactly one call, started or not, still needs this value."""
-        if not self.complete or self._calls[index] != 1:
+        """True if exactly one call, started or not, still needs this value.
+
+        A value that the caller has had is not: an outcome may map its file for as long as the
+        caller keeps it.
+        """
+        if not self.complete or self._calls[index] != 1 or index in self._released:
             return False
         stack = [user for user in self._graph.users[index] if user < 0]
         while stack:

@@ -1,11 +1,13 @@
-"""Executes dependencies again for a call whose inputs are unusable, and then that call.
+"""Executes calls again, and knows those that are settled while the run lasts.
 
+A call whose inputs are unusable names dependencies: these are executed again, and then the call.
 This is rare, so it may cost a moment: no further call starts until all running calls have ended,
 so that no call reads a value while it is computed again.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +15,8 @@ from pcall._core.decisions import Ended
 from pcall._errors import DependenciesFailed
 from pcall.plan.call_states import BLOCKED, DONE, HANDED, READY
 from pcall.plan.graph_scheduler import GraphScheduler
-from pcall.plan.plan import Plan, PlanCall
+from pcall.plan.plan import Plan
+from pcall.plan.plan_call import PlanCall
 
 __all__ = ["RERUNS", "RerunScheduler"]
 
@@ -26,7 +29,7 @@ def _never(index: int) -> bool:
 
 
 class RerunScheduler(GraphScheduler):
-    """A scheduler that knows ``DependenciesFailed``.
+    """A scheduler that knows ``DependenciesFailed``, ``mark_done`` and ``mark_failed``.
 
     Args:
         plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
@@ -44,6 +47,7 @@ class RerunScheduler(GraphScheduler):
     ) -> None:
         self._requests: dict[int, set[int]] = {}  # by call, the calls to execute again
         self._counts: dict[int, int] = {}  # by call, its number of requests
+        self._lost: set[int] = set()  # calls whose values are lost, and needed
         self._reopened: list[int] = []
         self._is_used_up = is_used_up
         super().__init__(plan, output, **policy)
@@ -51,7 +55,7 @@ class RerunScheduler(GraphScheduler):
     def ended(
         self, index: int, error: BaseException | None, now: float = 0.0, chance: float = 0.0
     ) -> Ended:
-        known = index in self._running
+        known = index in self._running and index not in self.disregarded
         if known and isinstance(error, DependenciesFailed) and not self._stopped:
             calls = self._meant(index, error)
             if calls and self._counts.get(index, 0) < RERUNS:
@@ -64,16 +68,78 @@ class RerunScheduler(GraphScheduler):
                 return Ended(retried=True)
         return super().ended(index, error, now, chance)
 
+    def _tries(self, index: int) -> int:
+        return super()._tries(index) - self._counts.get(index, 0)
+
+    @property
+    def over(self) -> bool:
+        return super().over and not self._lost
+
+    @property
+    def ready(self) -> int:
+        # Some worker has to be there, or nobody asks for the next chunk.
+        return super().ready + len(self._requests) + len(self._lost)
+
+    def stop(self) -> tuple[int, ...]:
+        self._lost.clear()
+        return super().stop()
+
     def take_reopened(self) -> list[int]:
         reopened, self._reopened = self._reopened, []
         return reopened
 
     def next_chunk(self, most: int, now: float = float("inf")) -> range:
-        if self._requests and not self._stopped:
+        if (self._requests or self._lost) and not self._stopped:
             if self._running:
                 return range(0)
             self._rerun()
         return super().next_chunk(most, now)
+
+    # ------------------------------------------------------------ settled during the run
+
+    def is_over(self, index: int) -> bool:
+        """True for a call that has ended, or will not start, or is no part of the run."""
+        self.look_at_all()
+        return self.state[index] not in (BLOCKED, READY, HANDED) or index in self.settled
+
+    def settle_now(self, index: int, error: BaseException | None) -> Ended | None:
+        if self.is_over(index):
+            return None
+        if any(index in range(start, stop) for start, stop in self._running.items()):
+            self.disregarded.add(index)
+            self._deadlines.pop(index, None)
+        else:
+            self.queued -= 1
+            self._forget_attempt(index)
+        self.state[index] = HANDED
+        if error is None:
+            self._succeeded(index)
+            ended = Ended()
+        else:
+            ended = self._count_failure()
+            skipped = self._failed(index)
+            ended = ended._replace(skipped=tuple(sorted({*skipped, *ended.skipped})))
+        self.settled.add(index)
+        self._requests.pop(index, None)
+        return ended
+
+    def _forget_attempt(self, index: int) -> None:
+        """A call that waits for another attempt does not, any more."""
+        self._waiting[:] = [each for each in self._waiting if each[1] != index]
+        heapq.heapify(self._waiting)
+        kept = [each for each in self._due if each.start != index]
+        self._due.clear()
+        self._due.extend(kept)
+
+    def lose(self, index: int) -> None:
+        """The value of a call is lost: it is made again if anything still needs it.
+
+        A value that was given before the run is not lost: the run has it.
+        """
+        self.look_at_all()
+        is_there = self.state[index] == DONE and not self.uses.gone[index]
+        if is_there and index not in self._settled_before and not self._stopped:
+            self._lost.add(index)
 
     # ------------------------------------------------------------ which calls
 
@@ -81,7 +147,9 @@ class RerunScheduler(GraphScheduler):
         """The calls to execute again; none if the call does not depend on all that it names."""
         named = [call for calls in error.dependencies.values() for call in calls]
         if not named or not all(
-            isinstance(call, PlanCall) and call.plan is self._plan and call.settled is None
+            isinstance(call, PlanCall)
+            and call.plan is self._plan
+            and call.index not in self.settled
             for call in named
         ):
             return set()
@@ -96,13 +164,13 @@ class RerunScheduler(GraphScheduler):
         )
         while stack:
             vertex = stack.pop()
-            if vertex in above and vertex not in found:
+            if vertex in above and vertex not in found and vertex not in self.settled:
                 found.add(vertex)
                 stack += self._users_of(vertex)
         return {vertex for vertex in found if vertex >= 0}
 
     def _above(self, indices: Iterable[int]) -> set[int]:
-        """The calls and gathers that these calls depend on, directly or not."""
+        """The calls and gathers that these need, directly or not, nothing above a settled one."""
         found: set[int] = set()
         stack = [vertex for index in indices for vertex in self._graph.needs[index]]
         while stack:
@@ -113,7 +181,7 @@ class RerunScheduler(GraphScheduler):
         return found
 
     def _needs_of(self, vertex: int) -> Iterable[int]:
-        return self._graph.needs[vertex] if vertex >= 0 else self._graph.gather_needs[~vertex]
+        return () if vertex in self.settled else self._graph.needs_of(vertex)
 
     def _users_of(self, vertex: int) -> Iterable[int]:
         return self._graph.users[vertex] if vertex >= 0 else self._graph.gather_users[~vertex]
@@ -124,7 +192,10 @@ class RerunScheduler(GraphScheduler):
         """While nothing runs, queue the requested calls again, and reopen what they need."""
         self.look_at_all()
         requests, self._requests = self._requests, {}
-        again = set().union(*requests.values())
+        lost, self._lost = self._lost, set()
+        lost = {index for index in lost if not self.uses.gone[index]}
+        self.settled -= lost
+        again = lost.union(*requests.values()) - self.settled
         again = {index for index in again if self.state[index] == DONE}
         # They may need values that have been dropped meanwhile, and the calls that asked may need
         # values that they have used up: these calls have to be executed again, too.
@@ -132,8 +203,9 @@ class RerunScheduler(GraphScheduler):
         while stack:
             user = stack.pop()
             for index in self._calls_below(user):
-                gone = self.uses.gone[index] or (user in requests and self._is_used_up(index))
-                if gone and index not in again and self.state[index] == DONE:
+                if index in again or index in self.settled or self.state[index] != DONE:
+                    continue
+                if self.uses.gone[index] or (user in requests and self._is_used_up(index)):
                     again.add(index)
                     stack.append(index)
         for index in again:

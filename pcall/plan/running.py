@@ -11,13 +11,15 @@ from pcall._core.records import Observer, Outcome, show
 from pcall._core.retry import Retry
 from pcall._core.seconds import limit_of
 from pcall.plan.gathering import Gatherer
-from pcall.plan.nodes import Node, resolve
+from pcall.plan.nodes import Node
 from pcall.plan.plan import Plan
 from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_report import call_error
 from pcall.plan.plan_run import PlanRun
 
 __all__ = ["run", "run_iter"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 _Retry = int | Retry | Callable[[Any], Any] | None
 _Progress = bool | Observer | Iterable[Observer] | None
@@ -35,6 +37,9 @@ def run(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    max_tasks_per_child: int | None = None,
+    grace_period: float = 5.0,
+    tasklog: bool = True,
     capture_output: bool | Literal["group"] = False,
 ) -> Any:
     """Run the calls of a plan, each once its dependencies have finished.
@@ -61,20 +66,28 @@ def run(
         profile: None; there is no other choice yet.
         engine: None, this machine; there is no other choice yet.
         order_results: has no effect here; see :func:`run_iter`.
+        max_tasks_per_child: the number of calls after which a worker exits. Default None: no
+            limit. 1: a fresh process for each call.
+        grace_period: seconds from SIGTERM to SIGKILL. Default 5.
+        tasklog: True: what calls log is passed to this process's handlers, in plan order. False:
+            logging is left alone.
         capture_output: see ``Pcall.options``. Default False.
 
     Returns:
         The output, with values in place of calls; None without an output.
 
     Raises:
-        TypeError, ValueError: an argument is wrong, or calls of the plan depend on each other in
-            a cycle. Nothing was run.
-        CallError: a call failed.
+        TypeError, ValueError: an argument is wrong. Nothing was run.
+        CycleError: calls of the plan wait for each other. Nothing was run.
+        CallError: a call failed; or its value can't be loaded in this process, or is not what
+            ``output`` takes: it has another number of items than it is unpacked to, for example.
         OSError: a child could not be forked.
     """
     planned, structure = _prepare(
-        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, capture_output, False,
+        plan, output, timeout, profile, engine, order_results, False,
+        max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
+        retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
+        capture_output=capture_output,
     )  # fmt: skip
     run = planned.run
     try:
@@ -88,11 +101,12 @@ def run(
             raise
         finally:
             planned.note()
+        made = None if planned.outcomes.failed else planned.output(structure)
         if planned.outcomes.failed:  # otherwise do not even make the outcomes
             error = call_error(plan, [each for each in planned.outcomes if each is not None])
             if error is not None:
                 raise error
-        return resolve(structure, planned.value)
+        return made
     finally:
         planned.close()
 
@@ -109,6 +123,9 @@ def run_iter(
     profile: str | None = None,
     engine: Any = None,
     order_results: bool = True,
+    max_tasks_per_child: int | None = None,
+    grace_period: float = 5.0,
+    tasklog: bool = True,
     capture_output: bool | Literal["group"] = False,
 ) -> Iterator[Outcome]:
     """Run the calls of a plan, and yield their outcomes meanwhile.
@@ -120,14 +137,17 @@ def run_iter(
         order_results: True: yield in plan order. False: yield as calls end.
 
     Yields:
-        The outcome of each call that is needed, with its value.
+        The outcome of each call that is needed, once, with its value. Where a call is made again
+        for a ``DependenciesFailed`` before its outcome was yielded, it is the last one.
 
     Raises:
-        TypeError, ValueError: at once, as in :func:`run`.
+        TypeError, ValueError, CycleError: at once, as in :func:`run`.
     """
     planned, _ = _prepare(
-        plan, output, max_workers, max_errors, retry, timeout, progress, profile, engine,
-        order_results, capture_output, True,
+        plan, output, timeout, profile, engine, order_results, True,
+        max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
+        retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
+        capture_output=capture_output,
     )  # fmt: skip
     return _iterate(planned, order_results)
 
@@ -137,7 +157,7 @@ def _iterate(planned: PlanRun, ordered: bool) -> Iterator[Outcome]:
     try:
         try:
             run.start()
-            for index in _in_order(planned) if ordered else run.as_completed():
+            for index in _in_order(planned) if ordered else _as_completed(planned):
                 outcome = planned.outcomes[index]
                 planned.release(index)
                 yield outcome
@@ -162,19 +182,25 @@ def _in_order(planned: PlanRun) -> Iterator[int]:
             yield index
 
 
+def _as_completed(planned: PlanRun) -> Iterator[int]:
+    """Each call once, although one that is made again ends several times."""
+    yielded: set[int] = set()
+    for index in planned.run.as_completed():
+        # One without an outcome is being made again since, and will end once more.
+        if index not in yielded and planned.outcomes.has(index):
+            yielded.add(index)
+            yield index
+
+
 def _prepare(
     plan: Plan,
     output: Any,
-    max_workers: int | None,
-    max_errors: int | None,
-    retry: _Retry,
     timeout: float | None,
-    progress: _Progress,
     profile: str | None,
     engine: Any,
     order_results: bool,
-    capture_output: bool | Literal["group"],
     keep: bool,
+    **policy: Any,
 ) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
@@ -183,14 +209,7 @@ def _prepare(
             raise NotImplementedError(f"{name} must be None: there is no other choice yet")
     if not isinstance(order_results, bool):
         raise TypeError(f"order_results must be True or False, not {show(order_results)}")
-    options = Options(
-        max_workers=max_workers,
-        max_tasks_per_child=None,
-        max_errors=max_errors,
-        retry=retry,
-        progress=progress,
-        capture_output=capture_output,
-    )
+    options = Options(**policy)
     limit = limit_of(timeout)
     wanted, structure = None, None
     if output is not None:

@@ -10,6 +10,8 @@ from pcall._core.records import name_of, show
 
 __all__ = ["Signatures"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class _Known(NamedTuple):
     fn: Any  # kept alive, so that no other function gets its id()

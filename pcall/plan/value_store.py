@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import mmap
 import os
+import pickle
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from resource import RLIMIT_NOFILE, getrlimit
 from typing import Any
 
 from pcall._errors import ResultError
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import is_scarce, register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals, is_interrupt
 from pcall._os.system import System
 from pcall._tuning import STORE_BLOCK
+from pcall._wire.answer_file import read_all, write_all
 from pcall._wire.decode import Answer, read_answer
+from pcall._wire.encode import unsendable
 from pcall._wire.exception_codec import safe_str
 from pcall._wire.mapping import map_private
 from pcall._wire.result_table import (
@@ -36,7 +38,9 @@ from pcall._wire.result_table import (
     unpack_place,
 )
 from pcall._wire.row_reader import Raised, read_row
+from pcall.plan.given_results import GivenResults
 from pcall.plan.plan import Plan
+from pcall.plan.plan_call import Settled
 
 __all__ = ["Values"]
 
@@ -48,24 +52,32 @@ class Values:
 
     Args:
         plan: the plan.
+        given: the results of settled calls.
         table: where workers answer.
         system: makes files.
         workers: the largest number of workers at once.
 
     Attributes:
-        stores: a file for each worker number.
+        given: as given.
+        stores: a file for each worker number, and one for values that are given during the run.
         owners: by call, the number of the store that has its value.
         files: by call, the descriptor of a large value; -1 if the value is mapped instead.
     """
 
-    def __init__(self, plan: Plan, table: ResultTable, system: System, workers: int) -> None:
+    def __init__(
+        self, plan: Plan, given: GivenResults, table: ResultTable, system: System, workers: int
+    ) -> None:
         self._plan = plan
+        self.given = given
         self._table = table
         self._system = system
         self.owners = memoryview(mmap.mmap(-1, 2 * max(1, len(plan.calls)))).cast("H")
+        # A worker may still write to the row of a call that is settled while it runs there. So
+        # the length and the place of such a value lie elsewhere, and its bytes in the last store.
+        self.shared = memoryview(mmap.mmap(-1, 16 * max(1, len(plan.calls)))).cast("q")
+        self._written = 0
         self.files: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}
-        self._most = getrlimit(RLIMIT_NOFILE)[0] // 2
         self._dropped = bytearray(len(plan.calls))
         # By store and block: bytes of dropped values.
         self._unneeded: Counter[tuple[int, int]] = Counter()
@@ -74,7 +86,7 @@ class Values:
         weakref.finalize(self, _close_all, os.getpid(), self.stores, self.files).atexit = False
         with DeferSignals():
             try:
-                for _ in range(workers):
+                for _ in range(workers + 1):
                     self.stores.append(system.make_answer_file())
                     register_private_fd(self.stores[-1])
             except BaseException:
@@ -91,7 +103,7 @@ class Values:
             index: the call.
             fd: the file, registered as private; it is closed here.
         """
-        if len(self.files) - len(self._mapped) < self._most:
+        if not is_scarce(fd):
             self.files[index] = fd
             return
         self._mapped[index] = map_private(fd, os.fstat(fd).st_size)
@@ -122,15 +134,14 @@ class Values:
         Raises:
             ResultError: the value can't be read here.
         """
+        if index in self.given:
+            return self.given.value(index)
         kind = self._table.kinds[index]
-        if kind == HANDED_OFF:
+        if not kind or kind == HANDED_OFF or self._dropped[index]:
             return None
-        if not kind or self._dropped[index]:
-            settled = self._plan.calls[index].settled
-            return settled[0] if settled else None
         try:
             value = read_row(self._table, index, self)
-        except Exception as problem:
+        except BaseException as problem:
             if is_interrupt(problem):
                 raise
             raise ResultError(
@@ -140,6 +151,33 @@ class Values:
         if type(value) is Raised:
             raise value.error
         return value
+
+    def give(self, index: int, value: Any) -> None:
+        """Pass a value on to workers, those included that have been forked.
+
+        Raises:
+            ResultError: it can't be pickled, or not be written.
+        """
+        try:
+            content = pickle.dumps(value, 5)
+            write_all(self.stores[-1], content, self._written)
+        except BaseException as problem:
+            if is_interrupt(problem):
+                raise
+            raise unsendable(value, problem) from problem
+        self.given.add(index, Settled(value, None))
+        self.shared[2 * index + 1] = self._written
+        self.shared[2 * index] = len(content)  # last: a worker may look now
+        self._written += len(content)
+
+    def was_given(self, index: int) -> bool:
+        """True for a call that was settled during the run."""
+        return self.shared[2 * index] > 0
+
+    def load_given(self, index: int) -> Any:
+        """Load the value that a call was given during the run."""
+        length, place = self.shared[2 * index : 2 * index + 2]
+        return pickle.loads(read_all(self.stores[-1], length, place))
 
     def short_answer(self, index: int) -> bytes:
         """The bytes of a short answer.
@@ -192,6 +230,8 @@ class Values:
         """Free the value of a call that is executed again, and expect a new value."""
         self.drop(index)
         self._dropped[index] = False
+        self.given.forget(index)
+        self.shared[2 * index] = 0
 
     def _free(self, store: int, place: int, length: int) -> None:
         """Count these bytes as unneeded, and free blocks of the file that are entirely unneeded."""

@@ -89,11 +89,14 @@ class HtmlProgress(Display):
         self._write(now)
 
     def _write(self, now: float) -> None:
-        other = f"{self._path}.{os.getpid()}-{id(self):x}.tmp"
+        # In a folder that others may write to, nobody can have put a link in this place.
+        other = f"{self._path}.{os.urandom(8).hex()}.tmp"
         try:
-            with open(other, "w", encoding="utf-8") as file:
+            with open(other, "x", encoding="utf-8") as file:
                 file.write(self._page(now))
             os.replace(other, self._path)
+        except FileExistsError:
+            raise  # it is somebody else's
         except BaseException:
             try:
                 os.unlink(other)

@@ -31,8 +31,8 @@ class Figures:
     Attributes:
         scope: its names; empty for all scopes together.
         total: calls that are part of the run.
-        done: calls that returned.
-        failed: calls that failed for good.
+        done: calls that returned, or were marked as done.
+        failed: calls that failed for good, or were marked as failed.
         skipped: calls that will never start.
         running: calls that are running.
         waiting: calls that wait to start, for the first time or again.
@@ -86,6 +86,7 @@ class _Tally:
         "running",
         "scope",
         "seen",
+        "settled",
         "skipped",
         "span",
         "updated",
@@ -99,6 +100,7 @@ class _Tally:
         self.done = self.failed = self.skipped = self.retried = self.attempts = 0
         self.wall = self.cpu = self.elapsed = 0.0
         self.max_rss = 0
+        self.settled = 0
         self.seen = 0.0  # the value of the integral that `elapsed` includes
         self.first_start: float | None = None
         # Both are weighted: the seconds since the first start, and the ends since then. An end
@@ -128,6 +130,11 @@ class _Tally:
                 self.first_start = self.updated = now
         elif event.kind == "skipped":
             self.skipped += number
+        elif event.settled:
+            # It took no time, so it says nothing of the rate.
+            self.done += number * (event.kind == "done")
+            self.failed += number * (event.kind == "failed")
+            self.settled += number
         else:
             self.running = max(0, self.running - number)
             self.attempts += number
@@ -220,7 +227,8 @@ class State:
         if tally.first_start is not None:
             span, ends, _ = tally.faded(now)
             if self.ended is not None:
-                span, ends = self.ended - tally.first_start, float(tally.done + tally.failed)
+                span = self.ended - tally.first_start
+                ends = float(tally.done + tally.failed - tally.settled)
             elif now - tally.first_start < _SETTLING:
                 span = 0.0
             rate = ends / span if span > 0 else None

@@ -9,7 +9,7 @@ __all__ = ["amount", "clean", "cut", "duration", "plural", "rate", "width_of"]
 
 def duration(seconds: float) -> str:
     """Seconds with the unit that fits: ``"2.1 ms"``, ``"0.50 s"``, ``"3 min 05 s"``."""
-    if seconds < 0.1:
+    if seconds < 0.0995:  # above, two digits of milliseconds would be three
         return f"{seconds * 1000:.2g} ms" if seconds >= 0.0001 else "0 ms"
     if seconds < 0.995:
         return f"{seconds:.2f} s"

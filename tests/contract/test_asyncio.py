@@ -61,9 +61,10 @@ def test_aio_takes_all_arguments():
     assert asyncio.run(main()) == (((1, 2), {"a": 3, "b": 4, "self": 5}),)
 
 
-def test_aio_of_a_policy():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_aio_of_a_policy(max_workers):
     """A configured class has its aio as well, which follows the policy."""
-    Bounded = Pcall.options(max_workers=1, return_outcomes=True)
+    Bounded = Pcall.options(max_workers=max_workers, return_outcomes=True)
 
     async def main():
         return await Bounded.pcall.aio(square, x=(1, -1, 2))
@@ -84,6 +85,7 @@ def test_inline_and_empty_runs(arguments):
     assert asyncio.run(main()) == (tuple(x * x for x in arguments["x"]), ())
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_wrong_shape_raises_when_awaited():
     """A wrong shape is told by pcall.aio as by pcall."""
 
@@ -94,6 +96,7 @@ def test_a_wrong_shape_raises_when_awaited():
         asyncio.run(main())
 
 
+@pytest.mark.needs("concurrency")
 def test_the_loop_goes_on(each_system, tmp_path):
     """The loop is not blocked: what runs in it is what lets the calls end."""
     ticks = 0
@@ -117,6 +120,7 @@ def test_the_loop_goes_on(each_system, tmp_path):
     assert ticks >= 20
 
 
+@pytest.mark.needs("concurrency")
 def test_no_thread(each_system, tmp_path):
     """Awaiting takes no thread."""
     threads = set()
@@ -135,6 +139,7 @@ def test_no_thread(each_system, tmp_path):
     assert threads == before
 
 
+@pytest.mark.needs("concurrency")
 def test_idle_waiting_takes_no_processor_time(tmp_path):
     """While nothing happens, awaiting does not spin."""
 
@@ -157,6 +162,7 @@ def test_a_failed_call(each_system):
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+@pytest.mark.needs("timeouts")
 def test_a_timeout(each_system):
     """The timeout of the calls holds while they are awaited."""
 
@@ -167,6 +173,7 @@ def test_a_timeout(each_system):
         asyncio.run(main())
 
 
+@pytest.mark.needs("concurrency")
 def test_two_runs_at_once(each_system, tmp_path):
     """Two runs gathered go on at the same time."""
     a, b = tmp_path / "a", tmp_path / "b"
@@ -183,6 +190,7 @@ def test_two_runs_at_once(each_system, tmp_path):
     assert asyncio.run(main()) == [(True,), (True,)]
 
 
+@pytest.mark.needs("concurrency")
 def test_awaited_from_two_tasks(tmp_path):
     """One run awaited by two tasks gives both the same, and may be polled meanwhile."""
     run = Pcall(wait_for, cargs=[tmp_path / "go"], ikwargs=[{}] * 2)

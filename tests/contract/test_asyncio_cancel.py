@@ -17,6 +17,8 @@ from tests.helpers.processes import is_reaped
 from tests.helpers.scripts import environment, python, system_name
 from tests.helpers.waiting import SOON
 
+pytestmark = pytest.mark.needs("processes")
+
 
 def square(x):
     if x < 0:
@@ -146,6 +148,7 @@ def test_one_of_a_group_fails():
     assert not other.childs[0].is_alive()
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_ctrl_c():
     """A Ctrl-C while a run is awaited ends the children, and goes on as KeyboardInterrupt."""
     with subprocess.Popen(

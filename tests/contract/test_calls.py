@@ -149,12 +149,14 @@ def test_a_given_but_empty_column_makes_no_call(no_fork, columns):
     assert pcall(**{"targets": seen} | columns) == ()
 
 
+@pytest.mark.needs("processes")
 def test_the_guard_against_forks_sees_a_fork(no_fork):
     """A run with a call forks, so the tests above and below can fail."""
     with pytest.raises(AssertionError, match="something was forked"):
         pcall(seen)
 
 
+@pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 def test_building_the_object_forks_nothing(no_fork):
     """Building a Pcall forks nothing."""
     assert len(Pcall(add, x=(1, 2, 3), y=(4, 5, 6)).childs) == 3

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from pcall import Call, Pcall
 from pcall._core.arguments import build_calls
 
+pytestmark = pytest.mark.engines(why="calls are built, and hardly any is made")
+
 
 def first(*args, **kwargs):
     return args, kwargs

@@ -90,6 +90,7 @@ def test_one_callable_that_is_iterable_too_is_one_target():
     assert pcall(Both(), x=(1, 2)) == (-1, -2)
 
 
+@pytest.mark.needs("isolation")
 def test_children_work_on_copies():
     """A child changes its own copy of what it was given, never the parent's."""
     bag = [1]
@@ -175,6 +176,7 @@ def test_a_coroutine_function_runs_to_its_end(target):
     assert pcall(target, x=(1, 2)) == ((1, True), (2, True))
 
 
+@pytest.mark.needs("processes")
 def test_the_event_loop_of_a_coroutine_is_its_own():
     """A coroutine's loop is not one that the caller runs in."""
 

@@ -17,6 +17,8 @@ from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, Plan, p
 from tests.helpers.processes import descriptors
 from tests.helpers.waiting import until
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 POLICIES = {
     "fresh": {},
     "reused": {"max_tasks_per_child": None},

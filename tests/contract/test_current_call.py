@@ -14,6 +14,8 @@ import pytest
 from pcall import CurrentCall, Pcall, Plan, Retry, current_call, pcall, run
 from tests.helpers.scripts import run_python
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 POLICIES = {
     "fresh": {},
     "reused": {"max_tasks_per_child": None},
@@ -175,6 +177,7 @@ def test_in_a_plan(max_workers):
 SCRIPT = """
 import sys
 from pcall import Pcall, current_call
+
 def look(i):
     return current_call().seed
 found = [Pcall.options(max_workers=n).pcall(look, i=range(5)) for n in (None, 0, None)]

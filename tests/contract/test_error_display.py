@@ -13,6 +13,8 @@ import pytest
 
 from tests.helpers.scripts import environment
 
+pytestmark = pytest.mark.engines(why="scripts make the runs")
+
 WORK = """
 def outer(number):
     return inner(number)  # calls on
@@ -98,6 +100,97 @@ def test_pytest_shows_what_an_assert_in_a_child_compared(folder: Path) -> None:
     position(ran.stdout, "assert number + 1 == 5, 'no five'", "no five", "assert (2 + 1) == 5")
 
 
+@pytest.mark.parametrize("style", ["long", "short"])
+def test_pytest_does_not_show_our_source(folder: Path, style: str) -> None:
+    """Between a test and the error, whatever was called and whatever went wrong."""
+    (folder / "test_it.py").write_text(
+        textwrap.dedent(
+            """
+            import asyncio
+            import pytest
+            from pcall import Pcall, Plan, Retry, pcall, run, run_iter
+            from work import hang, inner, outer
+
+            async def awaited(number):
+                async with Pcall(outer, number=number):
+                    pass
+
+            async def completed(number):
+                async with Pcall(outer, number=number) as running:
+                    async for outcome in running.as_completed():
+                        outcome.result()
+
+            def with_block(**options):
+                with Pcall.options(**options)(outer, number=(3, 4)) as running:
+                    pass
+
+            def outcomes():
+                for outcome in Pcall.options(return_outcomes=True).pcall(outer, number=[3]):
+                    outcome.result()
+
+            def planned(**options):
+                plan = Plan()
+                value = plan.call(inner, 1)
+                run(plan, output=[plan.call(outer, 3), value], **options)
+
+            def iterated():
+                plan = Plan()
+                plan.call(outer, 3)
+                for outcome in run_iter(plan):
+                    outcome.result()
+
+            def cycle():
+                plan = Plan()
+                one, two = plan.call(abs, 1), plan.call(abs, 2)
+                plan.add_dependency(one, two)
+                plan.add_dependency(two, one)
+                run(plan)
+
+            @pytest.mark.parametrize("call", [
+                lambda: pcall(outer, number=(1, 3)),
+                lambda: pcall(outer, number=3),
+                lambda: pcall(outer, "soon", number=[3]),
+                lambda: pcall(outer, iargs=[1]),
+                lambda: pcall(3),
+                lambda: pcall(hang, 0.1, number=[3]),
+                lambda: pcall.aio(outer, number=[3]).send(None),
+                lambda: asyncio.run(awaited([3])),
+                lambda: asyncio.run(completed([3])),
+                lambda: Pcall(outer, number=[3]).join(),
+                lambda: Pcall.options(max_worker=3),
+                lambda: Pcall.options(max_workers=-3),
+                lambda: Pcall.options(retry=Retry(0)),
+                lambda: Pcall.options(retry=lambda f: 3).pcall(outer, number=[3]),
+                lambda: Pcall.options(max_tasks_per_child=None).pcall(outer, number=[3]),
+                lambda: Pcall.options(max_workers=0).pcall(outer, number=[3]),
+                with_block,
+                lambda: with_block(max_workers=0),
+                outcomes,
+                planned,
+                lambda: planned(max_workers=0),
+                lambda: planned(timeout=-1),
+                lambda: Plan().call(outer),
+                lambda: run(3),
+                iterated,
+                cycle,
+            ])
+            def test_it(call):
+                try:
+                    call()
+                except StopIteration:
+                    pass
+            """
+        )
+    )
+    command = ["-m", "pytest", "-p", "no:cacheprovider", f"--tb={style}", "-W", "ignore", "-q"]
+    ran = run(folder, *command, "--show-capture=no", "test_it.py")
+    assert "26 failed" in ran.stdout
+    places = re.findall(r"^(\S+\.py):\d+: ", ran.stdout, re.MULTILINE)
+    assert "work.py" in places
+    rooms = [f"{os.sep}pcall{os.sep}{room}" for room in ("_", "plan", "engines", "progress")]
+    assert [place for place in places if any(room in place for room in rooms)] == []
+
+
 @pytest.mark.parametrize("given", ["traceback", "exception"])
 def test_post_mortem_lands_in_the_frame_of_the_child(folder: Path, given: str) -> None:
     """``pdb.post_mortem`` of the cause is where the child raised, and walks its frames."""
@@ -164,6 +257,37 @@ def test_the_printed_traceback_of_a_timeout(folder: Path) -> None:
         "hang(number=1)",
         "hang(number=2)",
     )
+
+
+@pytest.mark.parametrize("policy", ["", "max_tasks_per_child=None"])
+def test_the_carets_stand_where_they_stood_in_the_child(folder: Path, policy: str) -> None:
+    """The frames of the cause are printed as the child would have printed them."""
+    text = f"""
+        import traceback
+
+        def fails(number):
+            table = {{"a": number}}
+            return inner(table["a"]) + inner(table["a"] + 2) + inner(table["a"] - 1)
+
+        def tells(number):
+            try:
+                return fails(number)
+            except ZeroDivisionError as error:
+                error.seen = traceback.format_tb(error.__traceback__)
+                raise
+
+        try:
+            Pcall.options({policy}).pcall(tells, number=(1, 2))
+        except Exception as error:
+            print("".join(error.__cause__.seen))
+            print("=====")
+            print("".join(traceback.format_tb(error.__cause__.__traceback__)))
+    """
+    ran = script(folder, text)
+    assert ran.returncode == 0, ran.stderr
+    in_child, at_home = (part.strip() for part in ran.stdout.split("====="))
+    assert in_child.count("^") > 10
+    assert at_home == in_child
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,9 @@ def test_a_group(kind: Any) -> None:
 
     error = original(group)
     assert type(error) is kind
-    assert error.__notes__ == ["noted"]
+    noted, call = error.__notes__
+    assert noted == "noted"
+    assert call.startswith("in call 0, ")
     assert error.message == ("code 3" if kind is OwnGroup else "outer")
     assert getattr(error, "code", 3) == 3
     odd, chained, inner, *rest = error.exceptions

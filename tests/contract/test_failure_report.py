@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pcall import (
+    CallError,
     ChildDied,
     ChildProcessException,
     NotStarted,
@@ -23,10 +24,12 @@ from pcall import (
     Pcall,
     PcallError,
     PcallTimeout,
+    Plan,
     RemoteError,
     ResultError,
     TaskCancelled,
     pcall,
+    run,
 )
 
 Tolerant = Pcall.options(max_errors=None)
@@ -72,6 +75,7 @@ def second_step(depth: int) -> None:
     raise LookupError("at the bottom")
 
 
+@pytest.mark.faulty("inline", why="the traceback begins with frames of the library")
 def test_frames() -> None:
     """``__traceback__`` of the cause walks the child's source lines, and none of the library's."""
     error = failure(first_step, 1).__cause__
@@ -89,6 +93,7 @@ def test_frames() -> None:
     assert error.__traceback__.tb_frame.f_globals["__name__"] == __name__
 
 
+@pytest.mark.faulty("inline", why="the traceback begins with frames of the library")
 def test_frames_of_endless_recursion() -> None:
     """A RecursionError brings its frames, as many as there were."""
 
@@ -133,6 +138,39 @@ def test_which_call_failed() -> None:
     for part in ("refuse(", "host='two'", "port=8080", "data=b'", "call 1", str(outcome.pid)):
         assert part in note
     assert len(note) < 500
+
+
+class Silent(Exception):
+    """An exception without a text."""
+
+
+@pytest.mark.engines(why="it names the engines")
+@pytest.mark.parametrize("policy", [{}, {"max_tasks_per_child": None}, {"max_workers": 0}])
+def test_an_exception_without_a_text(policy: dict[str, Any]) -> None:
+    """The text is then the name of its class, also where it comes from a nested run or a plan."""
+
+    def fail(how: str) -> None:
+        if how == "assert":
+            raise AssertionError
+        if how == "exit":
+            sys.exit()
+        if how == "own":
+            raise Silent
+        pcall(fail, how=("own",))
+
+    expected = {"assert": "AssertionError", "exit": "SystemExit", "own": "Silent"}
+    for how, name in {**expected, "nested": "Silent"}.items():
+        with pytest.raises(ChildProcessException) as info:
+            Pcall.options(**policy).pcall(fail, how=(how,))
+        assert str(info.value) == name
+        assert str(info.value.__cause__) == ("Silent" if how == "nested" else "")
+        plan = Plan()
+        plan.call(fail, how)
+        with pytest.raises(CallError) as planned:
+            run(plan, max_workers=policy.get("max_workers"))
+        assert str(planned.value) == name
+        again = pickle.loads(pickle.dumps(planned.value))
+        assert str(again) == name
 
 
 def test_arguments_that_can_not_be_shown() -> None:
@@ -191,6 +229,7 @@ def test_very_many_kinds_of_failures() -> None:
     assert len("\n".join(error.__notes__)) < 10_000
 
 
+@pytest.mark.needs("no queue")
 def test_a_failure_keeps_no_call_from_starting_that_is_not_queued() -> None:
     """Without ``max_workers`` all calls run at once, however early one of them fails."""
 
@@ -204,9 +243,10 @@ def test_a_failure_keeps_no_call_from_starting_that_is_not_queued() -> None:
     assert [outcome.value for outcome in info.value.outcomes[1:]] == list(range(1, 100))
 
 
-def test_calls_that_never_started() -> None:
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_calls_that_never_started(max_workers: int) -> None:
     """A queued call that is dropped for a failure has an outcome that says so."""
-    one_by_one = Pcall.options(max_workers=1)
+    one_by_one = Pcall.options(max_workers=max_workers)
     with pytest.raises(ChildProcessException) as info:
         one_by_one.pcall([int, first_step, int, int], iargs=[(), (0,), (), ()])
     assert [type(outcome.error) for outcome in info.value.outcomes] == [
@@ -217,8 +257,12 @@ def test_calls_that_never_started() -> None:
     ]
     assert [outcome.index for outcome in info.value.failures] == [1]
     assert "2 more were not started" in "\n".join(info.value.__notes__)
+    with pytest.raises(ChildProcessException) as info:
+        one_by_one.pcall([first_step, int], iargs=[(0,), ()])
+    assert info.value.__notes__[1:] == ["1 more was not started for it"]
 
 
+@pytest.mark.needs("no queue")
 @pytest.mark.parametrize("level", [1, 2])
 def test_in_flight_calls_are_waited_for(level: int, tmp_path: Path) -> None:
     """It raises after all calls in flight have ended, in runs within runs, too."""
@@ -240,6 +284,7 @@ def test_in_flight_calls_are_waited_for(level: int, tmp_path: Path) -> None:
     assert [outcome.value for outcome in error.outcomes] == [None, "slow"]
 
 
+@pytest.mark.faulty("inline", why="the traceback begins with frames of the library")
 def test_three_levels() -> None:
     """Runs in children of children bring the first cause home, each level with its frames."""
 
@@ -273,6 +318,7 @@ def test_a_call_that_raises_an_error_of_the_librarys(kind: type[Exception]) -> N
     assert type(error.__cause__) is kind
 
 
+@pytest.mark.needs("isolation")
 def test_a_child_that_died_in_a_child() -> None:
     """The outer call has not died but raised: it fails with what the inner run raised."""
     error = failure(lambda: pcall(os._exit, cargs=(3,)))
@@ -282,6 +328,7 @@ def test_a_child_that_died_in_a_child() -> None:
     assert error.failures[0].exitcode == 1
 
 
+@pytest.mark.needs("timeouts")
 def test_a_call_out_of_time_in_a_child() -> None:
     """The outer call had no limit: it fails with the PcallTimeout that the inner run raised."""
     error = failure(lambda: pcall(time.sleep, cargs=(60,), timeout=0.3))
@@ -290,6 +337,7 @@ def test_a_call_out_of_time_in_a_child() -> None:
     assert "sleep(60)" in str(error)
 
 
+@pytest.mark.needs("isolation")
 @pytest.mark.parametrize("status", [0, 3])
 def test_died_with_a_status(status: int) -> None:
     """ChildDied has the exit status and says it; there was no signal."""
@@ -299,6 +347,7 @@ def test_died_with_a_status(status: int) -> None:
         assert str(one) == f"exited with status {status} before returning"
 
 
+@pytest.mark.needs("isolation")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGABRT", "SIGKILL", "SIGRTMIN"])
 def test_died_of_a_signal(name: str) -> None:
     """ChildDied has the signal and names it."""
@@ -330,6 +379,7 @@ PUBLIC = [
 ]
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize("error", PUBLIC, ids=lambda error: type(error).__name__)
 def test_public_exceptions_pickle(error: Any) -> None:
     """Every exception of the library's keeps its type, fields, text and notes in a pickle."""

@@ -17,6 +17,8 @@ from pcall import ChildDied, ChildProcessException, Pcall, PcallTimeout, pcall
 from tests.helpers import ROOT
 from tests.helpers.scripts import environment, python, system_name
 
+pytestmark = pytest.mark.needs("child logs")
+
 BEGIN = ">>>> Begin child log "
 END = "<<<< End child log "
 
@@ -65,6 +67,7 @@ def test_error(log):
     assert nothing_beside(log)
 
 
+@pytest.mark.needs("a fresh child")
 @pytest.mark.parametrize(
     ("end", "how"),
     [
@@ -146,6 +149,7 @@ def test_timeout(log):
     assert nothing_beside(log)
 
 
+@pytest.mark.needs("a fresh child")
 @pytest.mark.parametrize("end", ["terminate", "kill"])
 def test_ended_on_request(log, end):
     """Calls that are ended on request have their sections, which say so."""
@@ -165,6 +169,7 @@ def test_ended_on_request(log, end):
     assert nothing_beside(log)
 
 
+@pytest.mark.needs("a fresh child")
 def test_leaving_a_block_by_an_exception(log):
     """An exception in a ``with`` block ends the calls, and their sections are there."""
     with pytest.raises(KeyError), Pcall(lambda n: time.sleep(600), n=range(2)) as run:
@@ -214,6 +219,7 @@ def script(folder: Path, case: str, *arguments: object) -> subprocess.Popen[byte
     return subprocess.Popen(command, cwd=folder, env=environment(), **streams)
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_ctrl_c(tmp_path):
     """After Ctrl-C in the parent each child's section is there."""
     process = script(tmp_path, "waits", 3)
@@ -228,6 +234,7 @@ def test_ctrl_c(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["main.log"]
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_end_of_the_interpreter(tmp_path):
     """A run that is not over when the interpreter ends has its sections."""
     process = script(tmp_path, "ends_before_its_run")
@@ -237,6 +244,7 @@ def test_end_of_the_interpreter(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["main.log"]
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_death_of_the_parent(tmp_path):
     """When the parent is killed what children have logged stays on disk, beside the main log."""
     process = script(tmp_path, "waits", 1)

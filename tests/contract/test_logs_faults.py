@@ -16,6 +16,8 @@ from pcall import Pcall, pcall
 from pcall._logs import record_frames
 from tests.helpers.scripts import run_case, system_name
 
+pytestmark = pytest.mark.needs("child logs")
+
 BEGIN = ">>>> Begin child log "
 END = "<<<< End child log "
 
@@ -128,6 +130,7 @@ def test_rotation_from_outside(tmp_path, kind):
     assert {file.name for file in tmp_path.iterdir()} <= {"main.log", "main.log.1"}
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_no_room_in_the_main_log(tmp_path):
     """With no room in the main log a child's file stays, and is reported; no result suffers."""
     done = run(tmp_path, "no_room")
@@ -141,11 +144,13 @@ def test_no_room_in_the_main_log(tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_the_outcome_names_the_file_that_stays(tmp_path):
     """The outcome of a call whose log could not be merged still names it."""
     run(tmp_path, "no_room_and_the_outcome")
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_a_folder_that_may_not_be_written_to(tmp_path):
     """Where a child may not make a file it logs to the main one, and no call fails for it."""
     tmp_path.chmod(0o755)
@@ -168,6 +173,7 @@ def test_a_name_too_long(tmp_path):
     assert sorted(path.read_text().splitlines()) == ["call 0", "call 1", "call 2"]
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_a_long_log_takes_no_memory(tmp_path):
     """A log of a child is put into the main one without being read into memory as a whole."""
     done = run(tmp_path, "long_log")
@@ -177,6 +183,7 @@ def test_a_long_log_takes_no_memory(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == []
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_a_thread_that_logs_all_the_time(tmp_path):
     """A thread of the parent logs while children are forked and merged: nothing blocks."""
     run(tmp_path, "beside_a_thread_that_logs")
@@ -201,6 +208,7 @@ def test_two_runs_at_once(tmp_path):
         assert text.startswith("call ")
 
 
+@pytest.mark.needs("a fresh child")
 def test_a_handler_that_sees_to_itself(tmp_path):
     """A handler that offers to see to its children's files is asked to, and left alone."""
 
@@ -243,6 +251,7 @@ def found(fd: int, final: bool = True):
     return [(f.call, f.handler, reader.payload(f)) for f in reader.new_frames(final)]
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize("cut", range(1, 24))
 def test_a_frame_that_was_cut_off(frames, cut):
     """A frame that was cut off anywhere is left out; those around it are found."""
@@ -256,6 +265,7 @@ def test_a_frame_that_was_cut_off(frames, cut):
     assert found(frames) == [(1, 2, b"first"), (5, 6, b"third")]
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_frame_that_is_being_written(frames):
     """What may be part of a frame that is being written is left for later."""
     record_frames.write_frame(frames, 1, 2, b"x" * 200_000)
@@ -270,6 +280,7 @@ def test_a_frame_that_is_being_written(frames):
     assert reader.payload(frame) == b"x" * 200_000
 
 
+@pytest.mark.engines(why="no run is made")
 def test_garbage_between_frames(frames):
     """Whatever stands between frames, also their magic number, hides none of them."""
     noise = record_frames._MAGIC * 3 + bytes(100_000) + record_frames._MAGIC[:3]

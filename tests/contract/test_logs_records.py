@@ -18,6 +18,9 @@ import pytest
 
 from pcall import ChildDied, Pcall, PcallTimeout, pcall
 from tests.helpers.scripts import environment
+from tests.helpers.waiting import until
+
+pytestmark = pytest.mark.needs("child logs")
 
 log = logging.getLogger("test.records")
 
@@ -55,6 +58,7 @@ def keep():
     return handler
 
 
+@pytest.mark.needs("a fresh child")
 @pytest.mark.fast
 def test_caplog(caplog, each_system):
     """pytest's caplog has each child's records once, in call order, with process and index."""
@@ -76,6 +80,41 @@ def test_caplog(caplog, each_system):
     assert [r.pcall_index for r in children] == [0, 0, 1, 1, 2, 2]
     assert [r.processName.rpartition("-")[2] for r in children] == list("001122")
     assert [r.levelname for r in children] == ["INFO", "WARNING"] * 3
+
+
+def test_capsys(capsys):
+    """A stream handler that was made under capsys has the records of children in call order."""
+    log.addHandler(logging.StreamHandler(sys.stdout))
+
+    def target(n):
+        time.sleep(0.05 * (2 - n))
+        log.info("call %d", n)
+
+    pcall(target, n=range(3))
+    assert capsys.readouterr().out == "call 0\ncall 1\ncall 2\n"
+
+
+def test_capfd(capfd):
+    """A stream handler under capfd is live in children."""
+    log.addHandler(logging.StreamHandler(sys.stdout))
+    run = Pcall(lambda n: [log.info("call %d", n), time.sleep(600)], n=[0])
+    run.start()
+    assert until(lambda: capfd.readouterr().out == "call 0\n")
+    run.kill()
+    run.join()
+
+
+def test_caplog_within_a_call(caplog):
+    """Within a call caplog has nothing of the call; without the task log nothing arrives."""
+
+    def target(n):
+        log.info("call %d", n)
+        return len(caplog.records)
+
+    assert pcall(target, n=[0]) == (0,)
+    assert caplog.messages == ["call 0"]
+    Pcall.options(tasklog=False).pcall(target, n=[0])
+    assert caplog.messages == ["call 0"]
 
 
 def test_caplog_text_and_failure(caplog):
@@ -238,6 +277,7 @@ def test_memory_handler(tmp_path):
     assert (tmp_path / "log").read_text() == "kept by the parent\ncall 0\ncall 1\n"
 
 
+@pytest.mark.needs("a fresh child")
 def test_stream_without_a_descriptor():
     """A stream handler on a stream in memory has the children's records in the parent."""
     stream = io.StringIO()
@@ -405,6 +445,7 @@ logging.info("over")
 """
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_console_is_live():
     """What a child logs to the console is there at once, and once."""
     process = subprocess.Popen(
@@ -416,3 +457,70 @@ def test_console_is_live():
     assert os.read(process.stdout.fileno(), 100) == b"from 0\n"
     out, _ = process.communicate(b"x", timeout=30)
     assert out == b"over\n"
+
+
+@pytest.fixture
+def factory():
+    """Install a factory of log records for the test."""
+    before = logging.getLogRecordFactory()
+    yield logging.setLogRecordFactory
+    logging.setLogRecordFactory(before)
+
+
+def strict_factory(name, level, fn, lno, msg, args, exc_info, func, sinfo, **more):
+    """Make a record as frameworks do: from all arguments, with the name's parts."""
+    record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+    record.area = name.upper().split(".")[-1] + func[:0]
+    return record
+
+
+def test_a_factory_that_uses_the_name(keep, factory, tmp_path):
+    """Records arrive, and sections are written, under a factory that uses all its arguments."""
+    factory(strict_factory)
+    file = logging.FileHandler(tmp_path / "main.log")
+    file.setFormatter(logging.Formatter("%(area)s %(message)s"))
+    log.addHandler(file)
+    (pid,) = pcall(lambda n: log.info("call %d", n) or os.getpid(), n=[0])
+    assert [(r.area, r.getMessage(), r.process) for r in keep.records] == [
+        ("RECORDS", "call 0", pid)
+    ]
+    title = f"child log {tmp_path}/main.log:pid-{pid}"
+    assert (tmp_path / "main.log").read_text().splitlines() == [
+        f"PCALL >>>> Begin {title}", "RECORDS call 0", f"PCALL <<<< End {title}",
+    ]  # fmt: skip
+
+
+class BraceRecord(logging.LogRecord):
+    """A record whose message is formatted with braces."""
+
+    def getMessage(self):
+        return self.msg.format(*self.args)
+
+
+def test_a_class_as_factory(keep, factory):
+    """Records of a class of the user's arrive as such; of a local class, with their text."""
+
+    class LocalRecord(BraceRecord):
+        pass
+
+    for kind in (BraceRecord, LocalRecord):
+        factory(kind)
+        pcall(lambda n: log.info("call {} of {}", n, [2]), n=[0])  # noqa: PLE1205
+    assert [record.getMessage() for record in keep.records] == ["call 0 of [2]"] * 2
+    assert type(keep.records[0]) is BraceRecord
+    assert keep.records[0].args == (0, [2])
+
+
+def test_a_factory_that_fails_in_the_parent(keep, factory, tmp_path):
+    """Records and sections of children are there although no record can be made in the parent."""
+    log.addHandler(logging.FileHandler(tmp_path / "main.log"))
+
+    def make(*arguments):
+        assert os.getpid() != HERE
+        return logging.LogRecord(*arguments)
+
+    factory(make)
+    pcall(lambda n: log.info("call %d", n), n=[0])
+    assert [record.getMessage() for record in keep.records] == ["call 0"]
+    begin, text, end = (tmp_path / "main.log").read_text().splitlines()
+    assert (begin[:10], text, end[:8]) == (">>>> Begin", "call 0", "<<<< End")

@@ -15,6 +15,8 @@ import pytest
 
 from pcall import Pcall, pcall
 
+pytestmark = pytest.mark.needs("child logs")
+
 BEGIN = ">>>> Begin child log "
 END = "<<<< End child log "
 
@@ -96,6 +98,7 @@ def test_nothing_for_a_child_that_logs_nothing(add, tmp_path):
     assert [lines for _, lines in sections(path.read_text())] == [["one"]]
 
 
+@pytest.mark.needs("a fresh child")
 def test_the_file_while_the_call_runs(add, tmp_path):
     """While it runs a call logs to a file of its own; its outcome names that until it is merged."""
     path = tmp_path / "main.log"
@@ -387,6 +390,7 @@ def test_option_tasklog_false(add, tmp_path):
     assert os.listdir(tmp_path) == ["main.log"]
 
 
+@pytest.mark.engines(why="it chooses inline itself")
 def test_no_process_no_section(add, tmp_path):
     """With max_workers=0 calls log as this process does."""
     path = tmp_path / "main.log"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, TaskCancelled
+from tests.helpers.engines import OUT_OF_ORDER
 from tests.helpers.scripts import run_python
 from tests.helpers.waiting import SOON, until
 
@@ -66,6 +67,7 @@ def test_a_second_start_raises(each_system):
     assert run.results == (1, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 @pytest.mark.parametrize("name", ["join", "wait", "as_completed"])
 def test_before_start_raises(name):
     """join() raises AssertionError before start(), and so does what waits as it does."""
@@ -73,6 +75,7 @@ def test_before_start_raises(name):
         getattr(Pcall(square, x=[1]), name)()
 
 
+@pytest.mark.engines(why="a script makes the run")
 @pytest.mark.parametrize("calls", ["p.join()", "p.start(); p.start()"])
 def test_misuse_raises_in_optimized_mode_too(calls):
     """start() twice and join() before start() raise AssertionError under ``python -O`` as well."""
@@ -109,6 +112,7 @@ def test_a_second_join_raises_the_same_error():
     assert run.results is None
 
 
+@pytest.mark.needs("no queue")
 def test_outcomes_of_a_failed_run():
     """results is None when the run failed; what succeeded stays available in outcomes."""
     run = Pcall(square, x=(1, -2, 3))
@@ -132,6 +136,7 @@ def test_a_run_of_no_calls():
 # ------------------------------------------------------------------ looking while it runs
 
 
+@pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 def test_before_start_nothing_runs():
     """Before start() there are children to look at, and none of them is a process."""
     run = Pcall(square, x=(1, 2))
@@ -142,6 +147,7 @@ def test_before_start_nothing_runs():
         _ = run.childs[0].sentinel
 
 
+@pytest.mark.needs("a fresh child")
 def test_while_it_runs(each_system, latch):
     """outcomes has None for a call not over yet; livings are the children alive now."""
     run = Pcall([after, square], iargs=[(latch, "late"), (3,)])
@@ -162,6 +168,7 @@ def test_while_it_runs(each_system, latch):
     assert run.results == ("late", 9)
 
 
+@pytest.mark.needs("a fresh child")
 def test_childs_are_the_processes(each_system):
     """childs are of the multiprocessing.Process family: pid, name, exitcode, is_alive()."""
     with Pcall(os.getpid, ikwargs=[{}] * 2) as run:
@@ -176,6 +183,7 @@ def test_childs_are_the_processes(each_system):
     assert all(isinstance(child, multiprocessing.Process) for child in childs)
 
 
+@pytest.mark.needs("a fresh child")
 def test_queued_calls_have_no_pid(latch):
     """childs and pids have None for a child that has not started."""
     run = Pcall.options(max_workers=1)(after, cargs=[latch], iargs=[("a",), ("b",)])
@@ -191,6 +199,7 @@ def test_queued_calls_have_no_pid(latch):
     assert run.results == ("a", "b")
 
 
+@pytest.mark.needs("concurrency")
 def test_polling_takes_the_run_forward():
     """Polling is safe: queued calls start and the loop ends, though nobody joins."""
     run = Pcall.options(max_workers=2)(bytes, iargs=[(10_000_000,)] * 6)
@@ -201,6 +210,7 @@ def test_polling_takes_the_run_forward():
     assert run.results == (bytes(10_000_000),) * 6
 
 
+@pytest.mark.needs("a fresh child")
 def test_sentinels_can_be_waited_for(each_system, latch):
     """multiprocessing.connection.wait takes the children's sentinels."""
     run = Pcall([after, square], iargs=[(latch,), (3,)])
@@ -214,6 +224,7 @@ def test_sentinels_can_be_waited_for(each_system, latch):
     assert multiprocessing.connection.wait(both, timeout=0) == both
 
 
+@pytest.mark.needs("a fresh child")
 def test_a_child_can_be_joined_and_ended_by_itself(latch):
     """A child takes join(), terminate() and kill() as one of multiprocessing does."""
     run = Pcall.options(max_errors=None)(after, cargs=[latch], ikwargs=[{}] * 3)
@@ -236,6 +247,7 @@ def test_a_child_can_be_joined_and_ended_by_itself(latch):
 # ------------------------------------------------------------------ wait, as_completed
 
 
+@pytest.mark.needs("concurrency")
 def test_wait(each_system, latch):
     """wait() returns done, after that many seconds or at the end, and raises for no call."""
     run = Pcall([after, square], iargs=[(latch,), (-1,)])
@@ -259,6 +271,7 @@ def test_wait_checks_its_timeout(timeout, error):
     assert run.results == (4,)
 
 
+@pytest.mark.needs("concurrency")
 def test_as_completed(each_system, latch):
     """as_completed() yields outcomes as they come, those of failed calls too."""
     run = Pcall([after, square, square], iargs=[(latch, "late"), (3,), (-1,)])
@@ -275,9 +288,11 @@ def test_as_completed(each_system, latch):
         run.join()
 
 
-def test_as_completed_of_skipped_calls():
+@pytest.mark.parametrize("max_workers", [1, 0])
+@OUT_OF_ORDER
+def test_as_completed_of_skipped_calls(max_workers):
     """as_completed() has each call once, those too that never started."""
-    run = Pcall.options(max_workers=1)(square, x=(1, -1, 2, 3))
+    run = Pcall.options(max_workers=max_workers)(square, x=(1, -1, 2, 3))
     run.start()
     outcomes = list(run.as_completed())
     assert [o.index for o in outcomes] == [0, 1, 2, 3]
@@ -285,6 +300,7 @@ def test_as_completed_of_skipped_calls():
     run.wait()
 
 
+@pytest.mark.needs("concurrency")
 def test_leaving_as_completed_early(latch):
     """A loop over as_completed() may be left; the run goes on."""
     with Pcall([square, after], iargs=[(2,), (latch, "late")]) as run:
@@ -298,6 +314,7 @@ def test_leaving_as_completed_early(latch):
 # ------------------------------------------------------------------ with
 
 
+@pytest.mark.needs("a fresh child")
 def test_with_starts_and_joins():
     """Entering the block starts, leaving it joins."""
     with Pcall(square, x=(1, 2)) as run:
@@ -312,6 +329,7 @@ def test_with_raises_for_a_failed_call():
         pass
 
 
+@pytest.mark.needs("processes")
 def test_with_an_exception(each_system, tmp_path):
     """On an exception the children are terminated and reaped, and the exception goes on."""
     policy = Pcall.options(grace_period=0.2, max_workers=2)

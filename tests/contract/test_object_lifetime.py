@@ -13,6 +13,8 @@ from pcall import Pcall, pcall
 from tests.helpers.processes import has_ended
 from tests.helpers.scripts import run_case, run_python, system_name
 
+pytestmark = pytest.mark.needs("processes")
+
 
 @pytest.mark.fast
 def test_a_dropped_run_leaves_nothing(each_system):
@@ -31,6 +33,7 @@ def fail_or_sleep(seconds):
     time.sleep(seconds)
 
 
+@pytest.mark.engines(why="it chooses the engines itself")
 @pytest.mark.parametrize("most", [1, None])
 def test_a_dropped_run_with_a_failure_leaves_nothing(each_system, most):
     """The traceback of a failure that was looked at does not hold the run."""
@@ -47,6 +50,7 @@ def test_a_dropped_run_with_a_failure_leaves_nothing(each_system, most):
     assert all(has_ended(child.pid) for child in living)
 
 
+@pytest.mark.engines(why="a script makes the run")
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise LookupError('mine')", "1 / 0"])
 def test_the_end_of_the_interpreter_leaves_nothing(end):
     """An interpreter that ends without join() ends the children, in the grace period."""
@@ -67,6 +71,7 @@ def test_the_end_of_the_interpreter_leaves_nothing(end):
     assert all(has_ended(pid) for pid in pids)
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_a_start_that_failed_leaves_nothing(tmp_path):
     """Where no descriptor is left the start raises OSError, and takes none with it."""
     done = run_case("objects.py", "start_fails", system=system_name(), folder=tmp_path)

@@ -33,6 +33,7 @@ def allocate(size):
     return len(bytearray(os.urandom(1) * size))
 
 
+@pytest.mark.needs("processes")
 @pytest.mark.fast
 def test_of_a_call_that_returned(each_system):
     """index, call, ok, value, error, pid, exitcode, attempts, log of a call that returned."""
@@ -50,6 +51,7 @@ def test_of_a_call_that_returned(each_system):
     assert outcome.result() == 9
 
 
+@pytest.mark.needs("processes")
 def test_of_a_call_that_raised(each_system):
     """A call that raised has its error, no value, exit code 1, and figures as well."""
     (outcome,) = Quiet.pcall(square, x=[-3])
@@ -61,6 +63,7 @@ def test_of_a_call_that_raised(each_system):
     assert caught.value is outcome.error
 
 
+@pytest.mark.needs("processes")
 @pytest.mark.parametrize(
     ("code", "exitcode"), [(None, 0), (0, 0), (3, 3), ("text", 1), (True, 1), (2.5, 1)]
 )
@@ -76,6 +79,7 @@ def test_the_exitcode_of_a_call_that_exited(code, exitcode):
     assert outcome.exitcode == exitcode
 
 
+@pytest.mark.needs("a fresh child")
 def test_of_a_call_that_died(each_system):
     """A child that died without answering has exit code and figures all the same."""
     (outcome,) = Quiet.pcall(os._exit, cargs=[7])
@@ -87,9 +91,10 @@ def test_of_a_call_that_died(each_system):
     assert outcome.duration >= 0
 
 
-def test_of_a_call_that_never_started():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_of_a_call_that_never_started(max_workers):
     """A call that never started has no process, no figures and no attempt."""
-    run = Pcall.options(max_workers=1, return_outcomes=True)
+    run = Pcall.options(max_workers=max_workers, return_outcomes=True)
     _, outcome = run.pcall(square, x=[-1, 2])
     assert isinstance(outcome.error, NotStarted)
     assert outcome.attempts == 0
@@ -122,6 +127,7 @@ def test_cpu_time_has_user_and_system_time():
     assert outcome.cpu_time >= 0.35
 
 
+@pytest.mark.needs("concurrency")
 def test_duration_is_from_start_to_answer():
     """duration counts from the start of the child, so a queued call's excludes its queueing."""
     run = Pcall.options(max_workers=1, return_outcomes=True)
@@ -132,6 +138,7 @@ def test_duration_is_from_start_to_answer():
     assert second.started + second.duration >= first.started + first.duration - 0.1
 
 
+@pytest.mark.needs("processes")
 def test_max_rss(each_system):
     """max_rss is the child's peak memory in bytes, rss_growth what it grew over the parent's."""
     small, large = Quiet.pcall(allocate, iargs=[(0,), (50 * MB,)])
@@ -143,6 +150,7 @@ def test_max_rss(each_system):
     assert small.max_rss >= MB
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_growth_over_a_large_parent(tmp_path):
     """rss_growth leaves out what the child has of its parent, however large that is."""
     done = run_case(
@@ -177,6 +185,7 @@ def test_result_raises_each_time_the_same():
         assert any(entry.name == "square" for entry in caught.traceback)
 
 
+@pytest.mark.needs("processes")
 def test_an_outcome_goes_through_another_child():
     """Outcomes can be a call's value: they come home from a nested run as they were."""
 
@@ -189,6 +198,7 @@ def test_an_outcome_goes_through_another_child():
     assert (bad.exitcode, bad.attempts) == (1, 1)
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_figures_inline():
     """max_workers=0 measures what can be measured in this process."""
     policy = Pcall.options(max_workers=0, return_outcomes=True)

@@ -17,6 +17,8 @@ from tests.helpers.processes import has_ended
 from tests.helpers.scripts import environment, python
 from tests.helpers.waiting import until
 
+pytestmark = pytest.mark.needs("processes")
+
 ENDS = ["terminate", "kill"]
 
 
@@ -250,11 +252,13 @@ def nobody_reaps() -> str:
             return process.communicate()[0]
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_join_ends_where_orphans_are_not_reaped(nobody_reaps):
     """join() does not wait for the zombies of what a call started, which somebody else reaps."""
     assert "joined" in nobody_reaps
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_orphans_that_this_process_inherits_are_reaped(nobody_reaps):
     """Where orphans become children of the parent, none of them stays a zombie."""
     assert "gone" in nobody_reaps

@@ -21,6 +21,7 @@ from pcall import (
     TaskCancelled,
     pcall,
 )
+from tests.helpers.engines import OUT_OF_ORDER
 
 
 def square(x):
@@ -36,6 +37,7 @@ def here(x):
 # ------------------------------------------------------------------ validation
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("policy", "error"),
@@ -75,6 +77,7 @@ def test_ill_typed_options_raise_at_once(policy, error):
         Pcall.options(**policy)
 
 
+@pytest.mark.engines(why="it chooses the engines itself")
 @pytest.mark.parametrize(
     "policy",
     [
@@ -104,18 +107,21 @@ def test_what_the_table_allows_is_taken(policy):
     assert values == [1, 4]
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize("count", [1, 2, 10**9, None])
 def test_max_tasks_per_child_takes_any_count(count):
     """A child takes one call or any number of them, or with None has no end to it."""
     assert issubclass(Pcall.options(max_tasks_per_child=count), Pcall)
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_retry_says_what_it_may_be():
     """An ill-typed retry names all that it could have been."""
     with pytest.raises(TypeError, match=r"an int .*, a Retry, a decorator or None, not '3'"):
         Pcall.options(retry="3")
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize(
     ("cls", "meant"), [(Retry, r"Retry\(attempts\)"), (OSError, r"Retry\(attempts, on=OSError\)")]
 )
@@ -125,6 +131,7 @@ def test_a_class_is_no_rule_for_attempts(cls, meant):
         Pcall.options(retry=cls)
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize(
     ("wrong", "nearest"),
     [
@@ -144,6 +151,7 @@ def test_an_unknown_option_names_the_nearest(wrong, nearest):
         Pcall.options(**{wrong: 1})
 
 
+@pytest.mark.engines(why="no run is made")
 def test_an_option_unlike_any_names_them_all():
     """Where no valid name is near, all are named."""
     with pytest.raises(TypeError, match=r"'xyz'.*max_workers.*return_outcomes"):
@@ -160,6 +168,7 @@ def test_a_policy_is_never_taken_from_the_call():
 # ------------------------------------------------------------------ classes of classes
 
 
+@pytest.mark.needs("processes")
 def test_options_makes_a_subclass():
     """Pcall.options returns a configured subclass, and leaves Pcall as it was."""
     Inline = Pcall.options(max_workers=0)
@@ -170,6 +179,7 @@ def test_options_makes_a_subclass():
     assert pcall(here, x=[1]) != (os.getpid(),)
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_the_object_of_a_configured_class():
     """The object of a configured class follows its policy."""
     run = Pcall.options(max_workers=0)(here, x=[1, 2])
@@ -178,6 +188,7 @@ def test_the_object_of_a_configured_class():
     assert run.results == (os.getpid(),) * 2
 
 
+@pytest.mark.needs("processes")
 def test_options_of_options():
     """What is not named stays as it is; what is named again is replaced."""
     Quiet = Pcall.options(return_outcomes=True, max_workers=0, max_errors=None)
@@ -188,7 +199,8 @@ def test_options_of_options():
     assert Quiet.pcall(square, x=[2])[0].pid == os.getpid()
 
 
-def test_options_of_a_subclass():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_options_of_a_subclass(max_workers):
     """A user's subclass keeps its own members in the class that options returns."""
 
     class Mine(Pcall):
@@ -197,7 +209,7 @@ def test_options_of_a_subclass():
         def total(self):
             return sum(self.results or ())
 
-    Bounded = Mine.options(max_workers=1)
+    Bounded = Mine.options(max_workers=max_workers)
     assert issubclass(Bounded, Mine)
     run = Bounded(square, x=(1, 2, 3))
     with run:
@@ -205,6 +217,7 @@ def test_options_of_a_subclass():
     assert run.total() == 14
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_configured_class_says_where_it_comes_from():
     """The name of a configured class is that of its base."""
 
@@ -223,14 +236,18 @@ def test_timeouts_that_do_not_bite(timeout):
     assert pcall(square, timeout, x=(2, 3)) == (4, 9)
 
 
-def test_return_outcomes():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_return_outcomes(max_workers):
     """With return_outcomes nothing is raised, and the outcomes are the result."""
-    outcomes = Pcall.options(return_outcomes=True, max_workers=1).pcall(square, x=(2, -1, 3))
+    outcomes = Pcall.options(return_outcomes=True, max_workers=max_workers).pcall(
+        square, x=(2, -1, 3)
+    )
     assert [type(outcome) for outcome in outcomes] == [Outcome] * 3
     assert [outcome.ok for outcome in outcomes] == [True, False, False]
     assert [type(outcome.error) for outcome in outcomes] == [type(None), ValueError, NotStarted]
 
 
+@pytest.mark.needs("timeouts")
 def test_return_outcomes_of_a_timeout():
     """With return_outcomes a timeout is the outcome of its call, and raises nothing."""
     patient = Pcall.options(return_outcomes=True, max_errors=None)
@@ -240,6 +257,7 @@ def test_return_outcomes_of_a_timeout():
     assert short.ok
 
 
+@pytest.mark.needs("concurrency")
 def test_max_workers_bounds_what_runs_at_once(tmp_path):
     """No more than max_workers calls run at once."""
 
@@ -256,13 +274,17 @@ def test_max_workers_bounds_what_runs_at_once(tmp_path):
     assert len(running) == 12
 
 
-def test_calls_start_in_call_order():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_calls_start_in_call_order(max_workers):
     """Queued calls start in call order."""
-    outcomes = Pcall.options(max_workers=1, return_outcomes=True).pcall(square, x=range(5))
+    outcomes = Pcall.options(max_workers=max_workers, return_outcomes=True).pcall(
+        square, x=range(5)
+    )
     started = [outcome.started for outcome in outcomes]
     assert started == sorted(started)
 
 
+@pytest.mark.needs("no queue")
 def test_without_max_workers_all_run_at_once(tmp_path):
     """By default all calls run at once, so that calls which wait for each other end."""
 
@@ -276,7 +298,9 @@ def test_without_max_workers_all_run_at_once(tmp_path):
     assert pcall(meet, x=range(12)) == (True,) * 12
 
 
-@pytest.mark.parametrize("max_errors", [0, 1, 3])
+@pytest.mark.parametrize(
+    "max_errors", [0, pytest.param(1, marks=OUT_OF_ORDER), pytest.param(3, marks=OUT_OF_ORDER)]
+)
 @pytest.mark.parametrize("max_workers", [0, 1])
 def test_max_errors_failures_are_tolerated(max_workers, max_errors):
     """After more than max_errors failed calls no further call starts."""
@@ -288,12 +312,14 @@ def test_max_errors_failures_are_tolerated(max_workers, max_errors):
     assert [o.index for o in skipped] == list(range(2 * max_errors + 2, 10))
 
 
-def test_max_errors_none_tolerates_all():
+@pytest.mark.parametrize("max_workers", [2, 0])
+def test_max_errors_none_tolerates_all(max_workers):
     """With max_errors None every call runs, however many have failed."""
-    policy = Pcall.options(max_workers=2, max_errors=None, return_outcomes=True)
+    policy = Pcall.options(max_workers=max_workers, max_errors=None, return_outcomes=True)
     assert all(isinstance(o.error, ValueError) for o in policy.pcall(square, x=[-1] * 8))
 
 
+@pytest.mark.needs("no queue")
 @pytest.mark.parametrize("count", [5, 100])
 def test_without_a_queue_a_failure_stops_no_call(count):
     """max_errors matters once calls queue: where all run at once, all run."""
@@ -301,9 +327,10 @@ def test_without_a_queue_a_failure_stops_no_call(count):
     assert [type(o.error) for o in outcomes] == [ValueError] * count
 
 
-def test_a_tolerated_failure_is_raised_in_the_end():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_a_tolerated_failure_is_raised_in_the_end(max_workers):
     """Failures that max_errors tolerates let the others run, and are raised after them."""
-    run = Pcall.options(max_workers=1, max_errors=5)(square, x=[-1, 2, 3])
+    run = Pcall.options(max_workers=max_workers, max_errors=5)(square, x=[-1, 2, 3])
     with pytest.raises(ChildProcessException, match="negative: -1"), run:
         pass
     assert [o.value for o in run.outcomes[1:]] == [4, 9]
@@ -312,6 +339,7 @@ def test_a_tolerated_failure_is_raised_in_the_end():
 # ------------------------------------------------------------------ max_workers=0
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_inline_calls_run_in_this_process():
     """max_workers=0: no fork, calls run one after another in this process."""
     seen = []
@@ -363,6 +391,7 @@ def test_a_system_exit_is_the_calls_failure_inline_too(max_workers):
     assert caught.value.__cause__.code == 3
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_a_failed_call_is_logged_inline_too(caplog):
     """A failed call is logged through the logger pcall at ERROR, in the process it ran in."""
     with pytest.raises(ChildProcessException):

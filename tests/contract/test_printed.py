@@ -15,6 +15,8 @@ import pytest
 
 from pcall import Pcall, Plan, pcall, run
 
+pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
+
 POLICIES = {
     "fresh": {},
     "reused": {"max_tasks_per_child": None},

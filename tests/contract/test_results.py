@@ -142,6 +142,7 @@ def test_kinds_of_arrays(kind: str) -> None:
         assert found.flags.f_contiguous == value.flags.f_contiguous
 
 
+@pytest.mark.needs("transport")
 @needs_numpy
 def test_memory_is_given_back_with_the_views(each_system: str) -> None:
     """What is mapped for a result is unmapped when the last view of it goes."""
@@ -155,6 +156,7 @@ def test_memory_is_given_back_with_the_views(each_system: str) -> None:
     assert nameless_files() == before
 
 
+@pytest.mark.needs("isolation")
 @needs_numpy
 def test_a_later_child_does_not_write_through(each_system: str) -> None:
     """A child inherits a copy of an earlier result: what it writes stays its own."""
@@ -170,6 +172,7 @@ def test_a_later_child_does_not_write_through(each_system: str) -> None:
     assert pcall(lambda: mine[0]) == (5,)
 
 
+@pytest.mark.engines(why="a script makes the run")
 @needs_numpy
 def test_more_arrays_than_descriptors() -> None:
     """A result that is kept holds no descriptor: there may be more of them than those."""
@@ -202,6 +205,7 @@ def test_a_large_error_gives_its_memory_back() -> None:
         gc.enable()
 
 
+@pytest.mark.needs("a fresh child")
 def test_a_dropped_result_is_not_held_by_other_children(each_system: str) -> None:
     """The memory of a result is given back when it is dropped, though other children run on."""
     # Started first, and while the other run is in flight: one knows its file, one may not.
@@ -232,6 +236,7 @@ def test_300_megabytes() -> None:
     assert large == b"xyz" * 100 * MB
 
 
+@pytest.mark.needs("transport")
 @pytest.mark.slow
 @needs_memory
 @pytest.mark.usefixtures("alone")

@@ -16,6 +16,8 @@ import pytest
 
 from pcall import ChildProcessException, NotStarted, Pcall, PcallTimeout, TaskCancelled, pcall
 
+pytestmark = pytest.mark.needs("timeouts")
+
 Quick = Pcall.options(grace_period=0.3)
 PROMPT = 10.0  # seconds that nothing here takes, unless something is waited for that sleeps
 
@@ -117,6 +119,7 @@ def test_a_child_that_resists(target: Callable[[], Any]) -> None:
     assert type(error.outcomes[0].error) is PcallTimeout
 
 
+@pytest.mark.needs("no queue")
 def test_children_that_resist_together(each_system: str) -> None:
     """One PcallTimeout names all that were still running."""
     error = out_of_time(RESISTING, timeout=1)
@@ -275,6 +278,7 @@ def test_a_handler_of_the_targets_own(tmp_path: Path) -> None:
     assert error.running[0].exitcode == 0
 
 
+@pytest.mark.needs("no queue")
 def test_in_flight_calls_are_waited_for(each_system: str) -> None:
     """A call that fails ends no other: those in flight are waited for, then it is told."""
 

@@ -14,6 +14,8 @@ import pytest
 
 from pcall import ChildDied, ChildProcessException, Pcall, ResultError
 
+pytestmark = pytest.mark.needs("isolation", "transport")
+
 MB = 1 << 20
 Tolerant = Pcall.options(max_errors=None)
 

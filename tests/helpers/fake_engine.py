@@ -137,6 +137,9 @@ class FakeEngine:
         self._clock.now = max(now, due)
         return [each.index for each in self._running.values() if each.ends <= self._clock()]
 
+    def wake(self) -> None:
+        """Nothing waits for long."""
+
     def collect(self, ready: Iterable[int]) -> None:
         for running in list(self._running.values()):
             if running.kill_at <= self._clock():

@@ -31,13 +31,26 @@ class Spec:
 
 @dataclass
 class Graph:
-    """A random graph, and what is asked of it."""
+    """A random graph, and what is asked of it.
+
+    Attributes:
+        specs: by call, what it is.
+        lists: lists that are given to several calls.
+        output: the calls that are wanted; None: all are made.
+        attempts: how often a call is tried.
+        max_errors: see ``run``.
+        given: calls that are settled from outside: their values, None for those that fail.
+        given_before: those of them that are settled before the run, which need nothing.
+        plan: the plan that :meth:`build` fills.
+    """
 
     specs: list[Spec]
-    lists: list[list[int]]  # lists that are given to several calls
+    lists: list[list[int]]
     output: list[int] | None
     attempts: int = 1
     max_errors: int | None = 0
+    given: dict[int, int | None] = field(default_factory=dict)
+    given_before: set[int] = field(default_factory=set)
     plan: Plan = field(default_factory=Plan)
 
     def needs(self, index: int) -> set[int]:
@@ -55,7 +68,8 @@ class Graph:
             index = stack.pop()
             if index not in found:
                 found.add(index)
-                stack += self.needs(index)
+                if index not in self.given_before:
+                    stack += self.needs(index)
         return found
 
     def fails(self, index: int) -> bool:
@@ -68,7 +82,12 @@ class Graph:
         skipped: set[int] = set()
         for index in sorted(self.needed()):
             spec = self.specs[index]
-            if self.needs(index) & (failed | skipped):
+            given = self.given.get(index)
+            if given is not None:
+                values[index] = given
+            elif index in self.given:
+                failed.add(index)
+            elif self.needs(index) & (failed | skipped):
                 skipped.add(index)
             elif self.fails(index):
                 failed.add(index)

@@ -50,6 +50,41 @@ class Test(aetest.Testcase):
             self.failed("nothing was raised")
 """
 
+KILLED = """
+import logging, os, signal
+from pyats import aetest
+from pcall import Pcall, pcall
+
+log = logging.getLogger(__name__)
+Reused = Pcall.options(
+    max_tasks_per_child=None, max_workers=1, max_errors=None, return_outcomes=True
+)
+records = []
+
+class Keep(logging.Handler):
+    def emit(self, record):
+        records.append(record.getMessage())
+
+def work(x):
+    log.info("call %d begins", x)
+    if x == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Test(aetest.Testcase):
+    @aetest.test
+    def killed(self):
+        outcomes = Reused.pcall(work, x=range(5))
+        log.info("killed %s", outcomes[3].pid)
+
+    @aetest.test
+    def kept(self):
+        handler = Keep()
+        log.addHandler(handler)
+        pcall(log.info, cargs=["told by %d"], iargs=[(0,), (1,)])
+        log.removeHandler(handler)
+        log.info("kept %s", records)
+"""
+
 JOB = """
 import os
 from pyats.easypy import run
@@ -86,24 +121,30 @@ def section(text: str, pid: str) -> list[str]:
     return lines[first[0] + 1 : last[0]]
 
 
-def test_job(environment, tmp_path):
-    """A job whose sections call pcall has one section a child in its task log, failing or not."""
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "job.py").write_text(JOB)
+def run_job(environment, folder: Path, script: str) -> tuple[Path, str]:
+    """Run a job with this script; return the path of its task log, and what it printed."""
+    (folder / "script.py").write_text(script)
+    (folder / "job.py").write_text(JOB)
     command = [str(Path(PYTHON).parent / "pyats"), "run", "job", "job.py", "--no-mail"]
-    command += ["--no-archive", "--no-upload", "--runinfo-dir", str(tmp_path / "info")]
+    command += ["--no-archive", "--no-upload", "--runinfo-dir", str(folder / "info")]
     done = subprocess.run(
         command,
-        cwd=tmp_path,
-        env={**environment, "HOME": str(tmp_path)},
+        cwd=folder,
+        env={**environment, "HOME": str(folder)},
         capture_output=True,
         text=True,
         timeout=110,
     )
-    (path,) = tmp_path.glob("info/*/TaskLog.Task-1")
+    (path,) = folder.glob("info/*/TaskLog.Task-1")
+    return path, done.stdout
+
+
+def test_job(environment, tmp_path):
+    """A job whose sections call pcall has one section a child in its task log, failing or not."""
+    path, printed = run_job(environment, tmp_path, SCRIPT)
     text = path.read_text()
     pids = re.search(r"pids \((\d+), (\d+), (\d+)\)", text)
-    assert pids, done.stdout + text
+    assert pids, printed + text
     for x, pid in zip((0, 2, 3), pids.groups(), strict=True):
         assert section(text, pid) == [f"hello from {x}"]
     bad = re.findall(r">>>> Begin .*:pid-(\d+)$", text, re.M)[3:]
@@ -113,7 +154,32 @@ def test_job(environment, tmp_path):
     assert lines[1][0] == "hello from 1"
     assert lines[1][-1] == "ValueError: odd"
     assert text.count("failed odd") == 1
-    assert "PASSED" in done.stdout
+    assert "PASSED" in printed
+    assert list(path.parent.glob("TaskLog*:pid-*")) == []
+
+
+def test_job_with_a_killed_worker(environment, tmp_path):
+    """What calls of a worker logged is in a job's task log although the worker was killed later."""
+    path, printed = run_job(environment, tmp_path, KILLED)
+    text = path.read_text()
+    killed = re.search(r"killed (\d+)$", text, re.M)
+    assert killed, printed + text
+    lines = text.splitlines()
+    begin, end = (
+        number
+        for number, line in enumerate(lines)
+        if re.search(rf"(Begin|End) child log .*:pid-{killed[1]}$", line)
+    )
+    inside = [line.partition("]: ")[2] for line in lines[begin + 1 : end]]
+    assert inside[:4] == [f"call {x} begins" for x in range(4)]
+    assert inside[4].endswith(f"process {killed[1]}: killed by SIGKILL")
+    assert len(inside) == 5
+    assert text.count("call 4 begins") == 1
+    assert "kept ['told by 0', 'told by 1']" in text
+    # A warning would count among the job's results.
+    assert "could not be read" not in text
+    assert "WARNING" not in text
+    assert "PASSED" in printed
     assert list(path.parent.glob("TaskLog*:pid-*")) == []
 
 

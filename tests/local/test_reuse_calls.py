@@ -368,6 +368,7 @@ def test_figures_of_a_failed_call(each_system):
     assert outcome.exitcode == 1
 
 
+@pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 def test_the_object_before_it_starts():
     """Before the start there are a child, a pid and an outcome for each call, all unmade."""
     run = Reused(same, x=[1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import ctypes
 import faulthandler
+import logging
 import os
 import resource
 import signal
@@ -419,6 +420,42 @@ def test_a_child_that_is_killed_from_outside(each_system, record):
     counts = record.counts()
     for outcome in run.outcomes:
         assert counts[outcome.index] == 1 or (counts[outcome.index] == 0 and not outcome.ok)
+
+
+def test_a_call_that_raised_is_not_one_that_was_killed(each_system, tmp_path):
+    """It has the exit code of its own failure, and no word of a kill in the log, although its
+    child was killed, and reaped by the caller, before the run looked.
+    """
+
+    def target(x):
+        time.sleep(0.5 * (x == 0))
+        if x == 0:
+            raise ValueError("its own")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    handler = logging.FileHandler(tmp_path / "main.log")
+    logging.getLogger().addHandler(handler)
+    try:
+        run = tolerant(1)(target, x=range(2))
+        run.start()
+        (child,) = run.livings
+        child.join(30)
+        run.join()
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    raised, killed = run.outcomes
+    assert child.exitcode == -signal.SIGKILL
+    assert isinstance(raised.error, ValueError)
+    assert raised.exitcode == 1
+    assert raised.pid == killed.pid == child.pid
+    assert isinstance(killed.error, ChildDied)
+    assert killed.exitcode == -signal.SIGKILL
+    log = (tmp_path / "main.log").read_text()
+    assert "its own" in log
+    told = [line for line in log.splitlines() if "killed by SIGKILL" in line]
+    assert len(told) <= 1
+    assert not any("call 0" in line for line in told)
 
 
 def test_children_that_are_killed_before_they_have_begun(each_system, monkeypatch):

@@ -56,6 +56,7 @@ STRUCTURES = {
 }
 
 
+@pytest.mark.engines("inline", why="it asks for inline, since the engine does not matter")
 @pytest.mark.fast
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_calls_are_found_in_containers(name):
@@ -69,6 +70,7 @@ def test_calls_are_found_in_containers(name):
     assert type(result[0]) is type(expected)
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_container_without_calls_stays_the_same_object():
     """What holds no call is passed as it is."""
     plan = Plan()
@@ -76,6 +78,7 @@ def test_a_container_without_calls_stays_the_same_object():
     assert plan.call(give, values).args[0] is values
 
 
+@pytest.mark.engines("inline", why="it asks for inline, since the engine does not matter")
 def test_lit_is_not_looked_into():
     """``lit`` passes a value as it is, also where it holds a call."""
     plan = Plan()
@@ -84,6 +87,7 @@ def test_lit_is_not_looked_into():
     assert run(plan, output=plan.call(lambda given: given is held, plan.lit(held)), max_workers=0)
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_list_given_to_many_calls_is_one_gather():
     """A thousand calls with one list of a thousand calls are two thousand edges."""
     plan = Plan()
@@ -94,6 +98,7 @@ def test_a_list_given_to_many_calls_is_one_gather():
     assert sum(map(len, plan.graph.needs)) == 1000
 
 
+@pytest.mark.engines("inline", why="it asks for inline, since the engine does not matter")
 def test_a_list_that_was_changed_is_another_gather():
     """Each call gets what the list held when the call was planned."""
     plan = Plan()
@@ -110,6 +115,7 @@ def test_a_list_that_was_changed_is_another_gather():
     assert result == [45, 146, 1, [[0, 3]]]
 
 
+@pytest.mark.engines(why="no run is made")
 def test_the_arguments_are_bound_at_once():
     """A call that can't be made so fails where it is planned, and names the function."""
     plan = Plan()
@@ -122,12 +128,14 @@ def test_the_arguments_are_bound_at_once():
     assert len(plan) == 0
 
 
+@pytest.mark.engines("inline", why="it asks for inline, since the engine does not matter")
 def test_a_builtin_without_a_signature_is_not_checked():
     """Where a callable tells nothing of its arguments, the call itself does."""
     plan = Plan()
     assert run(plan, output=plan.call(max, 1, 2), max_workers=0) == 2
 
 
+@pytest.mark.engines(why="no run is made")
 def test_the_place_of_planning_is_kept():
     """A call knows the file and the line where it was planned."""
     plan = Plan()
@@ -137,6 +145,7 @@ def test_the_place_of_planning_is_kept():
     assert place.function == "test_the_place_of_planning_is_kept"
 
 
+@pytest.mark.engines(why="no run is made")
 def test_scopes_are_nested():
     """A call has the names of all scopes around it, of any hashable kind."""
     plan = Plan()
@@ -151,6 +160,7 @@ def test_scopes_are_nested():
         pass
 
 
+@pytest.mark.engines(why="no run is made")
 def test_scopes_belong_to_their_thread():
     """A scope of one thread is none of another's."""
     plan = Plan()
@@ -161,6 +171,7 @@ def test_scopes_belong_to_their_thread():
     assert plan.calls[0].scope == ()
 
 
+@pytest.mark.engines("inline", why="it asks for inline, since the engine does not matter")
 def test_unpack_gives_each_value_by_itself():
     """The values that a call returns can be given to different calls."""
     plan = Plan()
@@ -168,6 +179,7 @@ def test_unpack_gives_each_value_by_itself():
     assert run(plan, output=[plan.call(give, high), low], max_workers=0) == [2, 3]
 
 
+@pytest.mark.engines("inline", why="it asks for inline, since the engine does not matter")
 def test_a_gather_can_be_given_to_calls():
     """``gather`` makes one value of a structure; of one without calls, too."""
     plan = Plan()
@@ -176,6 +188,7 @@ def test_a_gather_can_be_given_to_calls():
     assert run(plan, output=calls, max_workers=0) == [{"a": 1}, [2]]
 
 
+@pytest.mark.engines(why="no run is made")
 @pytest.mark.parametrize(
     ("wrong", "error", "text"),
     [
@@ -215,6 +228,7 @@ def test_what_is_wrong_is_told_at_once(wrong, error, text):
         wrong(plan, other.call(give, 1))
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_container_that_holds_itself():
     """Without calls it is an argument like any other; with calls it is refused."""
     plan = Plan()
@@ -226,6 +240,7 @@ def test_a_container_that_holds_itself():
         plan.call(give, own)
 
 
+@pytest.mark.engines("inline", why="it asks for inline, since the engine does not matter")
 def test_a_picture_shows_calls_scopes_and_outcomes():
     """``render`` gives Graphviz text, in which what is done is green and what failed is red."""
     plan = Plan()
@@ -242,6 +257,7 @@ def test_a_picture_shows_calls_scopes_and_outcomes():
     assert r'label="a \"scope\""' in text
 
 
+@pytest.mark.engines(why="no run is made")
 def test_a_picture_as_svg_needs_dot(monkeypatch, tmp_path):
     """SVG is what the program ``dot`` makes; without it the error says so."""
     plan = Plan()

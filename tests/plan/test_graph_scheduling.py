@@ -11,6 +11,8 @@ from pcall.plan.call_states import DONE, FAILED, SKIPPED, UNKNOWN
 from pcall.plan.graph_scheduler import GraphScheduler
 from tests.helpers.plan_model import Graph, graphs
 
+pytestmark = pytest.mark.engines(why="the scheduler alone, no run is made")
+
 
 class OneSecondEach:
     """Expects each call to take one second."""

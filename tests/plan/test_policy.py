@@ -70,6 +70,7 @@ def test_progress_counts_all_calls_of_a_large_plan(max_workers):
     assert seen.count("planned") == seen.count("done") == {("abs",): 25_000}
 
 
+@pytest.mark.needs("concurrency")
 def test_logs_come_home_in_plan_order(tmp_path):
     """What calls log to a file comes home as one section each, in plan order."""
     handler = logging.FileHandler(tmp_path / "main.log")
@@ -147,6 +148,7 @@ def test_a_call_that_raises_stop_iteration_fails_as_any_other(max_workers):
     assert outcomes[other.index].value == 1
 
 
+@pytest.mark.engines("inline", why="it is about this engine")
 def test_without_children_a_value_need_not_be_picklable():
     """Where nothing is forked nothing has to be sent."""
     plan = Plan()
@@ -167,6 +169,7 @@ def test_a_coroutine_function_is_run_to_its_end():
         assert run(plan, output=call, max_workers=max_workers) == 3
 
 
+@pytest.mark.needs("concurrency")
 def test_calls_run_beside_each_other():
     """Calls that wait for each other's doings run at the same time, with workers for both."""
     reader, writer = os.pipe()
@@ -181,6 +184,7 @@ def test_calls_run_beside_each_other():
         os.close(writer)
 
 
+@pytest.mark.needs("concurrency")
 def test_a_long_call_does_not_hold_up_what_became_ready():
     """A call behind a quick function that this time takes long starts in another child."""
 
@@ -197,6 +201,7 @@ def test_a_long_call_does_not_hold_up_what_became_ready():
     assert min(ends) < slow_end
 
 
+@pytest.mark.needs("isolation")
 def test_a_function_of_the_parent_is_inherited():
     """Functions and plain arguments are never pickled: locks and open files will do."""
     lock = threading.Lock()

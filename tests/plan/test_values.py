@@ -36,11 +36,13 @@ def pids_of_chain(length, **policy):
     return [int(pid) for pid in run(plan, output=call, **policy)[SIZE:]]
 
 
+@pytest.mark.needs("concurrency")
 def test_a_chain_with_large_values_stays_in_one_child():
     """A child that made a large value makes the call that needs it."""
     assert len(set(pids_of_chain(30, max_workers=2))) == 1
 
 
+@pytest.mark.needs("concurrency")
 def test_a_large_value_that_the_next_call_alone_needs_is_not_written():
     """Along a chain no file is made for values: they are handed on as they are."""
     plan = Plan()
@@ -59,10 +61,11 @@ def test_a_large_value_that_the_next_call_alone_needs_is_not_written():
     assert len(set(made)) == 1
 
 
+@pytest.mark.parametrize("max_workers", [2, 0])
 @pytest.mark.fast
 @pytest.mark.parametrize("kind", ["array", "bytes", "dict"])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_values_along_a_chain_are_right(kind, in_place):
+def test_values_along_a_chain_are_right(kind, in_place, max_workers):
     """Whether a call changes what it was given or makes something new, the next one gets that."""
 
     def step(value):
@@ -80,7 +83,7 @@ def test_values_along_a_chain_are_right(kind, in_place):
     call = plan.call(lambda: first)
     for _ in range(40):
         call = plan.call(step, call)
-    result = run(plan, output=call, max_workers=2)
+    result = run(plan, output=call, max_workers=max_workers)
     if kind == "bytes":
         assert result == b"y" * 2_000_000 + b"x" * 40
     else:
@@ -89,8 +92,9 @@ def test_values_along_a_chain_are_right(kind, in_place):
         assert kind == "array" or result["n"] == 40
 
 
+@pytest.mark.parametrize("max_workers", [1, 0])
 @pytest.mark.parametrize("share", ["whole", "view", "weakly", "part"])
-def test_what_a_function_keeps_no_other_call_changes(share):
+def test_what_a_function_keeps_no_other_call_changes(share, max_workers):
     """A value that its function still has is not changed by the call that it goes to."""
     import weakref
 
@@ -120,12 +124,13 @@ def test_what_a_function_keeps_no_other_call_changes(share):
     for _ in range(10):
         last = plan.call(change, plan.call(give, last))
         ends.append(last)
-    for total, gone in run(plan, output=ends, max_workers=1):
+    for total, gone in run(plan, output=ends, max_workers=max_workers):
         assert total == SIZE
         assert all(each in (True, 2.0) for each in gone)
 
 
-def test_a_value_given_twice_to_one_call_is_two_objects():
+@pytest.mark.parametrize("max_workers", [1, 0])
+def test_a_value_given_twice_to_one_call_is_two_objects(max_workers):
     """What a call does to one argument is not seen in another one that is the same value."""
 
     def change(one, other):
@@ -139,10 +144,11 @@ def test_a_value_given_twice_to_one_call_is_two_objects():
         made = plan.call(lambda _: full(1), last)
         last = plan.call(change, made, made)
         ends.append(last)
-    assert run(plan, output=ends, max_workers=1) == [SIZE] * 8
+    assert run(plan, output=ends, max_workers=max_workers) == [SIZE] * 8
 
 
-def test_what_needs_a_value_later_sees_it_as_it_was():
+@pytest.mark.parametrize("max_workers", [2, 0])
+def test_what_needs_a_value_later_sees_it_as_it_was(max_workers):
     """A value with more users than the next call is as it was for each of them."""
 
     def change(array):
@@ -156,13 +162,14 @@ def test_what_needs_a_value_later_sees_it_as_it_was():
         middle = plan.call(change, first)
         changed.append(plan.call(change, middle))
     kept = [plan.call(lambda array: float(array[0]), first) for first in firsts]
-    values, ends = run(plan, output=(kept, changed), max_workers=2)
+    values, ends = run(plan, output=(kept, changed), max_workers=max_workers)
     assert values == [0, 1, 2, 3, 4, 5]
     assert [float(end[7]) for end in ends] == [2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("max_workers", [1, 0])
 @pytest.mark.parametrize("attempts", [2, 4])
-def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts):
+def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts, max_workers):
     """A call that changed its argument and failed is tried again with the unchanged one."""
 
     def step(array):
@@ -177,10 +184,11 @@ def test_another_attempt_gets_the_value_as_it_was(tmp_path, attempts):
     call = plan.call(full, 0)
     for _ in range(4):
         call = plan.call(step, call)
-    result = run(plan, output=call, max_workers=1, retry=Retry(attempts))
+    result = run(plan, output=call, max_workers=max_workers, retry=Retry(attempts))
     assert (result == 4).all()
 
 
+@pytest.mark.needs("isolation")
 def test_a_death_costs_the_call_that_had_the_value_and_nothing_else():
     """A child killed with a value that only it had: that call fails, and others go on."""
 
@@ -204,6 +212,7 @@ def test_a_death_costs_the_call_that_had_the_value_and_nothing_else():
     assert [error.outcomes[each.index].value for each in sums] == [0, 1, 2]
 
 
+@pytest.mark.needs("isolation")
 def test_a_sigterm_from_outside_costs_one_call():
     """A child that somebody ends between two calls of a chain fails the one that comes next."""
 
@@ -223,6 +232,7 @@ def test_a_sigterm_from_outside_costs_one_call():
     assert [skipped.index for skipped in caught.value.skipped] == [5, 6]
 
 
+@pytest.mark.needs("isolation")
 def test_a_death_between_two_calls_costs_the_one_that_the_value_was_for():
     """A child that dies when it has a value for the next call, and has not begun that, fails it."""
 
@@ -252,6 +262,7 @@ def test_a_death_between_two_calls_costs_the_one_that_the_value_was_for():
     assert caught.value.outcomes[4].ok
 
 
+@pytest.mark.needs("timeouts")
 def test_a_link_that_takes_too_long_is_ended_alone():
     """A timeout in the middle of a chain is that call's, and what waits for it is skipped."""
 
@@ -271,9 +282,10 @@ def test_a_link_that_takes_too_long_is_ended_alone():
     assert caught.value.outcomes[-1].ok
 
 
+@pytest.mark.parametrize("max_workers", [1, 0])
 @pytest.mark.parametrize("far", [False, True])
 @pytest.mark.parametrize("kind", [numpy.array, bytes])
-def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, kind):
+def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, kind, max_workers):
     """What a call had alone is made again for it, when it asks for another of its dependencies."""
 
     def make(_):
@@ -295,9 +307,10 @@ def test_dependencies_are_made_again_that_are_nowhere_any_more(tmp_path, far, ki
     source = plan.call(make, plan.call(int))
     if far:  # they do not follow each other, so the value goes through a file
         plan.call(int)
-    assert run(plan, output=plan.call(use, source, number), max_workers=1) == (3, 3)
+    assert run(plan, output=plan.call(use, source, number), max_workers=max_workers) == (3, 3)
 
 
+@pytest.mark.needs("concurrency")
 def test_what_goes_before_a_chain_does_not_wait_for_its_end(tmp_path):
     """A call of higher priority that becomes ready starts before the rest of a long chain."""
 
@@ -328,16 +341,18 @@ def test_what_goes_before_a_chain_does_not_wait_for_its_end(tmp_path):
     assert (tmp_path / "order").read_text().split()[-1] == "link"
 
 
-def test_outcomes_of_a_chain_have_their_values():
+@pytest.mark.parametrize("max_workers", [2, 0])
+def test_outcomes_of_a_chain_have_their_values(max_workers):
     """``run_iter`` yields the value of each link, large ones too."""
     plan = Plan()
     call = plan.call(full, 0)
     for _ in range(10):
         call = plan.call(lambda array: array + 1, call)
-    outcomes = list(run_iter(plan, max_workers=2))
+    outcomes = list(run_iter(plan, max_workers=max_workers))
     assert [float(outcome.value[3]) for outcome in outcomes] == list(range(11))
 
 
+@pytest.mark.needs("concurrency")
 @pytest.mark.parametrize("max_workers", [1, 3])
 @given(graph=graphs(16))
 @settings(
@@ -397,6 +412,7 @@ def held(process):
     return own + sum(files.values())
 
 
+@pytest.mark.engines(why="a script makes the run")
 @pytest.mark.parametrize("kind", ["array", "in place", "bytes", "apart"])
 def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
     """While a chain runs there are two of its values at a time, wherever they lie."""
@@ -418,6 +434,19 @@ def test_a_chain_with_large_values_takes_the_memory_of_two(kind):
     assert UNIT < most < 2.5 * UNIT
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
     """An interrupt at the moment that they are made, or are to be closed, leaves no descriptor."""
     run_case("values.py", "interrupted", system="linux", folder=tmp_path)
+
+
+def test_an_outcome_keeps_its_value_while_other_calls_use_it(tmp_path):
+    """A value that ``run_iter`` has yielded is there to its last reader, whoever else had it."""
+    run_case("values.py", "kept", system="linux", folder=tmp_path)
+
+
+@pytest.mark.parametrize("opened", [600, 900])
+@pytest.mark.parametrize("system", ["linux", "portable"])
+def test_descriptors_that_others_have_open_leave_fewer_for_values(tmp_path, system, opened):
+    """600 arrays go through a process that has most of its 1,024 descriptors open already."""
+    run_case("values.py", "scarce", opened, system=system, folder=tmp_path)

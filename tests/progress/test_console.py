@@ -164,6 +164,8 @@ def test_a_dumb_terminal_gets_lines(term, monkeypatch):
     assert controls(shown(small_run([0]), terminal=True)) == []
 
 
+@pytest.mark.needs("processes")
+@pytest.mark.usefixtures("engine")
 def test_a_child_gets_lines(monkeypatch):
     """Calls that a child makes are told of in lines: the terminal is its parent's to draw on."""
     monkeypatch.setenv("TERM", "xterm")
@@ -172,6 +174,8 @@ def test_a_child_gets_lines(monkeypatch):
     assert controls(text) == []
 
 
+@pytest.mark.needs("processes")
+@pytest.mark.usefixtures("engine")
 def test_a_display_that_its_parent_uses_is_silent_in_a_child():
     """A display that shows the parent's run does not show those of its children, too."""
     stream = Stream()
@@ -308,6 +312,8 @@ def test_a_bar_is_as_long_as_what_is_over():
     [
         (duration(0), "0 ms"),
         (duration(0.0021), "2.1 ms"),
+        (duration(0.0994), "99 ms"),
+        (duration(0.0996), "0.10 s"),
         (duration(0.5), "0.50 s"),
         (duration(0.999), "1.0 s"),
         (duration(12.4), "12 s"),

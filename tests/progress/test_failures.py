@@ -153,9 +153,10 @@ def test_a_failure_tells_of_its_call():
     assert failure.traceback.endswith("ValueError: no answer from host-4")
 
 
+@pytest.mark.usefixtures("engine")
 def test_real_failures_have_the_childs_lines():
     """The errors of real calls are grouped by the lines of the child."""
-    outcomes = Pcall.options(return_outcomes=True).pcall(probe, number=range(12))
+    outcomes = Pcall.options(return_outcomes=True, max_errors=None).pcall(probe, number=range(12))
     (_, zero), (_, value), (_, refused) = failures = [
         (group.count, group.kept[0].traceback)
         for group in groups_of(*(outcome.error for outcome in outcomes))

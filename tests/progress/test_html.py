@@ -152,6 +152,17 @@ def test_the_page_is_replaced_atomically(tmp_path):
     assert os.listdir(tmp_path) == ["page.html"]
 
 
+def test_a_link_in_the_place_of_a_page_that_is_being_written(tmp_path):
+    """The page is made under a name that nobody can guess: no link leads the writing elsewhere."""
+    victim = tmp_path / "victim"
+    victim.write_text("old")
+    display = HtmlProgress(tmp_path / "page.html")
+    os.symlink(victim, f"{tmp_path}/page.html.{os.getpid()}-{id(display):x}.tmp")
+    show(display, small_run([0, 1]))
+    assert victim.read_text() == "old"
+    assert not (tmp_path / "page.html").is_symlink()
+
+
 def test_a_failure_is_on_the_page_within_a_second(tmp_path):
     """A failure is written to the page within a second, and the page looks for news as often."""
     path = tmp_path / "page.html"

@@ -39,7 +39,7 @@ def test_a_real_notebook(tmp_path):
     """A cell shows figures and failures, updated in their place, and the next cell its own."""
     first, second = run_notebook(
         "from tests.helpers.progress_runs import *\n"
-        "from pcall._run_observers import observers_of\n"
+        "from pcall._faces.run_observers import observers_of\n"
         "(observer,) = observers_of(True)._observers\n"
         "live_run(observer, 1.5, total=300)",
         "show(observer, small_run([0, 0], total=7)); print(type(observer).__name__)",

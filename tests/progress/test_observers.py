@@ -14,7 +14,7 @@ import pytest
 from pcall import pcall, progress
 from pcall._core.observers import Observers, check_progress
 from pcall._core.records import Event
-from pcall._run_observers import observers_of
+from pcall._faces.run_observers import observers_of
 from pcall.progress import (
     ConsoleProgress,
     HtmlProgress,
@@ -305,7 +305,8 @@ def test_an_environment_that_is_wrong_is_told(text, monkeypatch):
     assert "PCALL_PROGRESS takes 1, console, log and html:PATH" in str(caught.value)
 
 
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.needs("processes")
+@pytest.mark.usefixtures("fresh", "engine")
 def test_the_environment_is_for_the_parent_alone(monkeypatch):
     """Calls that a child makes are not shown for the sake of the environment."""
     monkeypatch.setenv("PCALL_PROGRESS", "log")
@@ -335,7 +336,7 @@ def test_no_display_is_imported_unless_it_is_used():
     """A run without progress imports none of its modules, and none of the optional packages."""
     script = (
         "import sys, os; os.environ.pop('PCALL_PROGRESS', None); import pcall\n"
-        "from pcall._run_observers import observers_of\n"
+        "from pcall._faces.run_observers import observers_of\n"
         "observers_of(None), observers_of(False)\n"
         "pcall.pcall(int, cargs=['1'])\n"
         "print([n for n in sys.modules if n.startswith(('pcall.progress', 'rich', 'IPython'))])"

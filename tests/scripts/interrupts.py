@@ -6,6 +6,7 @@ the main one (threads, alone).
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import random
@@ -181,6 +182,140 @@ def in_children(how: str, threads: str) -> None:
         found = [type(outcome.error) for outcome in tolerant.pcall(handlers, x=(0, 1))]
         assert found == [LookupError, KeyboardInterrupt], found
         assert state() == before, (state(), before)
+
+
+def pickled(x: int) -> object:
+    """Return a value that is unpickled in the parent, and that may come in a file of its own."""
+    time.sleep(0.001)
+    return [x] * 3 if x % 7 else bytearray(2_000_000)
+
+
+def run_of(how: str, count: int) -> Pcall:
+    return Pcall.options(max_workers=3, max_tasks_per_child=lives(how), grace_period=2)(
+        pickled, x=range(count)
+    )
+
+
+def used_by_a_handler(how: str, use: str) -> None:
+    """A handler terminates, kills, polls or joins the very run that this thread joins."""
+    me, clean, end = os.getpid(), state(), time.monotonic() + 8
+    rounds = 0
+    while time.monotonic() < end or rounds < 5:
+        rounds += 1
+        made, used = run_of(how, 60), []
+
+        def handler(number: int, frame: FrameType | None, made: Pcall = made) -> None:
+            used.append(1)
+            if use == "poll":
+                made.livings
+                made.outcomes
+            elif use == "join":
+                made.terminate()
+                made.join()
+            else:
+                getattr(made, use)()
+
+        signal.signal(signal.SIGUSR1, handler)
+        made.start()
+        helper = signal_me(signal.SIGUSR1, random.uniform(0, 0.04))
+        made.join()
+        os.waitpid(helper, 0)
+        assert used
+        ended = [o for o in made.outcomes if o is not None]
+        assert len(ended) == 60, len(ended)
+        for o in ended:
+            assert o.ok or use != "poll", o.error
+            if o.ok:
+                expected: object = [o.index] * 3 if o.index % 7 else bytearray(2_000_000)
+                assert o.value == expected
+        assert (made.results is not None) or use != "poll"
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        assert until(lambda: state() == clean), (state(), clean)
+    assert os.getpid() == me
+
+
+def in_two_threads(how: str, threads: str) -> None:
+    """Two threads make calls at once; each child has the handlers of its parent."""
+    told: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
+    original = signal.getsignal(signal.SIGUSR1)
+
+    def handlers(x: int) -> bool:
+        signal.raise_signal(signal.SIGUSR1)
+        time.sleep(0.002)
+        return signal.getsignal(signal.SIGUSR1) is original and told == [signal.SIGUSR1]
+
+    policy = Pcall.options(max_workers=4, max_tasks_per_child=lives(how), return_outcomes=True)
+    wrong: list[object] = []
+
+    def work() -> None:
+        for _ in range(12):
+            found = Pcall.options(max_workers=4, return_outcomes=True).pcall(handlers, x=range(12))
+            wrong.extend(o for o in found if o.value is not True)
+
+    other = threading.Thread(target=work)
+    other.start()
+    for _ in range(12):
+        if how == "fresh":
+            wrong.extend(o for o in policy.pcall(handlers, x=range(12)) if o.value is not True)
+        else:
+            policy.pcall(nap, x=range(12))
+    other.join()
+    assert not wrong, wrong[:3]
+
+
+def in_the_clean_up(how: str, threads: str) -> None:
+    """Ctrl-C while the block of a run is left for an exception goes on when that is done."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    clean = state()
+
+    def resist(x: int) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+
+    for _ in range(5):
+        helper = 0
+        try:
+            policy = Pcall.options(grace_period=1.0, max_tasks_per_child=lives(how))
+            with policy(resist, x=range(2)) as made:
+                assert until(lambda: len(made.livings) == 2)
+                time.sleep(0.2)
+                helper = signal_me(signal.SIGINT, 0.3)
+                raise LookupError("of the block")
+        except KeyboardInterrupt as error:
+            assert isinstance(error.__context__, LookupError)
+        else:
+            raise AssertionError("the interrupt was swallowed")
+        os.waitpid(helper, 0)
+        assert until(lambda: state() == clean), (state(), clean)
+
+
+def told_once_to_a_loop(how: str, threads: str) -> None:
+    """A callback of an event loop for a signal runs once for each signal."""
+
+    async def busy() -> int:
+        loop, count = asyncio.get_running_loop(), 0
+
+        def callback() -> None:
+            nonlocal count
+            count += 1
+
+        loop.add_signal_handler(signal.SIGUSR1, callback)
+        sent = 0
+        for _ in range(40):
+            helper = signal_me(signal.SIGUSR1, random.uniform(0, 0.02))
+            sent += 1
+            await asyncio.get_running_loop().run_in_executor(None, int)
+            calls(how, 8)
+            os.waitpid(helper, 0)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert count <= sent, (count, sent)
+        return count
+
+    with beside(threads):
+        assert asyncio.run(busy()) > 0
 
 
 if __name__ == "__main__":

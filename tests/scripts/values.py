@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
+import resource
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy
 
-from pcall import Plan, run
+from pcall import Plan, run, run_iter
 from pcall.plan.value_store import Values
 from tests.helpers.cases import main
 from tests.helpers.processes import descriptors
@@ -68,6 +71,38 @@ def interrupted() -> None:
         setattr(Values, name, method)
         gc.collect()
         assert len(descriptors()) == before, (name, descriptors())
+
+
+def kept() -> None:
+    def use(array: Any, pause: None) -> str:
+        return str(array.sum())
+
+    plan = Plan()
+    made = plan.call(numpy.full, 400_000, 1.0)
+    plan.call(use, made, plan.call(time.sleep, 0.5))
+    outcomes = {o.index: o for o in run_iter(plan, max_workers=2, order_results=False)}
+    assert outcomes[2].value == "400000.0"
+    assert outcomes[made.index].value.sum() == 400_000
+
+
+def scarce(opened: str) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(int(opened))]
+
+    def total(arrays: list[Any]) -> float:
+        return float(sum(array.sum() for array in arrays))
+
+    plan = Plan()
+    parts = [plan.call(numpy.full, 3000, float(number)) for number in range(600)]
+    expected = 3000.0 * sum(range(600))
+    for max_workers in (1, 4):
+        assert run(plan, output=plan.call(total, parts), max_workers=max_workers) == expected
+        assert total(run(plan, output=parts, max_workers=max_workers)) == expected
+        outcomes = list(run_iter(plan, output=parts, max_workers=max_workers))
+        assert total([outcome.value for outcome in outcomes]) == expected
+    for fd in held:
+        os.close(fd)
 
 
 if __name__ == "__main__":

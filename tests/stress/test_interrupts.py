@@ -44,3 +44,28 @@ def test_what_a_handler_raises_while_a_result_is_read_is_no_fault_of_the_call(pl
 def test_children_have_the_handlers_of_their_parent(play, how):
     """What is put off while children are forked is not in these."""
     play("in_children", how, "threads")
+
+
+@pytest.mark.parametrize("use", ["terminate", "kill", "poll", "join"])
+@pytest.mark.parametrize("how", ["fresh", "reused"])
+def test_a_handler_uses_the_run_that_is_joined(play, how, use):
+    """Whenever it terminates, kills, polls or joins the run, each call has one right outcome."""
+    play("used_by_a_handler", how, use)
+
+
+@pytest.mark.parametrize("how", ["fresh", "reused"])
+def test_two_threads_that_make_calls_at_once(play, how):
+    """Children of either have the handlers of their parent, which are called once."""
+    play("in_two_threads", how, "alone")
+
+
+@pytest.mark.parametrize("how", ["fresh", "reused"])
+def test_ctrl_c_while_a_block_is_left(play, how):
+    """An interrupt of the clean-up after an exception in the block is raised after it."""
+    play("in_the_clean_up", how, "alone")
+
+
+@pytest.mark.parametrize("how", ["fresh", "reused"])
+def test_an_event_loop_is_told_once_of_a_signal(play, how):
+    """Also where the signal came while handlers were put off, in a process with threads."""
+    play("told_once_to_a_loop", how, "threads")

@@ -15,7 +15,9 @@ from pcall import (
     ChildDied,
     ChildProcessException,
     CurrentCall,
+    CycleError,
     DependenciesFailed,
+    FailedDependency,
     NotStarted,
     Outcome,
     Pcall,
@@ -79,7 +81,8 @@ def objects() -> None:
     assert_type(run.done, bool)
     assert_type(run.wait(), bool)
     assert_type(run.wait(timeout=0.1), bool)
-    assert_type(run.as_completed(), Iterator[Outcome])
+    completed: Iterator[Outcome] = run.as_completed()
+    assert_type(next(completed), Outcome)
     children: tuple[multiprocessing.Process, ...] = run.childs + run.livings
     for child in children:
         assert_type(child.exitcode, int | None)
@@ -123,6 +126,10 @@ async def awaiting() -> None:
     assert_type(await Pcall(later, x=(1, 2)), tuple[Any, ...])
     assert_type(await pcall.aio(later, timeout=2, x=(1, 2)), tuple[Any, ...])
     assert_type(await Mine.pcall.aio(later, x=(1, 2)), tuple[Any, ...])
+    async with Pcall(later, x=(1, 2)) as run:
+        assert_type(run, Pcall)
+        async for outcome in run.as_completed():
+            assert_type(outcome, Outcome)
 
 
 def looking(outcome: Outcome) -> None:
@@ -170,7 +177,7 @@ def errors() -> None:
 
 
 def plans() -> None:
-    plan = Plan()
+    plan = Plan(stacklevel=1)
     with plan.scope("load", 1):
         call = plan.call(add, 1, y=2)
     assert_type(call.index, int)
@@ -182,12 +189,16 @@ def plans() -> None:
     call.priority, call.name, call.locality = 2, "first", {"worker": 1}
     print(run(plan, output=[low, {"high": high}], max_workers=2, retry=Retry(2)))
     assert_type(run_iter(plan, order_results=False, timeout=2.5), Iterator[Outcome])
+    run(plan, max_tasks_per_child=1, grace_period=0.5, tasklog=False)
     assert_type(plan.render("svg"), str)
     plan.mark_done(call, 1)
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))
+    plan.mark_failed(call, FailedDependency())
     try:
         run(plan, max_errors=None)
     except CallError as error:
         assert_type(error.call, Call | None)
         assert_type(error.place, tuple[str, int, str] | None)
         assert_type(error.skipped, tuple[Call, ...])
+    except CycleError as error:
+        assert_type(error.calls, tuple[Any, ...])

@@ -17,12 +17,12 @@ NAMES = [(each.__name__, name) for each in PACKAGES for name in each.__all__]
 
 # What only some calls need, or none.
 NOT_FOR_A_CALL = ["asyncio", "concurrent", "difflib", "numpy", "rich", "IPython"]
-NOT_FOR_A_CALL += ["pcall.plan", "pcall.progress", "pcall.tasklog", "pcall._aio"]
+NOT_FOR_A_CALL += ["pcall.plan", "pcall.progress", "pcall.tasklog", "pcall._faces.asyncio_turns"]
 # What nothing needs before there is a call.
 NOT_FOR_THE_IMPORT = [*NOT_FOR_A_CALL, "ctypes", "dataclasses", "inspect", "multiprocessing"]
 NOT_FOR_THE_IMPORT += ["pickle", "signal", "socket", "subprocess", "tblib"]
 
-FOR_THE_IMPORT = ["entry", "function", "lazy", "version"]
+FOR_THE_IMPORT = ["faces", "faces.entry", "function", "lazy", "version"]
 
 PEER = "import concurrent.futures.process, multiprocessing.pool"
 

@@ -19,6 +19,8 @@ from pcall import Call, CurrentCall, Outcome, Pcall, exceptions, pcall
 from tests.helpers import ROOT
 
 HERE = Path(__file__).parent
+# Most of these runs are only looked at.
+pytestmark = pytest.mark.filterwarnings("ignore:.* never made:ResourceWarning")
 
 CLASSES = [getattr(package, name) for name in package.__all__ if name[0].isupper()]
 

@@ -24,9 +24,7 @@ ROOMS = [
     "_pcall",  # the faces: pcall and Pcall, and ...
     "plan",  # ... plans
     "exceptions",
-    "_entry",
-    "_aio",
-    "_run_observers",
+    "_faces",  # what the faces share
     "_run",  # state and engine, composed
     "engines.inline",
     "engines.local.parent",
@@ -48,14 +46,16 @@ ROOMS = [
 INSIDE_FUNCTIONS = {
     ("_lazy", "importlib"),
     ("_core.options", "difflib"),
+    ("_faces.entry", "inspect"),
     # What a run needs is imported with it.
     ("_function", "_pcall"),
-    ("_pcall", "_aio"),
-    ("_pcall", "_core.chunk_outcomes"),
-    ("_pcall", "engines.inline"),
-    ("_pcall", "engines.local.parent.pool_engine"),
-    ("_pcall", "engines.local.parent.workload"),
-    ("_run_observers", "progress.choosing"),
+    ("_pcall", "_faces.asyncio_turns"),
+    ("_faces.completed_outcomes", "_faces.asyncio_turns"),
+    ("_faces.make_run", "_core.chunk_outcomes"),
+    ("_faces.make_run", "engines.inline"),
+    ("_faces.make_run", "engines.local.parent.pool_engine"),
+    ("_faces.make_run", "engines.local.parent.workload"),
+    ("_faces.run_observers", "progress.choosing"),
     ("_os.linux", "ctypes"),
     ("_os.portable", "tempfile"),
     ("_wire.mapping", "ctypes"),
@@ -235,7 +235,7 @@ def test_the_check_sees_what_is_forbidden(module, source, fault):
     ("module", "source"),
     [
         ("_pcall", "from pcall._core.records import Call"),
-        ("_pcall", "async def f():\n  from pcall._aio import finish"),
+        ("_pcall", "async def f():\n  from pcall._faces.asyncio_turns import finish"),
         ("_core.records", "import tblib, os.path"),
         ("engines.local.parent.fork", "from pcall.engines.local.child.child_main import live"),
     ],

@@ -1,7 +1,7 @@
 """Lines that children run count under coverage, whatever its settings.
 
-A child inherits the measurement, but its data would end with it: it leaves by ``os._exit``, and the
-exit handlers of its parent do not run in it. With ``concurrency = multiprocessing`` coverage
+A child inherits the measurement, but its data would end with it: it leaves by ``os._exit``, and
+the exit handlers of its parent do not run in it. With ``concurrency = multiprocessing`` coverage
 replaces the start of a process, and with ``patch = _exit`` its end. Without these settings, or
 where a SIGTERM ends the child, the child saves the data itself, as its last exit handler.
 """

@@ -32,6 +32,8 @@ __all__ = [
     "whoami",
 ]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 # The effects of SIGTERM: cancel the target; nothing, while a failure is being answered; end the
 # process, once it has answered. The handler reads a variable and is never replaced, because setting
 # a handler touches pages that would have to be copied.

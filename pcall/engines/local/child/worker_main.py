@@ -42,6 +42,8 @@ from pcall.engines.local.worker_control import (
 
 __all__ = ["Worker", "copies"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 # Not empty in a process that a call of a worker has forked.
 copies: list[int] = []
 

@@ -70,6 +70,7 @@ class AnswerRecorder:
                 if not worker.given or worker.at != at:
                     continue  # a signal handler has used the run meanwhile, and was here before
                 self._record(worker, stop, values, errors)
+                worker.recorded()
                 if not done:
                     return
                 unstarted = range(worker.at, worker.given[0].stop)
@@ -101,9 +102,11 @@ class AnswerRecorder:
             return
         figures = self._figures[worker.number]
         ended = figures.ended
-        overdue = (index for index in state.overdue if start <= index < stop)
+        # Answers that come too late: after the timeout, or after the call was settled.
+        late = state.overdue | state.scheduler.disregarded
+        late = {index for index in late if start <= index < stop}
         at, since = start, began
-        for index in [*sorted({*errors, *overdue}), stop]:
+        for index in [*sorted({*errors, *late}), stop]:
             if at < index:
                 good = range(at, index)
                 if worker.first < 0:
@@ -146,7 +149,8 @@ class AnswerRecorder:
         failed = answer is not None and answer.error is not None
         worker.held = failed and self._workload.pauses_on_failure
         cancelled = answer is None or isinstance(answer.error, TaskCancelled)
-        if index in state.overdue and not (cancelled or state.is_stopping):
+        settled = index in state.scheduler.disregarded
+        if (settled or index in state.overdue) and not (cancelled or state.is_stopping):
             # The call ended just before the SIGTERM, or ignored it. The call that the worker has
             # begun since has a time limit of its own.
             self._terminator.forgive(worker.number)

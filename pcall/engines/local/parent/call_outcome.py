@@ -64,16 +64,17 @@ def outcome_of(
         attempt: the number of this attempt, from 1.
         began: start of the call on the monotonic clock; None: it began with the child.
         captured: what the call has written; None: that was not captured.
-        figures: processor time in seconds and peak memory in bytes of this call; None: those of
-            the child.
+        figures: of a reused child: processor time in seconds and peak memory in bytes of this call;
+            None: the child had this call alone, and they are those of the child.
     """
-    exitcode = forked.returncode
+    # A reused child that has ended since it answered did so with a later call, or with none.
+    exitcode = forked.returncode if answer is None or figures is None else None
     value = None
     finished = time.monotonic()
     error: BaseException | None
     if isinstance(answer, Answer):
         value, error, finished = answer.value, answer.error, answer.finished
-        if exitcode is None:  # the child is still alive, or was reaped elsewhere: use the answer
+        if exitcode is None:  # the child lives on, or was reaped elsewhere: use the answer
             exitcode = _status(error)
     elif answer is not None:
         error = answer

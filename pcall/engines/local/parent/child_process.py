@@ -16,7 +16,7 @@ from multiprocessing.process import _dangling  # type: ignore[attr-defined]
 from typing import Any
 
 from pcall._os.capacity import RSS_UNIT
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import above_streams, register_private_fd, unregister_private_fd
 from pcall._os.process_groups import signal_group
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
@@ -186,8 +186,9 @@ class ForkedProcess:
         if self.sentinel is None:
             # It has ended, or no descriptor could be had: make one that is always readable.
             with DeferSignals():
-                self.sentinel, other = os.pipe()
-                os.close(other)
+                reader, writer = os.pipe()
+                os.close(writer)
+                self.sentinel = above_streams(reader)
         if not self._lent:
             self._lent = True
             weakref.finalize(self, _close_in, os.getpid(), self.sentinel).atexit = False

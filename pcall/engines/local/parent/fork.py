@@ -43,6 +43,8 @@ from pcall.engines.local.std_streams import flush_std_streams
 
 __all__ = ["fork_all", "make_steps", "unread_stdin"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 _ONCE: tuple[tuple[()], ...] = ((),)
 
 # Run the target's exit handlers, as multiprocessing does since Python 3.13, and drop the parent's.
@@ -87,7 +89,7 @@ def unread_stdin() -> io.TextIOBase | None:
         return None  # closed
 
 
-def make_steps(watch: Steps, null: int) -> Steps:
+def make_steps(watch: Steps, null: int, closed: Iterable[int]) -> Steps:
     """The first steps of every child of a run.
 
     All of them are C functions, called from C: such a call counts no references to the function
@@ -96,8 +98,11 @@ def make_steps(watch: Steps, null: int) -> Steps:
     Args:
         watch: the steps by which a child exits when its parent does.
         null: descriptor of /dev/null.
+        closed: the standard streams that are closed. A file that the child opens would get the
+            number of one, and whatever is printed.
     """
-    return (*_COMMON_STEPS, *watch, (dup2, null, 0))
+    silent = ((dup2, null, fd, False) for fd in closed if fd != 0)
+    return (*_COMMON_STEPS, *watch, *silent, (dup2, null, 0))
 
 
 def fork_all(

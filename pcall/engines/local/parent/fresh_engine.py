@@ -18,6 +18,8 @@ from pcall.engines.local.parent.run_resources import RunResources
 
 __all__ = ["FreshEngine"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class FreshEngine(LocalEngine):
     """Runs each call in a child of its own; the index of the call is the key of the child.

@@ -7,14 +7,17 @@ number of the worker if calls share workers.
 from __future__ import annotations
 
 import errno
+import os
 import signal
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from pcall._core.run_state import RunState
 from pcall._logs.printed import find_printed
 from pcall._logs.run_logs import RunLogs, make_run_logs
 from pcall._os.capacity import capacity, processes_exhausted
 from pcall._os.current import get_system
+from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import PARENT_DIED, SIGTERM, DeferSignals
 from pcall._tuning import UNCHECKED_CHILDREN, UNWATCHED_LOOK_INTERVAL
 from pcall.engines.local.child.child_state import whoami
@@ -25,6 +28,8 @@ from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.terminator import Terminator
 
 __all__ = ["LocalEngine"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 
 class LocalEngine:
@@ -48,6 +53,7 @@ class LocalEngine:
         self._terminator = Terminator(self._alive, grace_period, self._describe)
         self._resources: RunResources | None = None  # while it is open
         self._forks = 0
+        self._wake_fd: int | None = None  # while it has woken poll(), and nobody has seen that
 
     # ------------------------------------------------------------ the protocol of engines
 
@@ -72,9 +78,35 @@ class LocalEngine:
         assert resources is not None
         return resources.poller.poll(timeout)
 
+    def wake(self) -> None:
+        """Register a descriptor that is readable: that ends a wait of another thread's, too.
+
+        A poller that does not see it at once looks at short intervals anyway.
+        """
+        resources = self._resources
+        if resources is None or self._wake_fd is not None:
+            return
+        with DeferSignals(), suppress(OSError):  # no descriptor to be had: no wait is long
+            fd, other = os.pipe()
+            os.close(other)  # its end is something to read
+            register_private_fd(fd)
+            self._wake_fd = fd
+            resources.poller.register(fd)
+
+    def _end_wake(self) -> None:
+        with DeferSignals():
+            fd, self._wake_fd = self._wake_fd, None
+            if fd is not None:
+                if self._resources is not None:
+                    self._resources.poller.unregister(fd)
+                unregister_private_fd(fd)
+                os.close(fd)
+
     def collect(self, ready: Iterable[int]) -> None:
         """Report calls whose children have ended; kill what has outlived the grace period."""
         for fd in ready:
+            if fd == self._wake_fd:
+                self._end_wake()
             key = self._by_sentinel.get(fd)
             if key is not None:
                 self._to_collect[key] = None
@@ -138,6 +170,7 @@ class LocalEngine:
     def close(self) -> None:
         """Release everything."""
         with DeferSignals():
+            self._end_wake()
             resources, self._resources = self._resources, None
             if resources is not None:
                 resources.close()
@@ -232,6 +265,8 @@ class LocalEngine:
         self._forks += 1
         self._alive[key] = forked
         resources.watch(key, forked.pid)
+        if self._logs is not None:
+            self._logs.forked(forked.pid)
         if forked.sentinel is None:
             self._unwatched.add(key)
         else:

@@ -25,6 +25,8 @@ from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
 __all__ = ["PoolEngine", "pool_size"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 
 class PoolEngine(LocalEngine):
     """Runs calls in workers that take one chunk of calls after another.
@@ -247,6 +249,21 @@ class PoolEngine(LocalEngine):
         for worker in self._workers.values():
             if worker.given and index in worker.given[0]:
                 self._end(worker, index, signal.SIGTERM)
+
+    def withdraw(self, index: int) -> None:
+        """A call was settled meanwhile: end it where it runs, and see that it starts nowhere."""
+        for worker in self._workers.values():
+            if not any(index in chunk for chunk in worker.given):
+                continue
+            with DeferSignals():
+                if worker.at == index:
+                    # A worker that has begun another call by then does not mind the signal.
+                    worker.control.counts[WorkerControl.CANCELLED] = index
+                    self._terminator.signal(worker.number, signal.SIGTERM)
+                chunk = worker.take_back()
+                if chunk is not None:
+                    self._state.requeue(chunk.start)
+                worker.preempt()
 
     def cancel_all(self) -> None:
         """End all workers, including those that are about to begin a call."""

@@ -49,6 +49,9 @@ class ReceivedAnswers:
         self._files: dict[int, int] = {}  # by number: descriptors of files that were sent
         self._read = memoryview(b"")  # a part of the common file, which begins at
         self._read_at = 0
+        # By call: answers that were read from files, until they are recorded. A signal handler that
+        # uses the run while a later one is unpickled needs them, too.
+        self._unrecorded: dict[int, Answer] = {}
 
     def hear(self) -> bool:
         """Take the worker's notices, up to a number of files; further ones wait in the socket.
@@ -58,19 +61,20 @@ class ReceivedAnswers:
         """
         heard = False
         while len(self._files) < PENDING_FILES:
-            try:
-                message, fd = receive_with_fd(self._socket, NOTICE.size, MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            if not message:
-                break
-            heard = True
-            (number,) = NOTICE.unpack(message)
-            if fd is not None:
-                register_private_fd(fd)
-                self._files[number] = fd
-            elif number != ANSWERED:
-                self._files[number] = _NOT_RECEIVED  # this process has too many open
+            with DeferSignals():
+                try:
+                    message, fd = receive_with_fd(self._socket, NOTICE.size, MSG_DONTWAIT)
+                except BlockingIOError:
+                    break
+                if not message:
+                    break
+                heard = True
+                (number,) = NOTICE.unpack(message)
+                if fd is not None:
+                    register_private_fd(fd)
+                    self._files[number] = fd
+                elif number != ANSWERED:
+                    self._files[number] = _NOT_RECEIVED  # this process has too many open
         return heard
 
     def short_answer(self, index: int) -> memoryview:
@@ -92,14 +96,26 @@ class ReceivedAnswers:
         Raises:
             OSError: the file can't be received, or the answer is incomplete.
         """
+        known = self._unrecorded.get(index)
+        if known is not None:
+            return known
         fd = self.file_of(index)
         try:
             answer = read_answer(fd)
-        finally:
+        except BaseException:
+            self.close_file(index)
+            raise
+        with DeferSignals():
+            if answer is not None:
+                self._unrecorded[index] = answer
             self.close_file(index)
         if answer is None:
             raise OSError("it did not come to its end")
         return answer
+
+    def recorded(self) -> None:
+        """All answers that were read have been recorded."""
+        self._unrecorded.clear()
 
     def file_of(self, index: int) -> int:
         """Receive the file with the answer of a call, and keep it until it is closed or taken.
@@ -108,13 +124,14 @@ class ReceivedAnswers:
             OSError: this process had too many descriptors open to receive it.
         """
         number = self._places[index]
-        while number not in self._files and self.hear():
-            for other in [other for other in self._files if other < number]:
-                self._close(other)  # of a call that was ended just after it was sent
-        if self._files[number] == _NOT_RECEIVED:
-            del self._files[number]
-            raise OSError(EMFILE, "there was no descriptor to be had for it")
-        return self._files[number]
+        with DeferSignals():
+            while number not in self._files and self.hear():
+                for other in [other for other in self._files if other < number]:
+                    self._close(other)  # of a call that was ended just after it was sent
+            if self._files[number] == _NOT_RECEIVED:
+                del self._files[number]
+                raise OSError(EMFILE, "there was no descriptor to be had for it")
+            return self._files[number]
 
     def close_file(self, index: int) -> None:
         """Close the file with the answer of a call."""
@@ -135,7 +152,7 @@ class ReceivedAnswers:
 
     def _close(self, number: int) -> None:
         with DeferSignals():
-            fd = self._files.pop(number)
+            fd = self._files.pop(number, _NOT_RECEIVED)
             if fd != _NOT_RECEIVED:
                 unregister_private_fd(fd)
                 os.close(fd)

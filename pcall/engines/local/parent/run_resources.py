@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from pcall._logs.child_logs import ChildLogs
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import (
+    above_streams,
+    closed_streams,
+    register_private_fd,
+    unregister_private_fd,
+)
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
 from pcall._tuning import GUARD_DELAY
@@ -57,12 +62,8 @@ class RunResources:
         self._descriptors: list[int] = []
         parent = os.getpid()
         context, drawn, stdin = contextvars.copy_context(), draw(), unread_stdin()
-        # If stdin, stdout or stderr is closed, one of our descriptors would get its number, and
-        # then everything that is printed.
-        null = -1
-        while null <= 2:
-            null = os.open(os.devnull, os.O_RDWR)
-            self._descriptors.append(null)
+        null = above_streams(os.open(os.devnull, os.O_RDWR))
+        self._descriptors.append(null)
         try:
             self._sentinel, *others = system.parent_sentinel()
             self._descriptors += [self._sentinel, *others]
@@ -86,8 +87,8 @@ class RunResources:
             logs=logs,
             entropy=drawn.entropy,
         )
-        self.steps = make_steps(system.parent_watch(parent, grace_period), null)
-        self.steps = (*self.steps, *coverage_steps())
+        watch = system.parent_watch(parent, grace_period)
+        self.steps = (*make_steps(watch, null, closed_streams()), *coverage_steps())
         if capture:
             self.steps = (*self.steps, *make_output_steps())
         self.capture = capture

@@ -10,7 +10,11 @@ from time import monotonic
 from typing import Any
 
 from pcall._core.calls import Calls
-from pcall._os.private_fds import register_private_fd, unregister_private_fd
+from pcall._os.private_fds import (
+    register_private_fd,
+    socket_above_streams,
+    unregister_private_fd,
+)
 from pcall._tuning import WORKER_LOOK_INTERVAL
 from pcall._wire.result_table import ResultTable
 from pcall._wire.row_reader import read_chunk
@@ -74,7 +78,7 @@ class WorkerHandle:
         self.control.reset()
         self._table = table
         self._block = block
-        self.socket, self._other = socketpair()
+        self.socket, self._other = map(socket_above_streams, socketpair())
         for end in (self.socket, self._other):
             register_private_fd(end.fileno())
         spec = WorkerSpec(calls, table, self.control, self._other, block, make)
@@ -245,6 +249,10 @@ class WorkerHandle:
     def answers(self, stop: int) -> tuple[list[Any], dict[int, BaseException]]:
         """Read the answers of the calls from :attr:`at` to ``stop``: values, and errors by call."""
         return read_chunk(self._table, self.at, stop, self._received)
+
+    def recorded(self) -> None:
+        """The answers that were read have been recorded."""
+        self._received.recorded()
 
 
 def _answer_file(process: ChildProcess) -> int:

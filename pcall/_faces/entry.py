@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["BoundEntry", "Entry", "Targets"]
 
+__tracebackhide__ = True  # pytest shows the frames of its user
+
 Targets = Callable[..., Any] | Iterable[Callable[..., Any]]
+
+
+class _Signature:
+    """The signature of an entry, for :mod:`inspect`, which is imported only for that."""
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        if instance is None:
+            raise AttributeError("__signature__")
+        from inspect import signature
+
+        return signature(instance.__call__)
 
 
 class BoundEntry:
     """``Pcall.pcall`` of one class: build, start, join, and return the results.
 
+    To :func:`help` and to :mod:`inspect` it is a function with the name ``pcall``.
+
     Args:
         owner: the class.
     """
 
+    __signature__ = _Signature()
+
     def __init__(self, owner: type[Any]) -> None:
         self._owner = owner
+        self._describe()
+
+    def _describe(self) -> None:
         self.__doc__ = Entry.__doc__
+        self.__module__ = "pcall"
+        self.__name__ = self.__qualname__ = "pcall"
+
+    def __get__(self, instance: object, owner: type[Any]) -> Self:
+        # That it has this method has help() show the signature. It binds to nothing.
+        return self
 
     def _run_class(self) -> Any:
         return self._owner
@@ -70,6 +96,11 @@ class BoundEntry:
         run = self._run_class()(targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs)
         results: tuple[Any, ...] = await run
         return results
+
+
+# Python's own errors about the arguments name the function by this.
+BoundEntry.__call__.__qualname__ = "pcall"
+BoundEntry.aio.__qualname__ = "pcall.aio"
 
 
 class Entry:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from pcall._run import Run
 
-__all__ = ["finish"]
+__all__ = ["end", "finish", "until_due"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
 
 
 async def finish(run: Run) -> None:
@@ -20,7 +22,7 @@ async def finish(run: Run) -> None:
     end: Callable[[], None] = run.terminate
     while not run.over:
         try:
-            await _until_due(run)
+            await until_due(run)
         except asyncio.CancelledError as error:
             cancelled = cancelled or error
             end()
@@ -31,7 +33,20 @@ async def finish(run: Run) -> None:
         raise cancelled
 
 
-async def _until_due(run: Run) -> None:
+async def end(run: Run) -> None:
+    """Terminate the children, and wait until they have ended.
+
+    Cancelled meanwhile, it kills them, and is cancelled once they have ended.
+    """
+    run.terminate()
+    try:
+        await finish(run)
+    finally:
+        run.abandon_if_owner()
+
+
+async def until_due(run: Run) -> None:
+    """Wait until :meth:`Run.turn` has something to do."""
     loop = asyncio.get_running_loop()
     due = asyncio.Event()
     timer = loop.call_later(run.pause(), due.set)
