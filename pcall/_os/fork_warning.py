@@ -1,28 +1,24 @@
-"""Forks without Python's warning about threads, which this library takes care of."""
+"""Forks without Python's warning about threads, which this library takes care of.
+
+CPython 3.12 and later attribute the warning to the module that calls ``os.fork``. So one filter for
+the modules of this library that do so hides theirs, and nobody else's. It is never taken away: to
+restore the filters of the process after a fork, as ``warnings.catch_warnings`` does, would undo
+the changes that other threads have made meanwhile, or make theirs permanent.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["fork_warns", "no_warning"]
+__all__ = ["fork_warns", "ignore_fork_warning"]
 
 _WARNS_OF_THREADS = sys.version_info >= (3, 12)
-
-# The only entry is the lock. A child gets another one, since another thread may hold this one at a
-# fork, and the thread that forks does: the child releases its copy when it leaves the block.
-_lock = [threading.Lock()]
-
-
-def _renew_lock() -> None:
-    _lock[:] = [threading.Lock()]
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+# The modules that fork.
+_MODULES = r"pcall\.(engines\.local\.parent\.(fork|orphan_guard)|_os\.process_groups)\Z"
 
 
 def fork_warns() -> bool:
@@ -30,20 +26,20 @@ def fork_warns() -> bool:
     return _WARNS_OF_THREADS and (threading.active_count() > 1 or _has_foreign_threads())
 
 
-@contextlib.contextmanager
-def no_warning() -> Iterator[None]:
-    """Suppress, in this block, the warning that Python 3.12 and later give about threads.
+def ignore_fork_warning() -> None:
+    """Before a fork that would warn: ignore the warning, whatever the filters are by now.
 
-    If warnings are errors, the exception would lose the process id of the child. The child takes
+    If warnings are errors, an exception might lose the process id of the child. The child takes
     care of the problems that the warning is about.
     """
-    if not fork_warns():
-        yield
-        return
-    # The filters belong to the whole process: one thread at a time.
-    with _lock[0], warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
+    filters: Any = warnings.filters
+    # A filter that was added since comes first, and would be asked first.
+    if not (filters and _is_ours(filters[0])):
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=_MODULES)
+
+
+def _is_ours(entry: Any) -> bool:
+    return getattr(entry[3], "pattern", None) == _MODULES
 
 
 def _has_foreign_threads() -> bool:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from pcall._os.fork_warning import no_warning
+from pcall._os.fork_warning import fork_warns, ignore_fork_warning
 
 __all__ = [
     "close_all_but",
@@ -41,8 +41,9 @@ def kill_own_group_later(grace_period: float) -> None:
         grace_period: seconds until then.
     """
     group = os.getpgrp()
-    with no_warning():
-        pid = os.fork()
+    if fork_warns():
+        ignore_fork_warning()
+    pid = os.fork()
     if pid == 0:
         try:
             os.setpgid(0, 0)

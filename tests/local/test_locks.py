@@ -86,6 +86,12 @@ def test_a_fork_with_threads_does_not_warn(tmp_path, system):
     assert run(tmp_path, system, "without_a_warning", "-Werror", runs=20).stderr == ""
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 began to warn of such forks")
+def test_no_filter_is_left_for_good(tmp_path, system):
+    """Forks beside a thread that uses ``catch_warnings`` leave no filter for others' warnings."""
+    assert run(tmp_path, system, "filters_beside_catch_warnings", runs=10).stderr == ""
+
+
 def test_the_filters_of_warnings_are_the_users(tmp_path, system):
     """In a child that was forked beside threads a warning is what the user made of it."""
     run(tmp_path, system, "filters_of_warnings", "-Werror", runs=10)

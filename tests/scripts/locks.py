@@ -225,7 +225,37 @@ def filters_of_warnings(runs: str) -> None:
                 assert type(error.__cause__) is DeprecationWarning, error
             else:
                 raise AssertionError("the child had other filters")
-    assert warnings.filters == before
+    assert users_filters() == before
+
+
+def users_filters() -> list[object]:
+    """The filters of warnings, without the one for this library's own modules."""
+    return [each for each in warnings.filters if "pcall" not in getattr(each[3], "pattern", "")]
+
+
+def filters_beside_catch_warnings(runs: str) -> None:
+    """In the middle of a fork another thread enters ``catch_warnings``; it leaves it later."""
+    before = users_filters()
+    forking, entered, leave = threading.Event(), threading.Event(), threading.Event()
+
+    def change() -> None:
+        forking.wait(10)
+        with warnings.catch_warnings():
+            entered.set()
+            leave.wait(10)
+
+    def in_the_middle() -> None:
+        forking.set()
+        entered.wait(10)
+
+    os.register_at_fork(before=in_the_middle)
+    thread = threading.Thread(target=change)
+    thread.start()
+    for _ in range(int(runs)):
+        pcall(abs, iargs=[(-1,)])
+    leave.set()
+    thread.join()
+    assert users_filters() == before, users_filters()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 from pcall._core.records import Call
 from pcall._os.capacity import resident_memory
-from pcall._os.fork_warning import fork_warns, no_warning
+from pcall._os.fork_warning import fork_warns, ignore_fork_warning
 from pcall._os.private_fds import private_fds, register_private_fd, unregister_private_fd
 from pcall._os.signals import (
     SIGCONT,
@@ -234,12 +234,7 @@ def _without(kept: Iterable[int], ranges: Iterable[tuple[int, int]]) -> Iterator
 
 
 def _fork_each(tasks: list[Task], pids: list[int], starts: list[float]) -> None:
-    # Without a warning to suppress, a child has no `with` block to leave: that would touch pages.
-    if fork_warns():
-        with no_warning():
-            born = _fork_until_born(tasks, pids, starts)
-    else:
-        born = _fork_until_born(tasks, pids, starts)
+    born = _fork_until_born(tasks, pids, starts, fork_warns())
     if born is None:
         return
     try:
@@ -250,11 +245,15 @@ def _fork_each(tasks: list[Task], pids: list[int], starts: list[float]) -> None:
         os._exit(1)
 
 
-def _fork_until_born(tasks: list[Task], pids: list[int], starts: list[float]) -> Task | None:
+def _fork_until_born(
+    tasks: list[Task], pids: list[int], starts: list[float], warns: bool
+) -> Task | None:
     """Fork once for each task. Returns None in the parent, and its task in a child."""
     fork = os.fork  # looked up here, since it may have been replaced
     for task in tasks:
         starts.append(monotonic())
+        if warns:
+            ignore_fork_warning()  # another thread may have changed the filters since the last one
         # In C from the system call to the list: a signal handler that raises between two
         # bytecodes can't lose the process id of a child.
         pids.extend(starmap(fork, _ONCE))

@@ -16,7 +16,7 @@ import signal
 import time
 from typing import NoReturn
 
-from pcall._os.fork_warning import no_warning
+from pcall._os.fork_warning import fork_warns, ignore_fork_warning
 from pcall._os.process_groups import close_all_but, kill_groups_later
 from pcall._os.signals import DeferSignals
 
@@ -54,8 +54,9 @@ class OrphanGuard:
         self._pid = 0
         parent = os.getpid()
         with DeferSignals():
-            with no_warning():
-                self._pid = os.fork()
+            if fork_warns():
+                ignore_fork_warning()
+            self._pid = os.fork()
             if self._pid == 0:
                 _guard(self._pids, parent, sentinel, grace_period)
 
