@@ -440,11 +440,13 @@ def test_values_that_nobody_came_to_close_are_given_back(tmp_path):
     run_case("values.py", "interrupted", system="linux", folder=tmp_path)
 
 
+@pytest.mark.engines(why="a script makes the run")
 def test_an_outcome_keeps_its_value_while_other_calls_use_it(tmp_path):
     """A value that ``run_iter`` has yielded is there to its last reader, whoever else had it."""
     run_case("values.py", "kept", system="linux", folder=tmp_path)
 
 
+@pytest.mark.engines(why="a script makes the run")
 @pytest.mark.parametrize("opened", [600, 900])
 @pytest.mark.parametrize("system", ["linux", "portable"])
 def test_descriptors_that_others_have_open_leave_fewer_for_values(tmp_path, system, opened):

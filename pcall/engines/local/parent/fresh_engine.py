@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable
+from functools import partial
 
+from pcall._core.calls import Calls
 from pcall._core.run_state import RunState
 from pcall._os.signals import DeferSignals, deliver_due
 from pcall._tuning import ANSWER_LOOK_INTERVAL, FORK_BURST
@@ -29,7 +31,7 @@ class FreshEngine(LocalEngine):
     """
 
     def __init__(self, state: RunState) -> None:
-        super().__init__(state)
+        super().__init__(state, partial(_describe_call, state.calls))
         self._interrupted: set[int] = set()  # calls at whose answers something broke in
         self._answered: set[int] = set()  # calls whose children have answered and not ended
         self._look_at = 0.0
@@ -112,9 +114,6 @@ class FreshEngine(LocalEngine):
         """End the child of a call."""
         self._terminator.signal(index, signal.SIGTERM)
 
-    def _describe(self, key: int) -> str:
-        return f"call {key}, {self._state.calls[key]}"
-
     def _end_on_request(self, key: int, signal_number: int) -> None:
         self._state.ended_by_us.add(key)
         self._terminator.signal(key, signal_number)
@@ -167,3 +166,8 @@ class FreshEngine(LocalEngine):
                 self._interrupted.discard(key)
             # The last of it: until then an interrupt has it done again.
             del self._alive[key]
+
+
+def _describe_call(calls: Calls, index: int) -> str:
+    """A call as messages name it."""
+    return f"call {index}, {calls[index]}"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from pcall._core.run_state import RunState
 from pcall._logs.printed import find_printed
@@ -37,11 +38,13 @@ class LocalEngine:
 
     Args:
         state: of the run.
+        describe: names the work of a child in messages, by its key; None: the child's own name. It
+            must not refer to the engine: results would live on in the cycle.
     """
 
     synchronous = False
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, describe: Callable[[int], str] | None = None) -> None:
         self._state = state
         self._logs: RunLogs | None = None
         self._children: dict[int, ChildProcess] = {}
@@ -50,7 +53,9 @@ class LocalEngine:
         self._unwatched: set[int] = set()
         self._to_collect: dict[int, None] = {}
         grace_period = state.options.grace_period
-        self._terminator = Terminator(self._alive, grace_period, self._describe)
+        self._terminator = Terminator(
+            self._alive, grace_period, describe or partial(_name_of_child, self._children)
+        )
         self._resources: RunResources | None = None  # while it is open
         self._forks = 0
         self._wake_fd: int | None = None  # while it has woken poll(), and nobody has seen that
@@ -304,10 +309,6 @@ class LocalEngine:
         """Report the answer of a child that has ended, and release the child."""
         raise NotImplementedError
 
-    def _describe(self, key: int) -> str:
-        """A child as messages name it."""
-        return self._children[key].name
-
     def _end_on_request(self, key: int, signal_number: int) -> None:
         """End one child at the caller's request, with this signal."""
         raise NotImplementedError
@@ -315,3 +316,7 @@ class LocalEngine:
     def _wait_for_room(self) -> bool:
         """Take note that there is no room for another child; False if waiting would not help."""
         raise NotImplementedError
+
+
+def _name_of_child(children: Mapping[int, ChildProcess], key: int) -> str:
+    return children[key].name
