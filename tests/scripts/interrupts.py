@@ -198,9 +198,9 @@ def run_of(how: str, count: int) -> Pcall:
 
 def used_by_a_handler(how: str, use: str) -> None:
     """A handler terminates, kills, polls or joins the very run that this thread joins."""
-    me, clean, end = os.getpid(), state(), time.monotonic() + 8
+    me, clean, end = os.getpid(), state(), time.monotonic() + 3
     rounds = 0
-    while time.monotonic() < end or rounds < 5:
+    while time.monotonic() < end or rounds < 4:
         rounds += 1
         made, used = run_of(how, 60), []
 
