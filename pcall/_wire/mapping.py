@@ -46,10 +46,11 @@ def _libc() -> Any:
 
 
 def _map_by_libc(fd: int, size: int) -> memoryview:
-    import ctypes
-
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     with DeferSignals():
+        # In here, too: a signal handler that maps a result would find half a module.
+        import ctypes
+
         address = _libc().mmap(None, size, protection, mmap.MAP_PRIVATE, fd, 0)
         if address is None or address == ctypes.c_void_p(-1).value:
             raise OSError(ctypes.get_errno(), f"{size} bytes of a result could not be mapped")
