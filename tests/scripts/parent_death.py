@@ -68,8 +68,8 @@ def sleepers(_: str) -> None:
 def clean_up_slowly(_: str) -> None:
     def work(i: int) -> None:
         start_sleep()
-        note("child")
         try:
+            note("child")
             time.sleep(1000)
         finally:
             note("cleaning")
@@ -85,8 +85,8 @@ def clean_up_slowly(_: str) -> None:
 
 def clean_up(_: str) -> None:
     def work(i: int) -> None:
-        note("child")
         try:
+            note("child")  # in here: the signal may come as soon as the last child has written it
             time.sleep(1000)
         finally:
             time.sleep(1)
