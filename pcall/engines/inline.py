@@ -99,17 +99,18 @@ class InlineEngine:
 
     def start(self) -> None:
         """Choose the call that :meth:`poll` will execute."""
-        for index in self._state.reopen():
-            self._workload.drop_unneeded()
-            self._workload.reopen(index)
+        self._reopen()
         if self._running < 0 and not self._next:
             now = time.monotonic()
             for index in self._state.scheduler.next_starts(1, now):
-                for again in self._state.reopen():
-                    self._workload.drop_unneeded()
-                    self._workload.reopen(again)
+                self._reopen()  # the scheduler may have found calls to execute again
                 self._state.started(index, now)
                 self._next.append(index)
+
+    def _reopen(self) -> None:
+        for index in self._state.reopen():
+            self._workload.drop_unneeded()
+            self._workload.reopen(index)
 
     def poll(self, timeout: float) -> list[int]:
         """Execute the chosen call; wait if there is none."""

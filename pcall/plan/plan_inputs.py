@@ -62,7 +62,7 @@ class PlanInputs:
         Raises:
             ResultError: the value can't be read.
         """
-        if self._given[2 * index] > 0:  # as was_given() does, without its call
+        if self._given[2 * index] > 0:  # the call was settled during the run
             return self._values.load_given(index)
         kind = self._kinds[index]
         if kind == INT:

@@ -170,10 +170,6 @@ class Values:
         self.shared[2 * index] = len(content)  # last: a worker may look now
         self._written += len(content)
 
-    def was_given(self, index: int) -> bool:
-        """True for a call that was settled during the run."""
-        return self.shared[2 * index] > 0
-
     def load_given(self, index: int) -> Any:
         """Load the value that a call was given during the run."""
         length, place = self.shared[2 * index : 2 * index + 2]
