@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 __all__ = [
+    "ClusterError",
     "CycleError",
     "DependenciesFailed",
     "FailedDependency",
+    "NoWorkers",
     "NotStarted",
     "PcallError",
     "RemoteError",
     "ResultError",
     "TaskCancelled",
+    "WorkerLost",
 ]
 
 
@@ -103,6 +106,36 @@ class ResultError(PcallError):
     """
 
     __module__ = "pcall.exceptions"
+
+
+class ClusterError(PcallError):
+    """A cluster can't run calls of this process, or its scheduler is gone."""
+
+    __module__ = "pcall.exceptions"
+
+
+class NoWorkers(ClusterError):
+    """A cluster has no worker that may run a call."""
+
+    __module__ = "pcall.exceptions"
+
+
+class WorkerLost(PcallError):
+    """Workers of a cluster died under a call, one after another.
+
+    Attributes:
+        workers: their names.
+    """
+
+    __module__ = "pcall.exceptions"
+
+    def __init__(self, text: str = "", workers: Iterable[str] = ()) -> None:
+        super().__init__(text)
+        self.workers = tuple(workers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        notes = getattr(self, "__notes__", None)
+        return type(self), (str(self), self.workers), {"__notes__": notes} if notes else {}
 
 
 class RemoteError(PcallError):

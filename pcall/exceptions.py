@@ -13,6 +13,9 @@
           ├── FailedDependency          the value of a call is lost: for Plan.mark_failed
           ├── CycleError                calls of a plan wait for each other (also a ValueError)
           ├── ResultError               a result could not be pickled or unpickled
+          ├── ClusterError              a cluster can't run these calls, or is gone
+          │    └── NoWorkers            a cluster has no worker that may run a call
+          ├── WorkerLost                workers of a cluster died under a call, again and again
           └── RemoteError               replaces an exception that could not be rebuilt
     BaseException
      └── TaskCancelled                  raised in a child by SIGTERM
@@ -28,27 +31,33 @@ from pcall._core.call_failures import (
     PcallTimeout,
 )
 from pcall._errors import (
+    ClusterError,
     CycleError,
     DependenciesFailed,
     FailedDependency,
     NotStarted,
+    NoWorkers,
     PcallError,
     RemoteError,
     ResultError,
     TaskCancelled,
+    WorkerLost,
 )
 
 __all__ = [
     "CallError",
     "ChildDied",
     "ChildProcessException",
+    "ClusterError",
     "CycleError",
     "DependenciesFailed",
     "FailedDependency",
+    "NoWorkers",
     "NotStarted",
     "PcallError",
     "PcallTimeout",
     "RemoteError",
     "ResultError",
     "TaskCancelled",
+    "WorkerLost",
 ]

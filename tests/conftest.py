@@ -11,13 +11,22 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from pcall import Pcall
 from pcall._os.current import use_system
 from pcall._os.portable import PortableSystem
-from tests.helpers.engines import EngineUse, expect_faults, is_chosen, is_first, parametrize
+from tests.helpers.engines import (
+    EngineUse,
+    expect_faults,
+    fixture_of,
+    is_chosen,
+    is_first,
+    parametrize,
+)
 from tests.helpers.processes import children, descriptors, resident_memory
 from tests.helpers.waiting import until
 
@@ -80,6 +89,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.own_markers = [mark for mark in item.own_markers if mark.name != "fast"]
     items.sort(
         key=lambda item: (
+            # A cluster's client has threads, which live on: its tests come last.
+            bool(fixture_of(item)) or item.path.is_relative_to(TESTS / "cluster"),
             item.path.name not in FORK_MOST,
             item.get_closest_marker("slow") is None,
         )
@@ -218,9 +229,34 @@ def _files() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("pcall-*"))
 
 
+@pytest.fixture(scope="session")
+def cluster(own_temporary_folder: None) -> Iterator[Any]:
+    """A cluster on this machine, of two workers with two threads each."""
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    from pcall.cluster import Cluster
+    from pcall.engines.dask.local_workers import LocalWorkers
+
+    workers = LocalWorkers(2, 2)
+    try:
+        with Cluster(workers.address, connect_timeout=30) as made:
+            made._client.wait_for_workers(2, timeout=30)
+            Pcall.options(engine=made).pcall(int, iargs=[()] * 4)  # each has a node from now on
+            yield made
+    finally:
+        workers.close()
+
+
+@pytest.fixture
+def cluster_policy(cluster: Any) -> dict[str, Any]:
+    """The options that choose the cluster."""
+    return {"engine": cluster}
+
+
 @pytest.fixture(autouse=True)
-def nothing_left_behind(chosen_system: None) -> Iterator[None]:
+def nothing_left_behind(request: pytest.FixtureRequest, chosen_system: None) -> Iterator[None]:
     """Fail a test that leaves a child, a descriptor, a thread or a file."""
+    if fixture_of(request.node):
+        request.getfixturevalue("cluster")  # it stays
     before = children(), descriptors(), set(threading.enumerate()), _files()
     yield
 

@@ -72,6 +72,8 @@ class Options:
             False.
         return_outcomes: True: the outcomes are returned instead of the values, and a failed
             call raises nothing. Default False.
+        engine: a :class:`pcall.cluster.Cluster` on whose workers the calls run. Default None: they
+            run on this machine.
     """
 
     max_workers: int | None = None
@@ -83,6 +85,7 @@ class Options:
     tasklog: bool = True
     capture_output: bool | Literal["group"] = False
     return_outcomes: bool = False
+    engine: Any = None
 
     def __post_init__(self) -> None:
         _check_count("max_workers", self.max_workers, 0)
@@ -93,6 +96,8 @@ class Options:
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
         _check_capture(self.capture_output)
+        if self.engine is not None and not callable(getattr(self.engine, "make_engine", None)):
+            raise TypeError(f"engine must be a pcall.cluster.Cluster or None, not {self.engine!r}")
         for name in ("tasklog", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")

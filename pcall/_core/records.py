@@ -112,6 +112,7 @@ class Outcome:
         stdout: the text that the call and its programs have written to stdout, if that was
             captured (option ``capture_output``), or None. Of several attempts, the last one's.
         stderr: likewise.
+        worker: the name of the worker that ran it, on a cluster; None on one machine.
     """
 
     index: int
@@ -130,6 +131,7 @@ class Outcome:
     log: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    worker: str | None = None
 
     def result(self) -> Any:
         """Return the value of the call, or raise its exception.

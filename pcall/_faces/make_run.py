@@ -23,6 +23,8 @@ def make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
     """Compose the state of these calls with the engine that the options ask for."""
     if options.max_workers == 0:
         return _inline_run(calls, options)
+    if options.engine is not None:
+        return _cluster_run(calls, options, timeout)
     if options.max_tasks_per_child != 1:
         return _pool_run(calls, options, timeout)
     state = _make_state(calls, options, timeout, options.max_workers, OutcomeStore(calls))
@@ -35,6 +37,12 @@ def _inline_run(calls: Calls, options: Options) -> Run:
 
     state = _make_state(calls, options, None, 1, OutcomeStore(calls))
     return Run(state, InlineEngine(state, InlineCalls(calls)))
+
+
+def _cluster_run(calls: Calls, options: Options, timeout: float | None) -> Run:
+    from pcall.engines.dask.cluster_run import make_cluster_run
+
+    return make_cluster_run(calls, options, timeout)
 
 
 def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:

@@ -37,6 +37,7 @@ __all__ = [
     "EngineUse",
     "Row",
     "expect_faults",
+    "fixture_of",
     "is_chosen",
     "is_first",
     "parametrize",
@@ -51,6 +52,8 @@ PROPERTIES = {
     "timeouts": "a call that runs too long is ended",
     "concurrency": "calls run beside each other and the caller, as many as max_workers says",
     "child logs": "a record tells which call made it, and a log file has a section for each call",
+    "inheritance": "calls have the memory of this process: what it has changed, and what can't be "
+    "pickled",
     "a fresh child": "a child runs one call, so all that the child is and does is the call's",
 }
 
@@ -76,16 +79,18 @@ class Row:
 
 
 _NOT_IN_A_POOL = frozenset({"a fresh child", "no queue"})
+_NOT_ELSEWHERE = frozenset({"processes", "no queue", "inheritance"})
 
 CALLS = (
     Row("fresh", "FreshEngine", {}),
     # Four, so that calls may wait for each other on a machine with one core.
     Row("reused", "PoolEngine", {"max_tasks_per_child": None, "max_workers": 4}, _NOT_IN_A_POOL),
-    Row("inline", "InlineEngine", {"max_workers": 0}, frozenset(PROPERTIES)),
+    Row("inline", "InlineEngine", {"max_workers": 0}, frozenset(PROPERTIES) - {"inheritance"}),
+    Row("cluster", "ClusterEngine", {}, _NOT_ELSEWHERE, "cluster_policy"),
 )
 PLANS = (
     Row("pool", "PoolEngine", {}, _NOT_IN_A_POOL),
-    Row("inline", "InlineEngine", {"max_workers": 0}, frozenset(PROPERTIES)),
+    Row("inline", "InlineEngine", {"max_workers": 0}, frozenset(PROPERTIES) - {"inheritance"}),
 )
 # It depends on how chunks were cut, so a test that shows it fails now and then.
 OUT_OF_ORDER = pytest.mark.faulty(
@@ -156,6 +161,13 @@ def _engines_of(item: pytest.Item) -> Iterator[tuple[Row, list[Row]]]:
                 inline = parameters["max_workers"] == 0
                 rows = [row for row in rows if (row.policy.get("max_workers") == 0) == inline]
             yield parameters[fixture], rows
+
+
+def fixture_of(item: pytest.Item) -> str:
+    """Return the name of the fixture that the engine of a test needs; "" for none."""
+    return next(
+        (row.fixture for row in _parameters(item).values() if isinstance(row, Row)), ""
+    )
 
 
 def expect_faults(item: pytest.Item) -> None:

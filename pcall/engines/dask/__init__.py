@@ -1,0 +1,1 @@
+"""Runs calls on the workers of a ``dask.distributed`` cluster."""

@@ -1,0 +1,105 @@
+"""The part of a cluster's run that depends on the kind of its calls: how they are packed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pcall._core.calls import Calls
+from pcall._core.records import Outcome
+from pcall._core.run_state import RunState
+from pcall._tuning import SEEDED_BLOCKS
+from pcall.engines.dask.answers import decode_answer
+from pcall.engines.dask.sending import FunctionTable, check_arguments, pack_arguments
+from pcall.engines.dask.wire_records import Record
+
+__all__ = ["ClusterWork"]
+
+_log = logging.getLogger("pcall")
+
+
+class ClusterWork:
+    """Independent calls.
+
+    Args:
+        calls: of the run.
+        reused: True if children run several calls.
+
+    Attributes:
+        functions: the pickled functions of the run.
+        least: the calls of a chunk before anything is known of their durations.
+        keeps: True if the values of calls stay on the workers.
+    """
+
+    keeps = False
+
+    def __init__(self, calls: Calls, reused: bool) -> None:
+        self._calls = calls
+        self._reused = reused
+        self.functions = b""
+        self.least = 1
+        self._table: FunctionTable | None = None
+
+    def open(self) -> None:
+        """Pickle the functions, and see that the arguments can be pickled.
+
+        Raises:
+            NotSendable: something can't.
+        """
+        self._table = FunctionTable(self._calls.targets)
+        self.functions = self._table.content
+        check_arguments(self._calls)
+
+    def close(self) -> None:
+        """Do nothing: nothing is held."""
+
+    def block(self, seeded: bool) -> int:
+        """The number of calls that one child runs in one piece, seeded at the first."""
+        if self._reused and seeded:
+            self.least = max(1, len(self._calls) // SEEDED_BLOCKS)
+        return self.least
+
+    def rounded(self, size: int) -> int:
+        """A number of calls that cuts no block."""
+        return max(self.least, size - size % self.least)
+
+    def pack(self, calls: range) -> Iterator[tuple[int, bytes]]:
+        """The number of the function, and the pickled arguments, of each of these calls."""
+        assert self._table is not None
+        number = self._table.number
+        for target, args, kwargs in self._calls.parts(calls.start, calls.stop):
+            yield number(target), pack_arguments(args, kwargs)
+
+    def decode(self, record: Record) -> Any:
+        """The answer of a call."""
+        return decode_answer(record.answer)
+
+    def ended(self, record: Record, outcome: Outcome, address: str) -> None:
+        """Take note of a call that has ended on this worker."""
+
+    def lost(self, address: str) -> None:
+        """A worker is gone."""
+
+    def reopen(self, index: int) -> None:
+        """Do nothing: only a retry executes a call again."""
+
+    def drop_unneeded(self) -> None:
+        """Do nothing: the caller gets all values."""
+
+    def deliver_logs(self, record: Record, outcome: Outcome) -> None:
+        """Take note of what a call has logged."""
+
+    def log_timeout(
+        self, state: RunState, running: tuple[int, ...], chunks: Mapping[int, Any]
+    ) -> None:
+        """Log the calls that are ended because one of them ran too long."""
+        for index in running:
+            where = chunks[index].address if index in chunks else "a worker"
+            _log.error(
+                "timeout of %g s: call %d, %s, is still running on %s",
+                state.timeout,
+                index,
+                state.calls[index],
+                where,
+            )

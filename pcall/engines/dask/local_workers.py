@@ -1,0 +1,87 @@
+"""Starts a scheduler and workers of one's own on this machine, and ends them with their caller.
+
+Each is a program of its own. It ends when its stdin does, so none outlives the caller, however that
+ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import IO, Any
+
+__all__ = ["LocalWorkers"]
+
+_PROGRAM = "import sys; sys.path[:0] = {path!r}; from pcall.engines.dask.serving import {name} as f; f()"
+
+
+class LocalWorkers:
+    """A scheduler and workers on this machine.
+
+    Args:
+        count: the number of workers.
+        threads: the number of calls that each runs at once.
+
+    Attributes:
+        address: of the scheduler.
+    """
+
+    def __init__(self, count: int, threads: int = 1) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="pcall-cluster-")
+        self._processes: list[subprocess.Popen[str]] = []
+        try:
+            scheduler = self._start("scheduler")
+            workers = [self._start("worker") for _ in range(count)]
+            self.address = json.loads(_stream(scheduler.stdout).readline())["address"]
+            for number, worker in enumerate(workers):
+                order = {
+                    "address": self.address,
+                    "name": str(number),
+                    "threads": threads,
+                    "folder": self._folder.name,
+                }
+                _stream(worker.stdin).write(json.dumps(order) + "\n")
+                _stream(worker.stdin).flush()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, name: str) -> subprocess.Popen[str]:
+        path = [each or os.getcwd() for each in sys.path]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM.format(path=path, name=name)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if name == "scheduler" else None,
+            text=True,
+            start_new_session=True,  # a Ctrl-C is the caller's
+        )
+        self._processes.append(process)
+        return process
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes: the scheduler's, then the workers'."""
+        return tuple(each.pid for each in self._processes)
+
+    def close(self) -> None:
+        """End them, and wait for that."""
+        for process in self._processes[1:] + self._processes[:1]:
+            _stream(process.stdin).close()
+        for process in self._processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self._processes.clear()
+        self._folder.cleanup()
+
+
+def _stream(stream: IO[Any] | None) -> IO[Any]:
+    assert stream is not None
+    return stream

@@ -1,0 +1,82 @@
+"""Calls as a node has them: functions that it has loaded, and arguments that only a child loads."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pcall._core.records import Call
+
+__all__ = ["Arguments", "load_functions", "make_call"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
+
+
+class Arguments:
+    """The arguments of a call. They are loaded where they are first asked for: in its child.
+
+    So it is the call that fails if they can't be loaded, or that takes long if that does.
+
+    Args:
+        content: a pickle of positional and keyword arguments.
+        resolve: puts the values of other calls in their places; None: there are none.
+    """
+
+    def __init__(self, content: bytes, resolve: Callable[[Any], Any] | None = None) -> None:
+        self._content = content
+        self._resolve = resolve
+        self._loaded: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+
+    def load(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments."""
+        if self._loaded is None:
+            loaded = pickle.loads(self._content)
+            self._loaded = loaded if self._resolve is None else self._resolve(loaded)
+        return self._loaded
+
+
+class _Positional:
+    def __init__(self, arguments: Arguments) -> None:
+        self._arguments = arguments
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._arguments.load()[0])
+
+
+class _Named:
+    def __init__(self, arguments: Arguments) -> None:
+        self._arguments = arguments
+
+    def keys(self) -> Any:
+        return self._arguments.load()[1].keys()
+
+    def items(self) -> Any:
+        return self._arguments.load()[1].items()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._arguments.load()[1][name]
+
+
+def make_call(index: int, function: Any, arguments: Arguments) -> Call:
+    """A call whose arguments are loaded when it is made."""
+    positional: Any = _Positional(arguments)
+    named: Any = _Named(arguments)
+    return Call(index, function, positional, named)
+
+
+def load_functions(content: bytes) -> list[Any]:
+    """Load the functions of a run.
+
+    What the caller's ``__main__`` has defined is pickled by value. Its classes are put into the
+    ``__main__`` of this process, so that children can send their instances home by name.
+    """
+    functions = [pickle.loads(each) for each in pickle.loads(content)]
+    cloudpickle: Any = sys.modules.get("cloudpickle.cloudpickle")
+    known = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", {})
+    main = vars(sys.modules["__main__"])
+    for cls in list(known):
+        if cls.__module__ == "__main__" and "." not in cls.__qualname__:
+            main.setdefault(cls.__name__, cls)
+    return functions

@@ -1,0 +1,404 @@
+"""The engine of a node: the local engine, fed with chunks of calls by a worker of the cluster.
+
+It has no policy: the caller's run decides which call starts where, and whether it is tried again.
+A node starts the calls of a chunk one after another, ends those that run too long, and reports how
+each of them ended. A chunk that takes long is given back as far as it has not begun.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from marshal import dumps as dump_plain
+from marshal import loads as load_plain
+from types import SimpleNamespace
+from typing import Any
+
+from pcall._core.options import Options
+from pcall._core.records import name_of
+from pcall._os.current import get_system
+from pcall._os.private_fds import duplicate
+from pcall._os.signals import DeferSignals
+from pcall._tuning import FORK_BURST
+from pcall._wire.decode import HEADER, MAGIC, has_answer
+from pcall.engines.dask.node_calls import Arguments, load_functions, make_call
+from pcall.engines.dask.wire_records import (
+    ChunkOrder,
+    ChunkReport,
+    FiledAnswer,
+    Record,
+    RunSpec,
+)
+from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
+from pcall.engines.local.parent.local_engine import LocalEngine
+from pcall.engines.local.parent.run_resources import RunResources
+from pcall.engines.local.seeding import Seeds
+
+__all__ = ["Chunk", "NodeEngine"]
+
+# Seconds after which a chunk reports what has ended, and what runs.
+REPORT_INTERVAL = 0.1
+# Seconds after which the unstarted calls of a chunk are given back.
+LONG_CHUNK = 0.2
+# Bytes up to which an answer is part of a message.
+SHORT_ANSWER = 16 << 10
+# Seconds between two looks for children that have answered and not ended.
+_LOOK_INTERVAL = 0.1
+
+#: Sends a report, with the descriptors of answers that are files.
+Send = Callable[[ChunkReport, list[int]], None]
+
+
+class Chunk:
+    """A chunk that this node runs.
+
+    Args:
+        order: of the chunk.
+
+    Attributes:
+        order: of the chunk.
+        next: the offset of the next call to start.
+        stop: the offset behind the last call that this node starts.
+        key: of the child that runs its current call; None: none does.
+        records: of calls that have ended and were not reported.
+        files: the descriptors of their answers.
+        began: when it began, on the monotonic clock.
+        reported: when it was reported last.
+        announced: the index of the call that was last reported as running.
+    """
+
+    def __init__(self, order: ChunkOrder) -> None:
+        self.order = order
+        self.next = 0
+        self.stop = len(order.calls)
+        self.key: int | None = None
+        self.records: list[Record] = []
+        self.files: list[int] = []
+        self.began = self.reported = time.monotonic()
+        self.announced = -1
+        self.overdue = False
+        self.unstarted = -1
+        self.problem: tuple[int, str] | None = None
+
+    @property
+    def waits(self) -> bool:
+        """True if its next call can start."""
+        return self.key is None and self.next < self.stop
+
+    @property
+    def over(self) -> bool:
+        """True if no call of it runs or will start here."""
+        return self.key is None and self.next >= self.stop
+
+    @property
+    def running(self) -> int:
+        """The index of the call that runs."""
+        return self.order.start + self.next - 1
+
+    def give_back(self) -> None:
+        """Start none of its further calls."""
+        if self.next < self.stop:
+            self.unstarted = self.order.start + self.next
+            self.stop = self.next
+
+
+class NodeEngine(LocalEngine):
+    """Runs the calls of one run of one caller.
+
+    Args:
+        spec: of the run.
+        send: sends reports.
+    """
+
+    def __init__(self, spec: RunSpec, send: Send) -> None:
+        options = Options(grace_period=spec.grace_period, capture_output=spec.capture)
+        self._calls: list[Any] = []
+        state: Any = SimpleNamespace(options=options, calls=self._calls, outcomes=())
+        super().__init__(state, self._describe)
+        self.spec = spec
+        self._send = send
+        self._functions = load_functions(spec.functions)
+        self._chunks: dict[str, Chunk] = {}
+        self._by_key: dict[int, Chunk] = {}
+        self._last_key = 0
+        self._answered: set[int] = set()
+        self._deadlines: dict[int, float] = {}
+        self._overdue: set[int] = set()
+        self._look_at = 0.0
+        self._capture = spec.capture
+
+    @property
+    def children(self) -> tuple[ChildProcess, ...]:
+        """The children that live."""
+        return tuple(self._children.values())
+
+    @property
+    def capacity(self) -> int | None:
+        """None: one call of each chunk runs at once."""
+        return None
+
+    def _describe(self, key: int) -> str:
+        return self._children[key].name
+
+    # ------------------------------------------------------------ orders
+
+    def open(self) -> None:
+        """Acquire the resources of the run."""
+        with DeferSignals():
+            resources = RunResources(
+                get_system(), self.spec.grace_period, self._child_logs(), self.spec.capture
+            )
+            resources.child_context = resources.child_context._replace(
+                seeds=_seeds_from(self.spec.seeds), entropy=self.spec.entropy
+            )
+            self._resources = resources
+
+    def _child_logs(self) -> Any:
+        return None
+
+    def add(self, order: ChunkOrder) -> None:
+        """Run a chunk."""
+        self._chunks[order.chunk] = Chunk(order)
+
+    def end_chunk(self, chunk: str) -> None:
+        """A chunk is not wanted any more: end its call."""
+        found = self._chunks.get(chunk)
+        if found is not None:
+            found.give_back()
+            if found.key is not None:
+                self._terminator.signal(found.key, signal.SIGTERM)
+
+    def end_calls(self, number: int, index: int | None = None) -> None:
+        """Send a signal to a running call, or to all; in that case start no further one.
+
+        Args:
+            number: of the signal.
+            index: of the call; None: all.
+        """
+        if index is None:
+            for chunk in self._chunks.values():
+                chunk.give_back()
+        for chunk in self._chunks.values():
+            if chunk.key is not None and index in (None, chunk.running):
+                self._terminator.signal(chunk.key, number)
+        if index is None:
+            self._terminator.end_leftovers(number)
+
+    # ------------------------------------------------------------ turns
+
+    @property
+    def idle(self) -> bool:
+        """True if it has no chunk, and no process lives that a call has started."""
+        return not self._chunks and not self.busy
+
+    def start(self) -> None:
+        """Start the calls that may start now."""
+        resources = self._resources
+        if resources is None:
+            return
+        while waiting := [each for each in self._chunks.values() if each.waits][:FORK_BURST]:
+            children = {}
+            for chunk in waiting:
+                self._last_key += 1
+                self._by_key[self._last_key] = chunk
+                children[self._last_key] = self._make_child(chunk)
+            self._children.update(children)
+            problem: OSError | None = None
+            try:
+                complete = self._fork(children, resources)
+            except OSError as error:
+                problem, complete = error, False
+            for key, child in children.items():
+                if child.forked is None:
+                    del self._by_key[key], self._children[key]
+            if problem is not None:
+                for chunk in waiting:
+                    if chunk.waits:
+                        chunk.problem = problem.errno or 0, str(problem.strerror)
+                        chunk.give_back()
+            if not complete:
+                break
+        self._guard(resources)
+
+    def _make_child(self, chunk: Chunk) -> ChildProcess:
+        order, offset = chunk.order, chunk.next
+        number, content = order.calls[offset]
+        function = self._functions[number]
+        call = make_call(order.start + offset, function, self._arguments(order, content))
+        child = ChildProcess(f"{name_of(function)}-{call.index}", call)
+        child.attempt = order.attempt
+        return child
+
+    def _arguments(self, order: ChunkOrder, content: bytes) -> Arguments:
+        return Arguments(content)
+
+    def turn(self) -> None:
+        """Collect what has ended, end what runs too long, start what may start, and report."""
+        assert self._resources is not None
+        ready = self._resources.poller.poll(0)
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_INTERVAL
+            self._look_for_answers()
+        self.collect(ready)
+        self._expire(now)
+        self.start()
+        self._report()
+
+    def pause(self) -> float:
+        """Seconds until the next turn is due although nothing has happened."""
+        pause = super().pause()
+        if self._chunks:
+            pause = min(pause, REPORT_INTERVAL)
+        if self._deadlines:
+            pause = min(pause, next(iter(self._deadlines.values())) - time.monotonic())
+        return max(0.0, pause)
+
+    def _look_for_answers(self) -> None:
+        for key, forked in list(self._alive.items()):
+            if key not in self._answered and forked.answer >= 0 and has_answer(forked.answer):
+                self._answered.add(key)
+                self._deadlines.pop(key, None)
+                self._terminator.expect_end(key)
+
+    def _expire(self, now: float) -> None:
+        if not self._deadlines or next(iter(self._deadlines.values())) > now:
+            return
+        self._look_for_answers()
+        for key, deadline in list(self._deadlines.items()):
+            if deadline > now:
+                break
+            del self._deadlines[key]
+            self._overdue.add(key)
+            chunk = self._by_key[key]
+            chunk.overdue = True
+            self._terminator.signal(key, signal.SIGTERM)
+
+    # ------------------------------------------------------------ reports
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        for name, chunk in list(self._chunks.items()):
+            if chunk.over:
+                del self._chunks[name]
+                self._send_report(chunk)
+                continue
+            if now - chunk.began > LONG_CHUNK and chunk.next < chunk.stop:
+                chunk.give_back()
+            urgent = chunk.overdue or chunk.unstarted >= 0
+            if not urgent and now - chunk.reported < REPORT_INTERVAL:
+                continue
+            if urgent or chunk.records or chunk.announced != chunk.running:
+                self._send_report(chunk)
+
+    def _send_report(self, chunk: Chunk) -> None:
+        now = time.monotonic()
+        running, since = -1, 0.0
+        if chunk.key is not None and chunk.key not in self._answered:
+            running = chunk.running
+            since = now - self._alive[chunk.key].started
+        chunk.announced, chunk.reported = chunk.running, now
+        records, chunk.records = chunk.records, []
+        files, chunk.files = chunk.files, []
+        report = ChunkReport(
+            self.spec.run,
+            chunk.order.chunk,
+            records,
+            running,
+            since,
+            chunk.unstarted,
+            chunk.over,
+            chunk.overdue,
+            chunk.problem,
+        )
+        chunk.overdue, chunk.unstarted, chunk.problem = False, -1, None
+        self._send(report, files)
+
+    # ------------------------------------------------------------ children
+
+    def _watch(self, key: int, forked: ForkedProcess, resources: RunResources) -> None:
+        self._hold(key, forked, resources)
+        chunk = self._by_key[key]
+        chunk.key = key
+        chunk.next += 1
+        if self.spec.timeout is not None:
+            self._deadlines[key] = forked.started + self.spec.timeout
+
+    def _finish(self, key: int, forked: ForkedProcess) -> None:
+        with DeferSignals():
+            chunk = self._by_key.pop(key)
+            child = self._children[key]
+            chunk.records.append(
+                Record(
+                    index=child.job.index,
+                    attempt=child.attempt,
+                    answer=self._take_answer(forked.answer, chunk.files),
+                    pid=forked.pid,
+                    exitcode=forked.returncode,
+                    began=forked.started,
+                    ended=time.monotonic(),
+                    wall=time.time() - (time.monotonic() - forked.started),
+                    cpu_time=forked.cpu_time,
+                    max_rss=forked.max_rss,
+                    rss=forked.rss,
+                    signalled=self._terminator.was_signalled(key),
+                    overdue=key in self._overdue,
+                    later=False,
+                    output=_read_output(forked.output),
+                )
+            )
+            self._strike_off(key, forked)
+            self._answered.discard(key)
+            self._overdue.discard(key)
+            self._deadlines.pop(key, None)
+            chunk.key = None
+            del self._children[key], self._alive[key]
+
+    def _take_answer(self, fd: int, files: list[int]) -> bytes | FiledAnswer | None:
+        """The answer in a child's file: its bytes, or the file; None if there is none."""
+        if not has_answer(fd):
+            return None
+        size = os.fstat(fd).st_size
+        if size > SHORT_ANSWER:
+            files.append(duplicate(fd))
+            return FiledAnswer(len(files) - 1, size)
+        content = os.pread(fd, size, 0)
+        if content.startswith(MAGIC):
+            return content[: HEADER.unpack_from(content)[5]]
+        return dump_plain(load_plain(content))
+
+    def _end_on_request(self, key: int, signal_number: int) -> None:
+        self._terminator.signal(key, signal_number)
+
+    def _wait_for_room(self) -> bool:
+        return bool(self._alive)
+
+    def _fork_error(self, error: OSError) -> OSError:
+        return OSError(error.errno, f"{error.strerror}: a call could not be forked")
+
+
+def _read_output(files: tuple[int, int] | None) -> tuple[bytes, bytes] | None:
+    if files is None:
+        return None
+    out, err = (os.pread(fd, os.fstat(fd).st_size, 0) for fd in files)
+    return out, err
+
+
+def _seeds_from(numbers: tuple[int | None, int | None] | None) -> Seeds | None:
+    """The seeds of the caller, for the generators of this process."""
+    if numbers is None:
+        return None
+    of_random, of_numpy = numbers
+    reseed = None
+    if of_random is not None:
+        import random
+
+        reseed = random.seed
+    if of_numpy is not None:
+        try:
+            import numpy.random  # noqa: F401
+        except ImportError:
+            of_numpy = None  # so no call can draw from it
+    return Seeds(of_random, reseed, of_numpy)

@@ -1,0 +1,146 @@
+"""The main function of a node: the process of a worker that forks its calls.
+
+A worker of the cluster has threads and sockets, so it must not fork. It starts one node, a program
+of its own, which has one thread and imports nothing that starts others. The node ends when its
+worker does, and ends all calls then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import select
+import signal
+import socket
+import sys
+import time
+
+from pcall._os.private_fds import register_private_fd
+from pcall._wire.exception_codec import dump_exception
+from pcall.engines.dask.channel import Channel, ChannelClosed
+from pcall.engines.dask.node_engine import NodeEngine
+from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, RunSpec
+
+__all__ = ["Node", "main"]
+
+_LONGEST_WAIT = 1.0
+# Seconds between two turns where no descriptor tells of the ends of children.
+_POLL_INTERVAL = 0.01
+
+
+def main(fd: int) -> None:
+    """Serve the worker at the other end of this socket until it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sock = socket.socket(fileno=fd)
+    register_private_fd(sock.fileno())
+    Node(Channel(sock)).serve()
+
+
+class Node:
+    """Runs the calls that a worker orders.
+
+    Args:
+        channel: to the worker.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._runs: dict[str, NodeEngine] = {}
+        self._closing: list[NodeEngine] = []
+
+    def serve(self) -> None:
+        """Serve until the worker is gone; then end all calls."""
+        try:
+            while True:
+                self._wait(self._pause())
+                self._channel.flush()
+                for message, files in self._channel.receive():
+                    kind, *rest = message
+                    getattr(self, f"_on_{kind}")(*rest, files=files)
+                self._turn()
+        except ChannelClosed:
+            self._end_all()
+
+    def _turn(self) -> None:
+        for engine in (*self._runs.values(), *self._closing):
+            engine.turn()
+        for engine in [each for each in self._closing if each.idle]:
+            self._closing.remove(engine)
+            engine.close()
+
+    def _pause(self) -> float:
+        engines = (*self._runs.values(), *self._closing)
+        return min((each.pause() for each in engines), default=_LONGEST_WAIT)
+
+    def _wait(self, seconds: float) -> None:
+        poller = select.poll()
+        full = select.POLLOUT if self._channel.is_full else 0
+        poller.register(self._channel.fileno(), select.POLLIN | full)
+        for engine in (*self._runs.values(), *self._closing):
+            fd = engine.fileno()
+            if fd is not None:
+                poller.register(fd, select.POLLIN)
+            elif engine.busy:
+                seconds = min(seconds, _POLL_INTERVAL)
+        poller.poll(min(seconds, _LONGEST_WAIT) * 1000)
+
+    def _send_report(self, report: ChunkReport, files: list[int]) -> None:
+        with contextlib.suppress(ChannelClosed):  # the next receive() tells of it
+            self._channel.send(("report", report), files)
+
+    # ------------------------------------------------------------ messages
+
+    def _on_open(self, spec: RunSpec, files: list[int]) -> None:
+        error: bytes | None = None
+        try:
+            if spec.run not in self._runs:
+                self._open(spec)
+        except BaseException as problem:
+            error = dump_exception(problem)
+        self._channel.send(("opened", spec.run, error))
+
+    def _open(self, spec: RunSpec) -> None:
+        sys.path += [folder for folder in spec.path if folder not in sys.path]
+        for name in spec.preload:
+            importlib.import_module(name)
+        engine = NodeEngine(spec, self._send_report)
+        engine.open()
+        self._runs[spec.run] = engine
+
+    def _on_chunk(self, order: ChunkOrder, files: list[int]) -> None:
+        engine = self._runs.get(order.run)
+        if engine is None:
+            self._send_report(
+                ChunkReport(order.run, order.chunk, [], unstarted=order.start, over=True), []
+            )
+        else:
+            engine.add(order)
+
+    def _on_drop(self, run: str, chunk: str, files: list[int]) -> None:
+        engine = self._runs.get(run)
+        if engine is not None:
+            engine.end_chunk(chunk)
+
+    def _on_end(self, run: str, number: int, index: int | None, files: list[int]) -> None:
+        engine = self._runs.get(run)
+        if engine is not None:
+            engine.end_calls(number, index)
+
+    def _on_close(self, run: str, files: list[int]) -> None:
+        engine = self._runs.pop(run, None)
+        if engine is not None:
+            engine.end_calls(signal.SIGTERM)
+            self._closing.append(engine)
+
+    # ------------------------------------------------------------ the end
+
+    def _end_all(self) -> None:
+        engines = [*self._runs.values(), *self._closing]
+        for engine in engines:
+            engine.end_calls(signal.SIGTERM)
+        while any(engine.busy for engine in engines):
+            time.sleep(0.005)
+            for engine in engines:
+                engine.turn()
+        for engine in engines:
+            engine.close()

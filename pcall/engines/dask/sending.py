@@ -1,0 +1,149 @@
+"""Pickles functions and arguments for another machine.
+
+On one machine a child inherits them. To another one they travel as pickles: by name where that is
+enough, and by value (cloudpickle) for what the caller's ``__main__`` defines, for lambdas and for
+closures.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType
+from typing import Any
+
+import cloudpickle
+
+from pcall._core.calls import Calls
+from pcall._core.records import Call, show
+from pcall._errors import TaskCancelled
+from pcall._os.signals import is_interrupt
+from pcall._wire.exception_codec import safe_str
+
+__all__ = ["FunctionTable", "NotSendable", "dumps", "pack_arguments"]
+
+__tracebackhide__ = True  # pytest shows the frames of its user
+
+
+class NotSendable(TypeError):
+    """A function or an argument can't be pickled."""
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value: by name if that is enough, else by value."""
+    try:
+        content = pickle.dumps(value, 5)
+    except TaskCancelled:
+        raise
+    except Exception:
+        content = b""
+    # What the caller's main module defines has another meaning elsewhere.
+    if content and b"__main__" not in content:
+        return content
+    file = io.BytesIO()
+    _ByValue(file, 5).dump(value)
+    return file.getvalue()
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """Keep the name of the file, so that the frames of an error show their lines."""
+    make, parts, *rest = cloudpickle.CloudPickler.dispatch_table[CodeType](code)
+    named = (code.co_filename if part == "<dynamic-code>" else part for part in parts)
+    return make, tuple(named), *rest
+
+
+class _ByValue(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """cloudpickle, but the code of functions keeps the name of its file."""
+
+    dispatch_table = ChainMap({CodeType: _reduce_code}, cloudpickle.CloudPickler.dispatch_table)
+
+
+class FunctionTable:
+    """The functions of a run, each pickled once.
+
+    Args:
+        functions: those that calls name, with repetitions.
+
+    Raises:
+        NotSendable: one can't be pickled.
+    """
+
+    def __init__(self, functions: Sequence[Any]) -> None:
+        self._numbers: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that no id is used again
+        pickles: list[bytes] = []
+        for function in functions:
+            if id(function) in self._numbers:
+                continue
+            self._numbers[id(function)] = len(self._kept)
+            self._kept.append(function)
+            try:
+                pickles.append(dumps(function))
+            except Exception as problem:
+                if is_interrupt(problem):
+                    raise
+                raise NotSendable(
+                    f"the function {show(function)} can't be sent to the workers of a cluster: "
+                    f"{type(problem).__name__}: {safe_str(problem)}"
+                ) from problem
+        self.content = pickle.dumps(pickles, 5)
+
+    def number(self, function: Any) -> int:
+        """The number of a function."""
+        return self._numbers[id(function)]
+
+
+def pack_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Pickle the arguments of a call."""
+    return dumps((args, dict(kwargs)))
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, content: Any) -> int:
+        return len(content)
+
+
+def check_arguments(calls: Calls) -> None:
+    """Find out whether the arguments of all calls can be pickled, and keep none of the pickles.
+
+    Raises:
+        NotSendable: those of a call can't; the text names the call and the argument.
+    """
+    nowhere: Any = _Nowhere()
+    for index, (_, args, kwargs) in enumerate(calls.parts(0, len(calls))):
+        try:
+            pickle.Pickler(nowhere, 5, buffer_callback=lambda buffer: None).dump((args, kwargs))
+            continue
+        except Exception as problem:
+            if is_interrupt(problem):
+                raise
+        try:
+            dumps((args, dict(kwargs)))
+        except Exception as problem:
+            if is_interrupt(problem):
+                raise
+            raise _refusal(calls[index]) from problem
+
+
+def _refusal(call: Call) -> NotSendable:
+    for name, value in _named(call):
+        try:
+            dumps(value)
+        except Exception as problem:
+            return NotSendable(
+                f"{call} (call {call.index}): the argument {name} = {show(value)} can't be sent to "
+                f"a worker of a cluster: {type(problem).__name__}: {safe_str(problem)}"
+            )
+    return NotSendable(
+        f"{call} (call {call.index}): its arguments can't be sent to a worker of a cluster"
+    )
+
+
+def _named(call: Call) -> Iterator[tuple[str, Any]]:
+    for position, value in enumerate(call.args):
+        yield f"{position}", value
+    yield from call.kwargs.items()

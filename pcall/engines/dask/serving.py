@@ -1,0 +1,69 @@
+"""The programs of one's own cluster: a scheduler and a worker that end when their stdin does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+import dask
+from distributed import Scheduler
+from distributed import Worker as DaskWorker
+
+__all__ = ["scheduler", "worker"]
+
+logging.getLogger("distributed").setLevel(logging.CRITICAL)
+# Nothing is opened that was not asked for, and nothing is spilled to a folder that may be elsewhere.
+dask.config.set({"distributed.worker.preload": [], "distributed.scheduler.preload": []})
+
+
+def scheduler() -> None:
+    """Run a scheduler. Its first line of output says where it listens."""
+    asyncio.run(_scheduler())
+
+
+async def _scheduler() -> None:
+    async with Scheduler(host="127.0.0.1", port=0, dashboard=False, idle_timeout=None) as started:
+        print(json.dumps({"address": started.address}), flush=True)
+        await _end_of_stdin()
+        await started.close()
+
+
+def worker() -> None:
+    """Run a worker, with what the first line of input says."""
+    order = json.loads(sys.stdin.readline())
+    asyncio.run(_worker(order))
+
+
+async def _worker(order: dict[str, Any]) -> None:
+    async with DaskWorker(
+        order["address"],
+        name=order["name"],
+        nthreads=order["threads"],
+        host="127.0.0.1",
+        dashboard=False,
+        local_directory=order["folder"],
+        death_timeout=30,
+    ) as started:
+        ended = asyncio.ensure_future(_end_of_stdin())
+        gone = asyncio.ensure_future(started.finished())
+        await asyncio.wait([ended, gone], return_when=asyncio.FIRST_COMPLETED)
+        await started.close(timeout=1, nanny=False)
+    os._exit(0)
+
+
+async def _end_of_stdin() -> None:
+    """Wait until the process at the other end is gone."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            ended.set()
+
+    loop.add_reader(0, read)
+    await ended.wait()

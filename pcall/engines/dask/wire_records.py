@@ -1,0 +1,165 @@
+"""What travels between the caller, its cluster's workers, and their nodes.
+
+.. code-block:: text
+
+    caller ── dask task: a chunk ──> worker ── socket: ChunkOrder ──> node ── fork ──> call
+    caller <── its result, or an event ── worker <── socket: reports ── node <── answer file
+
+Everything here is a named tuple of plain values, so that any of the three can load it. The answer
+of a call stays the bytes that its child wrote: nobody between the child and the caller loads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = [
+    "ChunkOrder",
+    "ChunkReport",
+    "FiledAnswer",
+    "Record",
+    "RunSpec",
+]
+
+
+class RunSpec(NamedTuple):
+    """How a node runs the calls of one run.
+
+    Attributes:
+        run: the id of the run.
+        functions: a pickle of the list of functions that its calls name by number.
+        grace_period: seconds from SIGTERM to SIGKILL.
+        timeout: seconds that each call may take; None: no limit.
+        capture: True if the output of calls is captured.
+        max_tasks: the number of calls that a child runs; None: no limit.
+        seeds: numbers to seed ``random`` and ``numpy.random`` from; None for one not in use.
+        entropy: for the seeds of calls.
+        block: with reused children, the calls that are seeded together.
+        levels: by logger name, its level; None: the records of calls are not collected.
+        preload: the modules to import before the first call.
+        path: folders to import from beside the worker's own.
+        version: of this library at the caller.
+        python: of the caller: major and minor.
+        keeps: True if the values of calls stay at the node until they are dropped.
+    """
+
+    run: str
+    functions: bytes
+    grace_period: float
+    timeout: float | None
+    capture: bool
+    max_tasks: int | None
+    seeds: tuple[int | None, int | None] | None
+    entropy: int
+    block: int
+    levels: dict[str, int] | None
+    preload: tuple[str, ...]
+    path: tuple[str, ...]
+    version: str
+    python: tuple[int, int]
+    keeps: bool = False
+
+
+class ChunkOrder(NamedTuple):
+    """Consecutive calls that a node runs one after another.
+
+    Attributes:
+        run: the id of the run.
+        chunk: the id of the chunk.
+        start: the index of the first call.
+        attempt: the number of the attempt, from 1.
+        calls: for each call, the number of its function and a pickle of its arguments.
+        inputs: for calls of a plan, where the values that they need lie.
+        drops: calls whose values nothing needs any more.
+    """
+
+    run: str
+    chunk: int
+    start: int
+    attempt: int
+    calls: list[tuple[int, bytes]]
+    inputs: tuple[Any, ...] = ()
+    drops: tuple[int, ...] = ()
+
+
+class FiledAnswer(NamedTuple):
+    """Stands in for an answer that is attached to the message as a file.
+
+    Attributes:
+        number: which of the attached files.
+        size: its length in bytes.
+    """
+
+    number: int
+    size: int
+
+
+class Record(NamedTuple):
+    """How an attempt of a call ended, as its node saw it.
+
+    Attributes:
+        index: of the call.
+        attempt: the number of the attempt.
+        answer: the bytes that its child answered with; None: it died before.
+        pid: of its child.
+        exitcode: of its child; None: it lives on.
+        began: when the call began, on the node's monotonic clock.
+        ended: when the node knew of its end, on the same clock.
+        wall: when the call began, in seconds since the epoch.
+        cpu_time: seconds of processor time.
+        max_rss: bytes of peak memory.
+        rss: bytes of resident memory at the fork.
+        signalled: True if the node has sent a signal to its child.
+        overdue: True if it ran longer than the timeout.
+        later: True if its child ran another call before it.
+        output: what it has written to stdout and stderr; None: not captured.
+        logs: the records that it has logged, packed.
+        kept: bytes of a value that stays at the node; -1: the answer is complete.
+    """
+
+    index: int
+    attempt: int
+    answer: Any
+    pid: int
+    exitcode: int | None
+    began: float
+    ended: float
+    wall: float
+    cpu_time: float | None
+    max_rss: int | None
+    rss: int
+    signalled: bool
+    overdue: bool
+    later: bool
+    output: tuple[bytes, bytes] | None
+    logs: tuple[bytes, ...] = ()
+    kept: int = -1
+
+
+class ChunkReport(NamedTuple):
+    """How far a node has come with a chunk.
+
+    Attributes:
+        run: the id of the run.
+        chunk: the id of the chunk.
+        records: of the calls that have ended since the last report.
+        running: the call that runs now; -1 for none.
+        since: seconds that it has been running.
+        unstarted: the first call that the node gives back, and all behind it; -1 for none.
+        over: True if the node has nothing more to do with the chunk.
+        overdue: True if the running call has exceeded the timeout, and is being ended.
+        problem: the text and ``errno`` of an error that kept the chunk from running.
+        worker: the address of the worker, which fills it in.
+    """
+
+    run: str
+    chunk: int
+    records: list[Record]
+    running: int = -1
+    since: float = 0.0
+    unstarted: int = -1
+    over: bool = False
+    overdue: bool = False
+    problem: tuple[int, str] | None = None
+    worker: str = ""
+
