@@ -40,7 +40,7 @@ def _inline_run(calls: Calls, options: Options) -> Run:
 
 
 def _cluster_run(calls: Calls, options: Options, timeout: float | None) -> Run:
-    from pcall.engines.dask.cluster_run import make_cluster_run
+    from pcall._faces.cluster_run import make_cluster_run
 
     return make_cluster_run(calls, options, timeout)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copyreg
 import pickle
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
@@ -24,6 +25,7 @@ from pcall._wire.traceback_codec import dump_traceback, load_traceback
 
 __all__ = [
     "Unpicklable",
+    "class_picklers",
     "dump_exception",
     "load_exception",
     "portable",
@@ -85,6 +87,10 @@ def portable(value: Any) -> Any:
 
 
 # ------------------------------------------------------------------ in the child
+
+
+#: Ways to pickle a class that can't be imported by name, for a process that is no relative.
+class_picklers: list[Callable[[type], bytes]] = []
 
 
 def dump_exception(error: BaseException) -> bytes:
@@ -184,6 +190,8 @@ def _by_fields(error: BaseException) -> bytes:
         reference: Any = pickle.dumps(cls, protocol=5)
     except Exception:
         reference = (id(cls), cls.__module__, cls.__qualname__)
+        for pickled in class_picklers:
+            reference = pickled(cls)
     return pickle.dumps(("fields", reference, content), protocol=5)
 
 

@@ -98,6 +98,7 @@ def test_children_work_on_copies():
     assert bag == [1]
 
 
+@pytest.mark.needs("inheritance")
 def test_nothing_is_pickled_on_the_way_in(tmp_path: Path):
     """Arguments that no pickle takes arrive: locks, open files, generators, local objects."""
 

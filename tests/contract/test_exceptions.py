@@ -232,7 +232,7 @@ def test_a_text_that_fails() -> None:
     assert "StrFails" in str(failure(throw, StrFails()))
 
 
-@pytest.mark.needs("transport")
+@pytest.mark.needs("transport", "inheritance")
 def test_a_local_class_of_the_child() -> None:
     """A class that came up in the child arrives as RemoteError with name, text, traceback."""
 

@@ -389,6 +389,7 @@ def test_public_exceptions_pickle(error: Any) -> None:
     assert (str(again), vars(again)) == (str(error), vars(error))
 
 
+@pytest.mark.needs("inheritance")
 def test_a_raised_one_pickles() -> None:
     """What a run raised pickles with its outcomes, although targets and arguments may not."""
     lock = threading.Lock()

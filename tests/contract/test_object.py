@@ -147,7 +147,7 @@ def test_before_start_nothing_runs():
         _ = run.childs[0].sentinel
 
 
-@pytest.mark.needs("a fresh child")
+@pytest.mark.needs("a fresh child", "processes")
 def test_while_it_runs(each_system, latch):
     """outcomes has None for a call not over yet; livings are the children alive now."""
     run = Pcall([after, square], iargs=[(latch, "late"), (3,)])
@@ -168,7 +168,7 @@ def test_while_it_runs(each_system, latch):
     assert run.results == ("late", 9)
 
 
-@pytest.mark.needs("a fresh child")
+@pytest.mark.needs("a fresh child", "processes")
 def test_childs_are_the_processes(each_system):
     """childs are of the multiprocessing.Process family: pid, name, exitcode, is_alive()."""
     with Pcall(os.getpid, ikwargs=[{}] * 2) as run:
@@ -183,7 +183,7 @@ def test_childs_are_the_processes(each_system):
     assert all(isinstance(child, multiprocessing.Process) for child in childs)
 
 
-@pytest.mark.needs("a fresh child")
+@pytest.mark.needs("a fresh child", "processes")
 def test_queued_calls_have_no_pid(latch):
     """childs and pids have None for a child that has not started."""
     run = Pcall.options(max_workers=1)(after, cargs=[latch], iargs=[("a",), ("b",)])
@@ -210,7 +210,7 @@ def test_polling_takes_the_run_forward():
     assert run.results == (bytes(10_000_000),) * 6
 
 
-@pytest.mark.needs("a fresh child")
+@pytest.mark.needs("a fresh child", "processes")
 def test_sentinels_can_be_waited_for(each_system, latch):
     """multiprocessing.connection.wait takes the children's sentinels."""
     run = Pcall([after, square], iargs=[(latch,), (3,)])
@@ -224,7 +224,7 @@ def test_sentinels_can_be_waited_for(each_system, latch):
     assert multiprocessing.connection.wait(both, timeout=0) == both
 
 
-@pytest.mark.needs("a fresh child")
+@pytest.mark.needs("a fresh child", "processes")
 def test_a_child_can_be_joined_and_ended_by_itself(latch):
     """A child takes join(), terminate() and kill() as one of multiprocessing does."""
     run = Pcall.options(max_errors=None)(after, cargs=[latch], ikwargs=[{}] * 3)
@@ -314,7 +314,7 @@ def test_leaving_as_completed_early(latch):
 # ------------------------------------------------------------------ with
 
 
-@pytest.mark.needs("a fresh child")
+@pytest.mark.needs("a fresh child", "processes")
 def test_with_starts_and_joins():
     """Entering the block starts, leaving it joins."""
     with Pcall(square, x=(1, 2)) as run:

@@ -144,6 +144,7 @@ def test_kinds_of_arrays(kind: str) -> None:
 
 @pytest.mark.needs("transport")
 @needs_numpy
+@pytest.mark.needs("processes")
 def test_memory_is_given_back_with_the_views(each_system: str) -> None:
     """What is mapped for a result is unmapped when the last view of it goes."""
     before = nameless_files()
@@ -205,7 +206,7 @@ def test_a_large_error_gives_its_memory_back() -> None:
         gc.enable()
 
 
-@pytest.mark.needs("a fresh child")
+@pytest.mark.needs("a fresh child", "processes")
 def test_a_dropped_result_is_not_held_by_other_children(each_system: str) -> None:
     """The memory of a result is given back when it is dropped, though other children run on."""
     # Started first, and while the other run is in flight: one knows its file, one may not.

@@ -79,7 +79,7 @@ class Row:
 
 
 _NOT_IN_A_POOL = frozenset({"a fresh child", "no queue"})
-_NOT_ELSEWHERE = frozenset({"processes", "no queue", "inheritance"})
+_NOT_ELSEWHERE = frozenset({"processes", "no queue", "inheritance", "child logs"})
 
 CALLS = (
     Row("fresh", "FreshEngine", {}),
@@ -87,6 +87,13 @@ CALLS = (
     Row("reused", "PoolEngine", {"max_tasks_per_child": None, "max_workers": 4}, _NOT_IN_A_POOL),
     Row("inline", "InlineEngine", {"max_workers": 0}, frozenset(PROPERTIES) - {"inheritance"}),
     Row("cluster", "ClusterEngine", {}, _NOT_ELSEWHERE, "cluster_policy"),
+    Row(
+        "cluster reused",
+        "ClusterEngine",
+        {"max_tasks_per_child": None},
+        _NOT_ELSEWHERE | _NOT_IN_A_POOL,
+        "cluster_policy",
+    ),
 )
 PLANS = (
     Row("pool", "PoolEngine", {}, _NOT_IN_A_POOL),
@@ -165,9 +172,7 @@ def _engines_of(item: pytest.Item) -> Iterator[tuple[Row, list[Row]]]:
 
 def fixture_of(item: pytest.Item) -> str:
     """Return the name of the fixture that the engine of a test needs; "" for none."""
-    return next(
-        (row.fixture for row in _parameters(item).values() if isinstance(row, Row)), ""
-    )
+    return next((row.fixture for row in _parameters(item).values() if isinstance(row, Row)), "")
 
 
 def expect_faults(item: pytest.Item) -> None:

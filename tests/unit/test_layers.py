@@ -19,12 +19,14 @@ PACKAGE = Path(pcall.__file__).parent
 # that stands beside the folders; a module belongs to the longest name that fits.
 ROOMS = [
     "__init__",  # the public names
+    "cluster",
     "tasklog",
     "_function",
     "_pcall",  # the faces: pcall and Pcall, and ...
     "plan",  # ... plans
     "exceptions",
     "_faces",  # what the faces share
+    "engines.dask",  # the cluster, from the caller's side to its workers'
     "_run",  # state and engine, composed
     "engines.inline",
     "engines.local.parent",
@@ -52,12 +54,17 @@ INSIDE_FUNCTIONS = {
     ("_pcall", "_faces.asyncio_turns"),
     ("_faces.completed_outcomes", "_faces.asyncio_turns"),
     ("_faces.make_run", "_core.chunk_outcomes"),
+    ("_faces.make_run", "_faces.cluster_run"),
     ("_faces.make_run", "engines.inline"),
     ("_faces.make_run", "engines.local.parent.pool_engine"),
     ("_faces.make_run", "engines.local.parent.workload"),
     ("_faces.run_observers", "progress.choosing"),
     ("_os.linux", "ctypes"),
     ("_os.portable", "tempfile"),
+    # These lines run elsewhere, and go there by value.
+    ("engines.dask.link", "sys"),
+    # A node loads them if its caller draws random numbers.
+    ("engines.dask.node_engine", "random"),
     ("_wire.mapping", "ctypes"),
     ("engines.invoke", "asyncio"),
     ("progress.pretty", "rich"),
@@ -65,6 +72,8 @@ INSIDE_FUNCTIONS = {
 }
 
 DEPENDENCIES = {"tblib"}
+# Of rooms that nobody enters who has not installed an extra.
+EXTRAS = {"cluster": {"distributed"}, "engines.dask": {"cloudpickle", "dask", "distributed"}}
 # Imported inside the functions above alone.
 OPTIONAL = {"rich", "IPython"}
 
@@ -149,7 +158,7 @@ def faults(modules: dict[str, str]) -> list[str]:
                     found.append(f"{where}, whose room is not below")
             elif each.name in OPTIONAL and (each.inside or each.types):
                 pass
-            elif each.name not in sys.stdlib_module_names | DEPENDENCIES:
+            elif each.name not in sys.stdlib_module_names | DEPENDENCIES | EXTRAS.get(room, set()):
                 found.append(f"{where}, which is not known")
     return found
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import struct
+from marshal import dumps as dump_plain
 from marshal import loads as load_plain
 from typing import Any
 
@@ -10,9 +13,24 @@ from pcall._os.signals import is_interrupt
 from pcall._wire.decode import MAGIC, Answer, decode
 from pcall._wire.exception_codec import safe_str
 
-__all__ = ["decode_answer"]
+__all__ = ["decode_answer", "encode_pickled", "encode_plain"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
+
+
+# Before the pickle of a value of a reused child, whose answers have no header.
+_PICKLED = b"pcall/p\0"
+_FINISHED = struct.Struct("d")
+
+
+def encode_plain(value: Any, finished: float) -> bytes:
+    """The answer of a call that returned a number, a truth value or None."""
+    return dump_plain((finished, value))
+
+
+def encode_pickled(content: bytes | memoryview, finished: float) -> bytes:
+    """The answer of a call whose value is this pickle."""
+    return b"".join((_PICKLED, _FINISHED.pack(finished), content))
 
 
 def decode_answer(content: Any) -> Answer | ResultError | None:
@@ -28,6 +46,9 @@ def decode_answer(content: Any) -> Answer | ResultError | None:
         view = memoryview(content)
         if view[: len(MAGIC)] == MAGIC:
             return decode(view)
+        if view[: len(_PICKLED)] == _PICKLED:
+            (finished,) = _FINISHED.unpack_from(view, len(_PICKLED))
+            return Answer(pickle.loads(view[len(_PICKLED) + _FINISHED.size :]), None, finished)
         finished, value = load_plain(view)
         return Answer(value, None, finished)
     except Exception as error:

@@ -1,8 +1,8 @@
 """The engine that runs calls on the workers of a cluster.
 
 It cuts the calls that the scheduler has ready into chunks, gives each chunk to a worker, and
-reports what comes back. Which call starts when, which is tried again and when a run stops is decided
-by the same scheduler as on one machine.
+reports what comes back. Which call starts when, which is tried again and when a run stops: the same
+scheduler decides as on one machine.
 
 A chunk of calls whose durations are known to be short takes some milliseconds. A worker has one
 chunk for each call that it may run at once, and of short ones a second that waits. A chunk that
@@ -11,6 +11,7 @@ takes longer is given back by its node as far as it has not begun, and goes to a
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import select
@@ -25,13 +26,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from pcall._core.call_failures import ChildDied
-from pcall._core.captured import Captured, decode_output
+from pcall._core.captured import Captured
 from pcall._core.decisions import Expiry
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._errors import ClusterError, NoWorkers, WorkerLost
 from pcall._os.private_fds import above_streams, register_private_fd, unregister_private_fd
-from pcall._os.signals import DeferSignals
+from pcall._os.signals import DeferSignals, deliver_due
 from pcall._version import __version__
 from pcall._wire.decode import Answer
 from pcall.engines.dask.cluster_work import ClusterWork
@@ -46,11 +47,13 @@ __all__ = ["ClusterEngine"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
+_log = logging.getLogger("pcall")
+
 # Seconds that a chunk is to take: of reused children, and of fresh ones.
 CHUNK_SECONDS, FRESH_CHUNK_SECONDS = 0.02, 0.05
 # Calls that take longer than this get no second chunk that waits behind the first.
 SHORT_CALL = 0.02
-MOST_CALLS = 2000
+MOST_CALLS = 2000  # rows of a reused child
 # Bytes of arguments in a chunk, beyond which it gets no further call.
 MOST_BYTES = 4 << 20
 # A call under which so many workers died is not made again.
@@ -59,6 +62,7 @@ DEATHS = 3
 SILENCE = 15.0
 # Seconds between two looks at whether the scheduler is there.
 LOOK_INTERVAL = 0.5
+OPENING_LOOK_INTERVAL = 0.05
 
 
 class Chunk:
@@ -81,6 +85,7 @@ class Chunk:
         self.stop = order.start + len(order.calls)
         self.running = -1
         self.sent_at = now
+        self.pid = 0  # of the process that runs the call
         self.slow = False  # it has reported before its end
         self.recalled = False  # its worker was asked not to begin it
 
@@ -94,6 +99,7 @@ class _Station:
         self.chunks: dict[str, Chunk] = {}
         self.future: Any = None  # keeps the run open there
         self.open = False
+        self.failed = 0  # calls there that have failed, as far as this process knows
 
     @property
     def free(self) -> int:
@@ -164,9 +170,7 @@ class ClusterEngine:
     @property
     def children(self) -> tuple[ChildProcess, ...]:
         """For each call a process object that is never started: the process is elsewhere."""
-        return tuple(
-            ChildProcess(f"{call.name}-{call.index}", call) for call in self._state.calls
-        )
+        return tuple(ChildProcess(f"{call.name}-{call.index}", call) for call in self._state.calls)
 
     @property
     def living(self) -> tuple[ChildProcess, ...]:
@@ -205,7 +209,7 @@ class ClusterEngine:
             preload=self._link.preload,
             path=self._link.path,
             version=__version__,
-            python=(0, 0),
+            strict=options.max_errors is not None,
             keeps=self._work.keeps,
         )
         if options.capture_output == "group":
@@ -215,6 +219,12 @@ class ClusterEngine:
         self._link.check()
         self._take_workers()
         self._unopened = {*self._stations}
+        while self._unopened:
+            self.poll(OPENING_LOOK_INTERVAL)
+            deliver_due()  # a Ctrl-C does not wait for it
+            self.collect(())
+            if self._pipe is None:
+                return  # a signal handler has ended the run
 
     def _put(self, kind: str, what: tuple[Any, ...]) -> None:
         """In dask's thread: something has arrived."""
@@ -430,9 +440,7 @@ class ClusterEngine:
         size = max(1, min(int(seconds / self._pace), fair, MOST_CALLS))
         return self._work.rounded(size)
 
-    def _choose(
-        self, chunk: range, stations: list[_Station], short: bool
-    ) -> _Station | None:
+    def _choose(self, chunk: range, stations: list[_Station], short: bool) -> _Station | None:
         """The worker that gets a chunk."""
         tried = self._tried.get(chunk.start, ())
         best = None
@@ -468,7 +476,7 @@ class ClusterEngine:
             if size > MOST_BYTES:
                 break
         calls = calls[: len(packed)]
-        order = ChunkOrder(self._run, name, calls.start, attempt, packed)
+        order = ChunkOrder(self._run, name, calls.start, attempt, packed, station.failed)
         scheduler.dispatched(calls.start, calls.stop)
         future = self._link.submit(order, station.worker.address)
         chunk = Chunk(order, station.worker.address, future, now)
@@ -562,8 +570,11 @@ class ClusterEngine:
         if chunk is None:
             return  # it was lost, and its calls run elsewhere
         for record in report.records:
-            if record.index == chunk.head:
+            if record.call == chunk.head:
                 self._take(chunk, record)
+        station = self._stations.get(chunk.address)
+        if station is not None:
+            station.failed = max(station.failed, report.failed)
         if report.problem is not None:
             number, text = report.problem
             raise OSError(number, f"{text}: on the worker {chunk.address}")
@@ -575,7 +586,7 @@ class ClusterEngine:
             chunk.stop = report.unstarted
             self._pace = max(self._pace, SHORT_CALL)
         if report.running == chunk.head < chunk.stop and chunk.running != report.running:
-            chunk.running = report.running
+            chunk.running, chunk.pid = report.running, report.pid
             self._state.events.started(chunk.head, time.monotonic() - report.since)
         if report.overdue and report.running == chunk.head:
             self._time_out(chunk)
@@ -614,21 +625,33 @@ class ClusterEngine:
         scheduler = state.scheduler
         may_retry = scheduler._may_retry_timeout(index)
         fatal = state.options.max_errors == 0 and not may_retry
-        running = (index,)
+        running: tuple[int, ...] = (index,)
         if fatal:
             running = tuple(
                 sorted(each.head for each in self._chunks.values() if each.running == each.head)
             )
-        self._work.log_timeout(state, running, {each.head: each for each in self._chunks.values()})
+        for each in self._chunks.values():
+            if each.head in running:
+                self._log_timeout(each)
         state.time_out(Expiry((index,), running, fatal), running)
         if fatal:
             self.cancel_all()
+
+    def _log_timeout(self, chunk: Chunk) -> None:
+        _log.error(
+            "timeout of %g s: call %d, %s, is still running in process %d of worker %s",
+            self._state.timeout,
+            chunk.head,
+            self._state.calls[chunk.head],
+            chunk.pid,
+            self._name_of(chunk.address),
+        )
 
     # ------------------------------------------------------------ outcomes
 
     def _take(self, chunk: Chunk, record: Record) -> None:
         """Report the end of a call."""
-        state, index = self._state, record.index
+        state, index = self._state, record.call
         with DeferSignals() as deferred:
             try:
                 # Loading an answer may run the user's code, and may be interrupted.
@@ -661,7 +684,7 @@ class ClusterEngine:
         self._pace = took if not self._pace else 0.7 * self._pace + 0.3 * took
 
     def _outcome(self, chunk: Chunk, record: Record, answer: Any) -> Outcome:
-        state, index = self._state, record.index
+        state, index = self._state, record.call
         if record.overdue:
             state.overdue.add(index)
         process: Any = SimpleNamespace(
@@ -674,7 +697,7 @@ class ClusterEngine:
         )
         captured = None
         if record.output is not None:
-            captured = Captured(*map(decode_output, record.output))
+            captured = Captured(*record.output)
         outcome = outcome_of(
             state.calls[index],
             process,
@@ -703,5 +726,3 @@ def _release(future: Any) -> None:
     if future is not None:
         with suppress(Exception):  # the connection is gone
             future.cancel() if future.status == "pending" else future.release()
-
-

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pcall._core.calls import Calls
 from pcall._core.records import Outcome
-from pcall._core.run_state import RunState
 from pcall._tuning import SEEDED_BLOCKS
 from pcall.engines.dask.answers import decode_answer
 from pcall.engines.dask.sending import FunctionTable, check_arguments, pack_arguments
 from pcall.engines.dask.wire_records import Record
 
 __all__ = ["ClusterWork"]
-
-_log = logging.getLogger("pcall")
 
 
 class ClusterWork:
@@ -89,17 +85,3 @@ class ClusterWork:
 
     def deliver_logs(self, record: Record, outcome: Outcome) -> None:
         """Take note of what a call has logged."""
-
-    def log_timeout(
-        self, state: RunState, running: tuple[int, ...], chunks: Mapping[int, Any]
-    ) -> None:
-        """Log the calls that are ended because one of them ran too long."""
-        for index in running:
-            where = chunks[index].address if index in chunks else "a worker"
-            _log.error(
-                "timeout of %g s: call %d, %s, is still running on %s",
-                state.timeout,
-                index,
-                state.calls[index],
-                where,
-            )

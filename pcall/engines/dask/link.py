@@ -19,8 +19,8 @@ from typing import Any
 
 from distributed import Client
 
-from pcall._version import __version__
 from pcall._errors import ClusterError, NoWorkers
+from pcall._version import __version__
 from pcall.engines.dask.plugin import (
     PLUGIN,
     NodePlugin,
@@ -83,6 +83,7 @@ class Link:
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
         self._checked: set[str] = set()
+        self._reachable: set[str] = set()  # from this process, past the scheduler
         self._closed = False
         self._registered = False
         self._refreshing = False
@@ -160,9 +161,18 @@ class Link:
             for address, versions in found.items():
                 self._check_versions(self._workers.get(address), address, versions)
             self._checked.update(new)
+            self._do(self._reach(new))
         if not self._registered:
             self.client.register_plugin(NodePlugin(), name=PLUGIN)
             self._registered = True
+
+    async def _reach(self, addresses: list[str]) -> None:
+        """Find out which workers this process can ask for results itself."""
+        for address in addresses:
+            with suppress(Exception):
+                async with asyncio.timeout(3):
+                    await self.client.rpc(address).identity()
+                self._reachable.add(address)
 
     def _check_versions(self, worker: Worker | None, address: str, versions: Any) -> None:
         name = f"the worker {worker.name if worker else '?'} ({address})"
@@ -244,14 +254,15 @@ class Link:
             pure=False,
             retries=0,
         )
-        self._do(self._await_chunk(future, order.run, order.chunk))
+        self._do(self._await_chunk(future, order.run, order.chunk, address))
         return future
 
-    async def _await_chunk(self, future: Any, run: str, chunk: str) -> None:
+    async def _await_chunk(self, future: Any, run: str, chunk: str, address: str) -> None:
         try:
             await future._state.wait()
             if future.status == "finished":
-                (result,) = await self.client._gather([future])
+                direct = address in self._reachable or None
+                (result,) = await self.client._gather([future], direct=direct)
                 self._tell(run, "report", (ChunkReport(*result),))
                 return
             error = future._state.exception
@@ -277,9 +288,7 @@ class Link:
         """
         self._do(self._control(address, action, args, answer))
 
-    async def _control(
-        self, address: str, action: str, args: tuple[Any, ...], answer: str
-    ) -> None:
+    async def _control(self, address: str, action: str, args: tuple[Any, ...], answer: str) -> None:
         run = ""
         if answer:
             run, *args_list = args
@@ -302,9 +311,6 @@ class Link:
     def _do(self, coroutine: Any) -> None:
         """Run a coroutine in dask's thread."""
         loop = self.client.loop.asyncio_loop
-        if threading.current_thread() is getattr(self.client, "_thread", None):
-            asyncio.ensure_future(coroutine)
-            return
         try:
             asyncio.run_coroutine_threadsafe(coroutine, loop)
         except RuntimeError:  # the loop is closed

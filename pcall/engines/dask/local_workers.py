@@ -15,7 +15,9 @@ from typing import IO, Any
 
 __all__ = ["LocalWorkers"]
 
-_PROGRAM = "import sys; sys.path[:0] = {path!r}; from pcall.engines.dask.serving import {name} as f; f()"
+_PROGRAM = (
+    "import sys; sys.path[:0] = {path!r}\nfrom pcall.engines.dask.serving import {name}\n{name}()"
+)
 
 
 class LocalWorkers:

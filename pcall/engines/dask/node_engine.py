@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from importlib import import_module
 from marshal import dumps as dump_plain
 from marshal import loads as load_plain
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from pcall._os.current import get_system
 from pcall._os.private_fds import duplicate
 from pcall._os.signals import DeferSignals
 from pcall._tuning import FORK_BURST
-from pcall._wire.decode import HEADER, MAGIC, has_answer
+from pcall._wire.decode import HEADER, MAGIC, has_answer, is_error
 from pcall.engines.dask.node_calls import Arguments, load_functions, make_call
 from pcall.engines.dask.wire_records import (
     ChunkOrder,
@@ -31,6 +32,7 @@ from pcall.engines.dask.wire_records import (
     Record,
     RunSpec,
 )
+from pcall.engines.local.parent.captured_output import read_all
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
@@ -81,6 +83,7 @@ class Chunk:
         self.overdue = False
         self.unstarted = -1
         self.problem: tuple[int, str] | None = None
+        self.ending = False  # none of its calls starts any more
 
     @property
     def waits(self) -> bool:
@@ -91,11 +94,6 @@ class Chunk:
     def over(self) -> bool:
         """True if no call of it runs or will start here."""
         return self.key is None and self.next >= self.stop
-
-    @property
-    def running(self) -> int:
-        """The index of the call that runs."""
-        return self.order.start + self.next - 1
 
     def give_back(self) -> None:
         """Start none of its further calls."""
@@ -127,7 +125,7 @@ class NodeEngine(LocalEngine):
         self._deadlines: dict[int, float] = {}
         self._overdue: set[int] = set()
         self._look_at = 0.0
-        self._capture = spec.capture
+        self._failed = 0
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -160,7 +158,9 @@ class NodeEngine(LocalEngine):
 
     def add(self, order: ChunkOrder) -> None:
         """Run a chunk."""
-        self._chunks[order.chunk] = Chunk(order)
+        chunk = self._chunks[order.chunk] = Chunk(order)
+        if self.spec.strict and order.failed < self._failed:
+            chunk.give_back()  # it was sent before the caller knew of a failure
 
     def end_chunk(self, chunk: str) -> None:
         """A chunk is not wanted any more: end its call."""
@@ -181,7 +181,7 @@ class NodeEngine(LocalEngine):
             for chunk in self._chunks.values():
                 chunk.give_back()
         for chunk in self._chunks.values():
-            if chunk.key is not None and index in (None, chunk.running):
+            if chunk.key is not None and index in (None, self._running(chunk)):
                 self._terminator.signal(chunk.key, number)
         if index is None:
             self._terminator.end_leftovers(number)
@@ -285,21 +285,34 @@ class NodeEngine(LocalEngine):
                 del self._chunks[name]
                 self._send_report(chunk)
                 continue
-            if now - chunk.began > LONG_CHUNK and chunk.next < chunk.stop:
-                chunk.give_back()
+            if now - chunk.began > LONG_CHUNK:
+                self._shorten(chunk)
             urgent = chunk.overdue or chunk.unstarted >= 0
             if not urgent and now - chunk.reported < REPORT_INTERVAL:
                 continue
-            if urgent or chunk.records or chunk.announced != chunk.running:
+            if urgent or chunk.records or chunk.announced != self._running(chunk):
                 self._send_report(chunk)
+
+    def _shorten(self, chunk: Chunk) -> None:
+        """A chunk takes long: give back what has not begun."""
+        chunk.give_back()
+
+    def _running(self, chunk: Chunk) -> int:
+        """The index of the call of a chunk that runs."""
+        return chunk.order.start + chunk.next - 1
+
+    def _running_since(self, chunk: Chunk) -> float:
+        """When that call began, on the monotonic clock."""
+        assert chunk.key is not None
+        return self._alive[chunk.key].started
 
     def _send_report(self, chunk: Chunk) -> None:
         now = time.monotonic()
-        running, since = -1, 0.0
+        running, since, pid = -1, 0.0, 0
         if chunk.key is not None and chunk.key not in self._answered:
-            running = chunk.running
-            since = now - self._alive[chunk.key].started
-        chunk.announced, chunk.reported = chunk.running, now
+            running = self._running(chunk)
+            since, pid = now - self._running_since(chunk), self._alive[chunk.key].pid
+        chunk.announced, chunk.reported = running, now
         records, chunk.records = chunk.records, []
         files, chunk.files = chunk.files, []
         report = ChunkReport(
@@ -312,6 +325,8 @@ class NodeEngine(LocalEngine):
             chunk.over,
             chunk.overdue,
             chunk.problem,
+            self._failed,
+            pid,
         )
         chunk.overdue, chunk.unstarted, chunk.problem = False, -1, None
         self._send(report, files)
@@ -330,9 +345,13 @@ class NodeEngine(LocalEngine):
         with DeferSignals():
             chunk = self._by_key.pop(key)
             child = self._children[key]
+            failed = _is_failure(forked.answer) or key in self._overdue
+            self._failed += failed
+            if failed and self.spec.strict:
+                chunk.give_back()
             chunk.records.append(
                 Record(
-                    index=child.job.index,
+                    call=child.job.index,
                     attempt=child.attempt,
                     answer=self._take_answer(forked.answer, chunk.files),
                     pid=forked.pid,
@@ -346,7 +365,7 @@ class NodeEngine(LocalEngine):
                     signalled=self._terminator.was_signalled(key),
                     overdue=key in self._overdue,
                     later=False,
-                    output=_read_output(forked.output),
+                    output=read_all(forked.output),
                 )
             )
             self._strike_off(key, forked)
@@ -379,11 +398,12 @@ class NodeEngine(LocalEngine):
         return OSError(error.errno, f"{error.strerror}: a call could not be forked")
 
 
-def _read_output(files: tuple[int, int] | None) -> tuple[bytes, bytes] | None:
-    if files is None:
-        return None
-    out, err = (os.pread(fd, os.fstat(fd).st_size, 0) for fd in files)
-    return out, err
+def _is_failure(fd: int) -> bool:
+    """True if there is no answer in a child's file, or an exception."""
+    if not has_answer(fd):
+        return True
+    head = os.pread(fd, HEADER.size, 0)
+    return head.startswith(MAGIC) and is_error(head)
 
 
 def _seeds_from(numbers: tuple[int | None, int | None] | None) -> Seeds | None:
@@ -398,7 +418,7 @@ def _seeds_from(numbers: tuple[int | None, int | None] | None) -> Seeds | None:
         reseed = random.seed
     if of_numpy is not None:
         try:
-            import numpy.random  # noqa: F401
+            import_module("numpy.random")
         except ImportError:
             of_numpy = None  # so no call can draw from it
     return Seeds(of_random, reseed, of_numpy)

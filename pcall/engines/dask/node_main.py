@@ -15,10 +15,13 @@ import socket
 import sys
 import time
 
+import cloudpickle
+
 from pcall._os.private_fds import register_private_fd
-from pcall._wire.exception_codec import dump_exception
+from pcall._wire.exception_codec import class_picklers, dump_exception
 from pcall.engines.dask.channel import Channel, ChannelClosed
 from pcall.engines.dask.node_engine import NodeEngine
+from pcall.engines.dask.node_pool import NodePool
 from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, RunSpec
 
 __all__ = ["Node", "main"]
@@ -31,6 +34,7 @@ _POLL_INTERVAL = 0.01
 def main(fd: int) -> None:
     """Serve the worker at the other end of this socket until it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    class_picklers.append(cloudpickle.dumps)
     sock = socket.socket(fileno=fd)
     register_private_fd(sock.fileno())
     Node(Channel(sock)).serve()
@@ -103,7 +107,8 @@ class Node:
         sys.path += [folder for folder in spec.path if folder not in sys.path]
         for name in spec.preload:
             importlib.import_module(name)
-        engine = NodeEngine(spec, self._send_report)
+        kind = NodeEngine if spec.max_tasks == 1 else NodePool
+        engine = kind(spec, self._send_report)
         engine.open()
         self._runs[spec.run] = engine
 

@@ -7,6 +7,8 @@ released (its caller cancels it, or is gone), the node ends the call that runs.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import mmap
 import os
 import pickle
 import socket
@@ -40,8 +42,11 @@ __all__ = [
 PLUGIN = "pcall-node"
 # Bytes of a report up to which it travels as an event.
 _EVENT_SIZE = 64_000
+_ALIGNMENT = 16
 
-_NODE = "import sys; sys.path[:0] = {path!r}; from pcall.engines.dask.node_main import main; main({fd})"
+_NODE = (
+    "import sys; sys.path[:0] = {path!r}\nfrom pcall.engines.dask.node_main import main\nmain({fd})"
+)
 
 
 class NodeDied(Exception):
@@ -67,14 +72,21 @@ class _Answer:
         self.content = content
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _load_answer, (PickleBuffer(self.content),)
+        # Through the scheduler, dask uses an older protocol.
+        return _load_answer, (PickleBuffer(self.content) if protocol >= 5 else bytes(self.content),)
 
     def __sizeof__(self) -> int:
         return memoryview(self.content).nbytes
 
 
 def _load_answer(content: Any) -> Any:
-    return memoryview(content)
+    # As from a file in memory: whoever gets the value may change it, and arrays are aligned.
+    view = memoryview(content).cast("B")
+    if not view.readonly and ctypes.addressof(ctypes.c_char.from_buffer(view)) % _ALIGNMENT == 0:
+        return view
+    copied = memoryview(mmap.mmap(-1, len(view)))
+    copied[:] = view
+    return copied
 
 
 class NodePlugin(WorkerPlugin):  # type: ignore[misc]
@@ -192,9 +204,12 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
         self._open.clear()
         self._orders.clear()
         self._records.clear()
-        for waiting in [*chunks.values(), *(each for many in opening.values() for each in many)]:
-            if not waiting.done():
-                waiting.set_exception(died)
+        lost: list[Future[Any]] = [*chunks.values()]
+        for waiting in opening.values():
+            lost += waiting
+        for each in lost:
+            if not each.done():
+                each.set_exception(died)
 
     def _receive(self) -> None:
         channel = self._channel

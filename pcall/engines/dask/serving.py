@@ -16,7 +16,7 @@ from distributed import Worker as DaskWorker
 __all__ = ["scheduler", "worker"]
 
 logging.getLogger("distributed").setLevel(logging.CRITICAL)
-# Nothing is opened that was not asked for, and nothing is spilled to a folder that may be elsewhere.
+# Nothing is loaded that was not asked for.
 dask.config.set({"distributed.worker.preload": [], "distributed.scheduler.preload": []})
 
 
@@ -26,7 +26,9 @@ def scheduler() -> None:
 
 
 async def _scheduler() -> None:
-    async with Scheduler(host="127.0.0.1", port=0, dashboard=False, idle_timeout=None) as started:
+    async with Scheduler(
+        host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
+    ) as started:
         print(json.dumps({"address": started.address}), flush=True)
         await _end_of_stdin()
         await started.close()
@@ -45,6 +47,7 @@ async def _worker(order: dict[str, Any]) -> None:
         nthreads=order["threads"],
         host="127.0.0.1",
         dashboard=False,
+        dashboard_address="127.0.0.1:0",
         local_directory=order["folder"],
         death_timeout=30,
     ) as started:

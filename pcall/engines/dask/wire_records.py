@@ -39,7 +39,7 @@ class RunSpec(NamedTuple):
         preload: the modules to import before the first call.
         path: folders to import from beside the worker's own.
         version: of this library at the caller.
-        python: of the caller: major and minor.
+        strict: True if after a failed call no other starts in its place before the caller knows.
         keeps: True if the values of calls stay at the node until they are dropped.
     """
 
@@ -56,7 +56,7 @@ class RunSpec(NamedTuple):
     preload: tuple[str, ...]
     path: tuple[str, ...]
     version: str
-    python: tuple[int, int]
+    strict: bool
     keeps: bool = False
 
 
@@ -69,15 +69,17 @@ class ChunkOrder(NamedTuple):
         start: the index of the first call.
         attempt: the number of the attempt, from 1.
         calls: for each call, the number of its function and a pickle of its arguments.
+        failed: the failed calls at this node that the caller knows of.
         inputs: for calls of a plan, where the values that they need lie.
         drops: calls whose values nothing needs any more.
     """
 
     run: str
-    chunk: int
+    chunk: str
     start: int
     attempt: int
     calls: list[tuple[int, bytes]]
+    failed: int = 0
     inputs: tuple[Any, ...] = ()
     drops: tuple[int, ...] = ()
 
@@ -98,7 +100,7 @@ class Record(NamedTuple):
     """How an attempt of a call ended, as its node saw it.
 
     Attributes:
-        index: of the call.
+        call: the index of the call.
         attempt: the number of the attempt.
         answer: the bytes that its child answered with; None: it died before.
         pid: of its child.
@@ -117,7 +119,7 @@ class Record(NamedTuple):
         kept: bytes of a value that stays at the node; -1: the answer is complete.
     """
 
-    index: int
+    call: int
     attempt: int
     answer: Any
     pid: int
@@ -131,7 +133,7 @@ class Record(NamedTuple):
     signalled: bool
     overdue: bool
     later: bool
-    output: tuple[bytes, bytes] | None
+    output: tuple[str, str] | None
     logs: tuple[bytes, ...] = ()
     kept: int = -1
 
@@ -149,11 +151,13 @@ class ChunkReport(NamedTuple):
         over: True if the node has nothing more to do with the chunk.
         overdue: True if the running call has exceeded the timeout, and is being ended.
         problem: the text and ``errno`` of an error that kept the chunk from running.
+        failed: the calls of the run that have failed at this node.
+        pid: of the process that runs the call; 0 for none.
         worker: the address of the worker, which fills it in.
     """
 
     run: str
-    chunk: int
+    chunk: str
     records: list[Record]
     running: int = -1
     since: float = 0.0
@@ -161,5 +165,6 @@ class ChunkReport(NamedTuple):
     over: bool = False
     overdue: bool = False
     problem: tuple[int, str] | None = None
+    failed: int = 0
+    pid: int = 0
     worker: str = ""
-

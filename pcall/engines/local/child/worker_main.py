@@ -174,7 +174,7 @@ class Worker:
                     return
                 block_end = stop
                 if self._seeds is not None:
-                    seed(self._seeds, index, attempt)
+                    self._seed(self._seeds, index, attempt)
                     block_end = min(stop, index + self._block)
             # Each call starts with the caller's context variables. To copy the context for each
             # call takes longer than some calls do, so it is copied after a call has changed one.
@@ -182,6 +182,10 @@ class Worker:
             until = inf if whole else end
             look_at = now + WORKER_LOOK_INTERVAL
             index = own.run(self._run_block, own, index, block_end, strict, until, look_at)
+
+    def _seed(self, seeds: Seeds, index: int, attempt: int) -> None:
+        """Seed the random generators for a block of calls that begins with this one."""
+        seed(seeds, index, attempt)
 
     def _run_block(
         self, own: Context, start: int, stop: int, strict: bool, end: float, look_at: float
