@@ -117,9 +117,20 @@ class PlanCall(Node):
         return value_of(self.index)
 
 
+class _ForeignCall(ForeignNode):
+    """Replaces a call of another process's plan. Where the plan is, it is the call again."""
+
+    def __init__(self, key: str, index: int, shown: str) -> None:
+        super().__init__(shown)
+        self._place = key, index, shown
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _find_call, self._place
+
+
 def _find_call(key: str, index: int, shown: str) -> PlanCall | ForeignNode:
     plan = plans.get(key)
     if plan is None:
-        return ForeignNode(shown)
+        return _ForeignCall(key, index, shown)
     call: PlanCall = plan.calls[index]
     return call

@@ -52,10 +52,20 @@ class PlanCalls(Calls):
         self._nodes = plan.calls
         self._decorator = decorator
         self._values = values
+        self._decorated_functions: dict[int, Any] = {}
 
     def bound_to(self, values: ValueSource) -> PlanCalls:
         """The same calls, with a source for the values in their arguments."""
         return PlanCalls(self.plan, self._decorator, values)
+
+    def function_of(self, node: PlanCall) -> Any:
+        """The function of a call, decorated once for all calls of it."""
+        if self._decorator is None:
+            return node.fn
+        known = self._decorated_functions.get(id(node.fn))
+        if known is None:
+            known = self._decorated_functions[id(node.fn)] = self._decorated(node)
+        return known
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

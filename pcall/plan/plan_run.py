@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
@@ -30,9 +31,15 @@ from pcall.plan.plan_values import PlanValues
 from pcall.plan.plan_workload import PlanWorkload
 from pcall.plan.rerun_scheduler import RerunScheduler
 
+if TYPE_CHECKING:
+    from pcall.plan.cluster_plan import ClusterPlan, ClusterValues
+
 __all__ = ["PlanRun"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
+
+# Seconds that a chunk may take on a cluster, where a message takes longer.
+CLUSTER_CHUNK_SECONDS = 0.02
 
 
 class PlanRun:
@@ -61,32 +68,51 @@ class PlanRun:
     ) -> None:
         self._plan = calls.plan
         inline = options.max_workers == 0
+        cluster = options.engine is not None and not inline
         rule = options.rule
         retried = rule is not None and rule.attempts > 1
         links = ChainLinks(calls.plan, None if keep else output or (), retried)
-        stats = CallStats(calls.plan, links, CHUNK_SECONDS)
+        stats = CallStats(calls.plan, links, CLUSTER_CHUNK_SECONDS if cluster else CHUNK_SECONDS)
         given = GivenResults(calls.plan)
-        self._values = InlineValues(given) if inline else PlanValues(calls.plan, given)
+        self._values: InlineValues | PlanValues | ClusterValues
+        if cluster:
+            from pcall.plan.cluster_plan import ClusterPlan, ClusterValues
+
+            self._values = ClusterValues(given)
+        else:
+            self._values = InlineValues(given) if inline else PlanValues(calls.plan, given)
         self.scheduler = RerunScheduler(
             calls.plan,
             output,
             given=given,
             keep=keep,
-            max_workers=1 if inline else pool_size(options, len(calls)),
+            max_workers=_most_chunks(options, len(calls)),
             max_errors=options.max_errors,
-            timeout=None if inline else timeout,
+            # The nodes of a cluster watch it.
+            timeout=None if inline or cluster else timeout,
             retry=rule,
             chunk_policy=stats,
             is_used_up=self._values.is_used_up,
         )
         self.outcomes: OutcomeStore
-        self._workload: InlinePlan | PlanWorkload
-        if isinstance(self._values, InlineValues):
+        self._workload: InlinePlan | PlanWorkload | ClusterPlan
+        self._engine: Any
+        if cluster:
+            wanted = None if keep else frozenset(output or ())
+            self.outcomes = OutcomeStore(calls, self._values.value_of)
+            reused = options.max_tasks_per_child != 1
+            self._workload = ClusterPlan(
+                calls, self.scheduler, self._values, links, stats, wanted, reused
+            )
+            state = self._state(calls, options, timeout)
+            self._engine = options.engine.make_engine(state, self._workload)
+        elif isinstance(self._values, InlineValues):
             self.outcomes = OutcomeStore(calls, self._values.value_of)
             self._workload = InlinePlan(calls, self.scheduler, self._values)
             state = self._state(calls, options, None)
-            self._engine: InlineEngine | PoolEngine = InlineEngine(state, self._workload)
+            self._engine = InlineEngine(state, self._workload)
         else:
+            assert isinstance(self._values, PlanValues)
             self.outcomes = outcomes = ChunkOutcomeStore(
                 calls, self._values.value_of, bool(options.capture_output)
             )
@@ -178,3 +204,12 @@ class PlanRun:
         """Drop all values."""
         self._plan.detach(self.settle)
         self._values.close()
+
+
+def _most_chunks(options: Options, calls: int) -> int:
+    """The number of chunks at once, those that wait at workers included."""
+    if options.max_workers == 0:
+        return 1
+    if options.engine is not None:
+        return options.max_workers or sys.maxsize
+    return pool_size(options, calls)

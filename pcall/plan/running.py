@@ -64,7 +64,8 @@ def run(
         progress: see ``Pcall.options``. The scopes are those of the plan; a call without one is
             counted under its function's name.
         profile: None; there is no other choice yet.
-        engine: None, this machine; there is no other choice yet.
+        engine: a :class:`pcall.cluster.Cluster` on whose workers the calls run. Default None: on
+            this machine.
         order_results: has no effect here; see :func:`run_iter`.
         max_tasks_per_child: the number of calls after which a worker exits. Default None: no
             limit. 1: a fresh process for each call.
@@ -84,10 +85,10 @@ def run(
         OSError: a child could not be forked.
     """
     planned, structure = _prepare(
-        plan, output, timeout, profile, engine, order_results, False,
+        plan, output, timeout, profile, order_results, False,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output,
+        capture_output=capture_output, engine=engine,
     )  # fmt: skip
     run = planned.run
     try:
@@ -144,10 +145,10 @@ def run_iter(
         TypeError, ValueError, CycleError: at once, as in :func:`run`.
     """
     planned, _ = _prepare(
-        plan, output, timeout, profile, engine, order_results, True,
+        plan, output, timeout, profile, order_results, True,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output,
+        capture_output=capture_output, engine=engine,
     )  # fmt: skip
     return _iterate(planned, order_results)
 
@@ -197,16 +198,14 @@ def _prepare(
     output: Any,
     timeout: float | None,
     profile: str | None,
-    engine: Any,
     order_results: bool,
     keep: bool,
     **policy: Any,
 ) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
-    for name, value in (("profile", profile), ("engine", engine)):
-        if value is not None:
-            raise NotImplementedError(f"{name} must be None: there is no other choice yet")
+    if profile is not None:
+        raise NotImplementedError("profile must be None: there is no other choice yet")
     if not isinstance(order_results, bool):
         raise TypeError(f"order_results must be True or False, not {show(order_results)}")
     options = Options(**policy)

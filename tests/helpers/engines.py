@@ -98,6 +98,7 @@ CALLS = (
 PLANS = (
     Row("pool", "PoolEngine", {}, _NOT_IN_A_POOL),
     Row("inline", "InlineEngine", {"max_workers": 0}, frozenset(PROPERTIES) - {"inheritance"}),
+    Row("cluster", "ClusterEngine", {}, _NOT_ELSEWHERE | _NOT_IN_A_POOL, "cluster_policy"),
 )
 # It depends on how chunks were cut, so a test that shows it fails now and then.
 OUT_OF_ORDER = pytest.mark.faulty(

@@ -67,6 +67,7 @@ INSIDE_FUNCTIONS = {
     ("engines.dask.node_engine", "random"),
     ("_wire.mapping", "ctypes"),
     ("engines.invoke", "asyncio"),
+    ("plan.plan_run", "plan.cluster_plan"),
     ("progress.pretty", "rich"),
     ("progress.notebook", "IPython"),
 }

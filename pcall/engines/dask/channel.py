@@ -19,7 +19,7 @@ from pcall._os.current import get_system
 from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._wire.mapping import map_private
 
-__all__ = ["Channel", "ChannelClosed", "Mapped"]
+__all__ = ["Channel", "ChannelClosed", "Mapped", "file_with"]
 
 # Bytes up to which a message goes through the socket itself.
 _INLINE = 32_000
@@ -99,7 +99,7 @@ class Channel:
         assert len(files) < _MOST_FILES
         content, attached = _SHORT + pickle.dumps(message, 5), [*files]
         if len(content) > _INLINE:
-            attached.append(_file_with(content))
+            attached.append(file_with(content))
             content = _LONG
         self._queue.append((content, attached))
         if len(self._queue) == 1:
@@ -174,7 +174,8 @@ class Channel:
                 os.close(fd)
 
 
-def _file_with(content: bytes) -> int:
+def file_with(content: bytes | memoryview) -> int:
+    """A file in memory with this content: its descriptor."""
     fd = get_system().make_answer_file()
     os.ftruncate(fd, 0)
     view = memoryview(content)

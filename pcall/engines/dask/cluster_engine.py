@@ -311,6 +311,10 @@ class ClusterEngine:
                 os.close(fd)
             self._work.close()
 
+    def withdraw(self, index: int) -> None:
+        """A call was settled meanwhile: end it where it runs."""
+        self.cancel(index)
+
     # ------------------------------------------------------------ workers
 
     def _take_workers(self) -> None:
@@ -401,6 +405,8 @@ class ClusterEngine:
         scheduler = self._state.scheduler
         scheduler.look_further()
         self._work.drop_unneeded()
+        for address, calls in self._work.take_drops():
+            self._link.control(address, "drop_values", self._run, calls)
         while True:
             for index in self._state.reopen():
                 self._work.reopen(index)
@@ -443,12 +449,14 @@ class ClusterEngine:
     def _choose(self, chunk: range, stations: list[_Station], short: bool) -> _Station | None:
         """The worker that gets a chunk."""
         tried = self._tried.get(chunk.start, ())
+        near = self._work.near(chunk)
         best = None
         for station in stations:
             waits = len(station.chunks) - station.slots
             if waits >= (station.slots if short else 0):
                 continue
-            rank = (station.worker.address in tried, len(station.chunks) / station.slots)
+            address = station.worker.address
+            rank = (address in tried, -near.get(address, 0), len(station.chunks) / station.slots)
             if best is None or rank < best[0]:
                 best = rank, station
         return None if best is None else best[1]
@@ -476,10 +484,12 @@ class ClusterEngine:
             if size > MOST_BYTES:
                 break
         calls = calls[: len(packed)]
+        address = station.worker.address
         order = ChunkOrder(self._run, name, calls.start, attempt, packed, station.failed)
+        order = self._work.complete(order, address)
         scheduler.dispatched(calls.start, calls.stop)
-        future = self._link.submit(order, station.worker.address)
-        chunk = Chunk(order, station.worker.address, future, now)
+        future = self._link.submit(order, address)
+        chunk = Chunk(order, address, future, now)
         self._chunks[name] = station.chunks[name] = chunk
 
     # ------------------------------------------------------------ what arrives
@@ -562,6 +572,7 @@ class ClusterEngine:
         """The task of a chunk failed: its node died, or dask gave it up."""
         chunk = self._chunks.get(name)
         if chunk is not None:
+            self._work.lost(chunk.address)
             station = self._stations.get(chunk.address)
             self._lose_chunk(chunk, station.worker.name if station else chunk.address)
 
@@ -575,6 +586,8 @@ class ClusterEngine:
         station = self._stations.get(chunk.address)
         if station is not None:
             station.failed = max(station.failed, report.failed)
+        if report.missing:
+            self._work.missing(chunk.address, report.missing)
         if report.problem is not None:
             number, text = report.problem
             raise OSError(number, f"{text}: on the worker {chunk.address}")

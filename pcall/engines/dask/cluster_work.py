@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pcall._core.calls import Calls
@@ -10,7 +10,7 @@ from pcall._core.records import Outcome
 from pcall._tuning import SEEDED_BLOCKS
 from pcall.engines.dask.answers import decode_answer
 from pcall.engines.dask.sending import FunctionTable, check_arguments, pack_arguments
-from pcall.engines.dask.wire_records import Record
+from pcall.engines.dask.wire_records import ChunkOrder, Record
 
 __all__ = ["ClusterWork"]
 
@@ -60,12 +60,27 @@ class ClusterWork:
         """A number of calls that cuts no block."""
         return max(self.least, size - size % self.least)
 
-    def pack(self, calls: range) -> Iterator[tuple[int, bytes]]:
-        """The number of the function, and the pickled arguments, of each of these calls."""
+    def pack(self, calls: range) -> Iterator[tuple[int, bytes, bool]]:
+        """Of each of these calls: its function's number, its pickled arguments, and True."""
         assert self._table is not None
         number = self._table.number
         for target, args, kwargs in self._calls.parts(calls.start, calls.stop):
-            yield number(target), pack_arguments(args, kwargs)
+            yield number(target), pack_arguments(args, kwargs), True
+
+    def near(self, calls: range) -> Mapping[str, int]:
+        """By worker, the bytes that it has and these calls need: none."""
+        return {}
+
+    def take_drops(self) -> Sequence[tuple[str, tuple[int, ...]]]:
+        """By worker, the calls whose values it may drop now."""
+        return ()
+
+    def complete(self, order: ChunkOrder, address: str) -> ChunkOrder:
+        """The order as a worker gets it: with all that its calls need beside their arguments."""
+        return order
+
+    def missing(self, address: str, calls: tuple[int, ...]) -> None:
+        """A worker lacks the values of these calls."""
 
     def decode(self, record: Record) -> Any:
         """The answer of a call."""
@@ -75,7 +90,7 @@ class ClusterWork:
         """Take note of a call that has ended on this worker."""
 
     def lost(self, address: str) -> None:
-        """A worker is gone."""
+        """A worker is gone, or its node, with the values that it had."""
 
     def reopen(self, index: int) -> None:
         """Do nothing: only a retry executes a call again."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from pcall._core.records import Call
+from pcall._core.records import Call, name_of
+from pcall.engines.dask.node_values import Planned, Values, load_planned
 
 __all__ = ["Arguments", "load_functions", "make_call"]
 
@@ -21,20 +22,32 @@ class Arguments:
 
     Args:
         content: a pickle of positional and keyword arguments.
-        resolve: puts the values of other calls in their places; None: there are none.
+        values: has the values of other calls that stand in them; None: there are none.
     """
 
-    def __init__(self, content: bytes, resolve: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, content: bytes, values: Values | None = None) -> None:
         self._content = content
-        self._resolve = resolve
-        self._loaded: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._values = values
+        self._loaded: tuple[tuple[Any, ...], dict[str, Any]] | Planned | None = None
 
-    def load(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def load(self) -> Any:
         """The positional and the keyword arguments."""
         if self._loaded is None:
-            loaded = pickle.loads(self._content)
-            self._loaded = loaded if self._resolve is None else self._resolve(loaded)
+            if self._values is None:
+                self._loaded = pickle.loads(self._content)
+            else:
+                self._loaded = load_planned(self._content, self._values)
         return self._loaded
+
+    @property
+    def planned(self) -> bool:
+        """True for a call of a plan."""
+        return self._values is not None
+
+    def note(self, error: Exception, index: int) -> None:
+        """Add a note with the values that a planned call got."""
+        if isinstance(self._loaded, Planned):
+            self._loaded.note(error, index)
 
 
 class _Positional:
@@ -59,8 +72,27 @@ class _Named:
         return self._arguments.load()[1][name]
 
 
+class _Noting:
+    """Calls a function of a plan; an error gets a note with the values that the call got."""
+
+    def __init__(self, function: Any, arguments: Arguments, index: int) -> None:
+        self.__qualname__ = name_of(function)
+        self._function = function
+        self._arguments = arguments
+        self._index = index
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._function(*args, **kwargs)
+        except Exception as error:
+            self._arguments.note(error, self._index)
+            raise
+
+
 def make_call(index: int, function: Any, arguments: Arguments) -> Call:
     """A call whose arguments are loaded when it is made."""
+    if arguments.planned:
+        function = _Noting(function, arguments, index)
     positional: Any = _Positional(arguments)
     named: Any = _Named(arguments)
     return Call(index, function, positional, named)

@@ -25,6 +25,7 @@ from pcall._os.signals import DeferSignals
 from pcall._tuning import FORK_BURST
 from pcall._wire.decode import HEADER, MAGIC, has_answer, is_error
 from pcall.engines.dask.node_calls import Arguments, load_functions, make_call
+from pcall.engines.dask.node_values import NodeValues
 from pcall.engines.dask.wire_records import (
     ChunkOrder,
     ChunkReport,
@@ -95,6 +96,13 @@ class Chunk:
         """True if no call of it runs or will start here."""
         return self.key is None and self.next >= self.stop
 
+    def note(self, engine: NodeEngine, failed: bool, record: Record) -> None:
+        """Note how a call ended; keep its value here if that is needed."""
+        if engine.spec.keeps and not failed:
+            home = self.order.calls[record.call - self.order.start][2]
+            record = engine.values.keep(record, self.files, home)
+        self.records.append(record)
+
     def give_back(self) -> None:
         """Start none of its further calls."""
         if self.next < self.stop:
@@ -126,6 +134,7 @@ class NodeEngine(LocalEngine):
         self._overdue: set[int] = set()
         self._look_at = 0.0
         self._failed = 0
+        self.values = NodeValues()
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -158,6 +167,15 @@ class NodeEngine(LocalEngine):
 
     def add(self, order: ChunkOrder) -> None:
         """Run a chunk."""
+        missing = self.values.take(order) if self.spec.keeps else ()
+        if missing:
+            self._send(
+                ChunkReport(
+                    order.run, order.chunk, [], unstarted=order.start, over=True, missing=missing
+                ),
+                [],
+            )
+            return
         chunk = self._chunks[order.chunk] = Chunk(order)
         if self.spec.strict and order.failed < self._failed:
             chunk.give_back()  # it was sent before the caller knew of a failure
@@ -224,15 +242,13 @@ class NodeEngine(LocalEngine):
 
     def _make_child(self, chunk: Chunk) -> ChildProcess:
         order, offset = chunk.order, chunk.next
-        number, content = order.calls[offset]
+        number, content, _ = order.calls[offset]
         function = self._functions[number]
-        call = make_call(order.start + offset, function, self._arguments(order, content))
+        arguments = Arguments(content, self.values if self.spec.keeps else None)
+        call = make_call(order.start + offset, function, arguments)
         child = ChildProcess(f"{name_of(function)}-{call.index}", call)
         child.attempt = order.attempt
         return child
-
-    def _arguments(self, order: ChunkOrder, content: bytes) -> Arguments:
-        return Arguments(content)
 
     def turn(self) -> None:
         """Collect what has ended, end what runs too long, start what may start, and report."""
@@ -349,7 +365,9 @@ class NodeEngine(LocalEngine):
             self._failed += failed
             if failed and self.spec.strict:
                 chunk.give_back()
-            chunk.records.append(
+            chunk.note(
+                self,
+                failed,
                 Record(
                     call=child.job.index,
                     attempt=child.attempt,
@@ -366,7 +384,7 @@ class NodeEngine(LocalEngine):
                     overdue=key in self._overdue,
                     later=False,
                     output=read_all(forked.output),
-                )
+                ),
             )
             self._strike_off(key, forked)
             self._answered.discard(key)
@@ -387,6 +405,11 @@ class NodeEngine(LocalEngine):
         if content.startswith(MAGIC):
             return content[: HEADER.unpack_from(content)[5]]
         return dump_plain(load_plain(content))
+
+    def close(self) -> None:
+        """Release everything."""
+        super().close()
+        self.values.close()
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         self._terminator.signal(key, signal_number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import select
 import signal
 import socket
@@ -17,11 +18,12 @@ import time
 
 import cloudpickle
 
-from pcall._os.private_fds import register_private_fd
+from pcall._os.private_fds import duplicate, register_private_fd
 from pcall._wire.exception_codec import class_picklers, dump_exception
-from pcall.engines.dask.channel import Channel, ChannelClosed
+from pcall.engines.dask.channel import Channel, ChannelClosed, file_with
 from pcall.engines.dask.node_engine import NodeEngine
 from pcall.engines.dask.node_pool import NodePool
+from pcall.engines.dask.node_values import StoredFile
 from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, RunSpec
 
 __all__ = ["Node", "main"]
@@ -120,6 +122,30 @@ class Node:
             )
         else:
             engine.add(order)
+
+    def _on_value(self, run: str, index: int, size: int, files: list[int]) -> None:
+        engine = self._runs.get(run)
+        for fd in files:
+            if engine is None:
+                os.close(fd)
+            else:
+                engine.values.put_file(index, fd, size)
+
+    def _on_ask(self, run: str, index: int, number: int, files: list[int]) -> None:
+        """The worker wants a value, for another one."""
+        engine = self._runs.get(run)
+        found = None if engine is None else engine.values.raw(index)
+        if found is None:
+            self._channel.send(("told", number, 0))
+        elif isinstance(found, StoredFile):
+            self._channel.send(("told", number, found.size), [duplicate(found.fd)])
+        else:
+            self._channel.send(("told", number, len(found)), [file_with(found)])
+
+    def _on_forget(self, run: str, calls: tuple[int, ...], files: list[int]) -> None:
+        engine = self._runs.get(run)
+        for index in calls if engine is not None else ():
+            engine.values.drop(index)
 
     def _on_drop(self, run: str, chunk: str, files: list[int]) -> None:
         engine = self._runs.get(run)

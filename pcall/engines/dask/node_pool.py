@@ -97,7 +97,8 @@ class NodePool(NodeEngine):
         stop = min(chunk.stop, chunk.next + self._most - worker.calls, ROWS)
         chunk.key = worker.key
         self._by_key[worker.key] = chunk
-        worker.begin(chunk.order, chunk.next, stop, self.spec.strict)
+        values = self.values.for_worker(chunk.order) if self.spec.keeps else None
+        worker.begin(chunk.order, chunk.next, stop, self.spec.strict, values)
         if worker.calls >= self._most:
             worker.leave()
 
@@ -166,10 +167,10 @@ class NodePool(NodeEngine):
         if chunk.stop > stop:
             chunk.unstarted, chunk.stop = chunk.order.start + stop, stop
         if worker.preempt_requested_at is None:
-            if worker.unstarted:
+            if worker.unstarted_of(chunk.order):
                 worker.preempt()
         elif worker.may_take(now):
-            unstarted = worker.take_unstarted()
+            unstarted = worker.take_unstarted_of(chunk.order)
             if unstarted:
                 chunk.unstarted = chunk.order.start + unstarted.start
                 chunk.stop = unstarted.start
@@ -235,7 +236,9 @@ class NodePool(NodeEngine):
             answer: Any = FiledAnswer(len(chunk.files) - 1, os.fstat(content).st_size)
         else:
             answer = content
-        chunk.records.append(
+        chunk.note(
+            self,
+            failed or overdue,
             Record(
                 call=chunk.order.start + row,
                 attempt=chunk.order.attempt,
@@ -252,7 +255,7 @@ class NodePool(NodeEngine):
                 overdue=overdue,
                 later=worker.key in self._used,
                 output=self._captured(worker, row, answered),
-            )
+            ),
         )
         self._overdue.discard(worker.key)
         self._used.add(worker.key)

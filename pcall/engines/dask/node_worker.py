@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any
 
 from pcall._core.calls import Calls
-from pcall._core.records import Call
 from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.system import ROOM, System
 from pcall._tuning import WORKER_LOOK_INTERVAL
@@ -31,7 +30,9 @@ from pcall._wire.result_table import (
 )
 from pcall.engines.dask.answers import encode_pickled, encode_plain
 from pcall.engines.dask.node_calls import Arguments, make_call
+from pcall.engines.dask.node_values import WorkerValues, load_planned
 from pcall.engines.dask.wire_records import ChunkOrder
+from pcall.engines.invoke import run_if_coroutine
 from pcall.engines.local.child.worker_main import Worker
 from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.parent.worker_handle import WorkerHandle
@@ -55,7 +56,6 @@ class FeedCalls(Calls):
 
     Attributes:
         order: the chunk; None before the first.
-        chunks: how many it has had.
     """
 
     def __init__(self, functions: list[Any], feed: int) -> None:
@@ -63,26 +63,41 @@ class FeedCalls(Calls):
         self._functions = functions
         self._feed = feed
         self.order: ChunkOrder | None = None
-        self.chunks = 0
+        self._values: WorkerValues | None = None
 
     def load(self) -> None:
         """Read the chunk that comes next."""
-        self.order = pickle.loads(os.pread(self._feed, os.fstat(self._feed).st_size, 0))
-        self.chunks += 1
+        content = os.pread(self._feed, os.fstat(self._feed).st_size, 0)
+        self.order, self._values = pickle.loads(content)
+
+    def is_link(self, row: int) -> bool:
+        """True if the value of a call stays in this process for the next call."""
+        assert self.order is not None
+        return row in self.order.links
 
     def __getitem__(self, row: Any) -> Any:
         assert self.order is not None
-        number, content = self.order.calls[row]
-        return make_call(self.order.start + row, self._functions[number], Arguments(content))
+        number, content, _ = self.order.calls[row]
+        arguments = Arguments(content, self._values)
+        return make_call(self.order.start + row, self._functions[number], arguments)
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
-        return map(self._make, range(start, stop))
+        return map(self._make if self._values is None else self._make_planned, range(start, stop))
 
     def _make(self, row: int) -> Any:
         assert self.order is not None
-        number, content = self.order.calls[row]
+        number, content, _ = self.order.calls[row]
         args, kwargs = pickle.loads(content)
         return self._functions[number](*args, **kwargs)
+
+    def _make_planned(self, row: int) -> Any:
+        assert self.order is not None
+        assert self._values is not None
+        number, content, _ = self.order.calls[row]
+        planned = load_planned(content, self._values)
+        value = run_if_coroutine(planned.call(self._functions[number], self.order.start + row))
+        del planned
+        return self._values.made(self.order, row, value)
 
 
 class NodeWorker(Worker):
@@ -110,14 +125,14 @@ class NodeWorker(Worker):
         self._feed.load()
         super()._run(context, start, stop, attempt, strict)
 
+    def _has_done_enough(self, index: int, now: float, end: float, least: int) -> bool:
+        # A value that stays here is for the next call, and no other process can read it.
+        linked = index > 0 and self._feed.is_link(index - 1)
+        return not linked and super()._has_done_enough(index, now, end, least)
+
     def _seed(self, seeds: Seeds, index: int, attempt: int) -> None:
         assert self._feed.order is not None
         seed(seeds, self._feed.order.start + index, attempt)
-
-    @property
-    def running(self) -> tuple[Call, int] | None:
-        """The call that runs, and the number of its attempt; None between two chunks."""
-        return super().running
 
 
 class NodeWorkerHandle(WorkerHandle):
@@ -146,7 +161,14 @@ class NodeWorkerHandle(WorkerHandle):
         self.process.name = f"pcall-worker-{number}"
         self.key = number
 
-    def begin(self, order: ChunkOrder, first: int, stop: int, strict: bool) -> None:
+    def begin(
+        self,
+        order: ChunkOrder,
+        first: int,
+        stop: int,
+        strict: bool,
+        values: WorkerValues | None = None,
+    ) -> None:
         """Have it run these calls of a chunk.
 
         Args:
@@ -154,8 +176,9 @@ class NodeWorkerHandle(WorkerHandle):
             first: the offset of the first call.
             stop: the offset behind the last.
             strict: True if it ends the chunk at a failure.
+            values: those that the calls of a plan need.
         """
-        content = pickle.dumps(order, 5)
+        content = pickle.dumps((order, values), 5)
         os.ftruncate(self._feed, 0)
         view, place = memoryview(content), 0
         while place < len(view):
@@ -178,6 +201,21 @@ class NodeWorkerHandle(WorkerHandle):
         """True a look interval after it was asked for the unstarted calls of its chunk."""
         asked = self.preempt_requested_at
         return asked is not None and now >= asked + WORKER_LOOK_INTERVAL
+
+    def unstarted_of(self, order: ChunkOrder) -> range:
+        """The calls of its chunk that another worker could run."""
+        unstarted = self.unstarted
+        start = unstarted.start
+        while start < unstarted.stop and start - 1 in order.links:
+            start += 1  # the worker does not stop between these two
+        return range(start, unstarted.stop)
+
+    def take_unstarted_of(self, order: ChunkOrder) -> range:
+        """Take these calls; see :meth:`take_unstarted`."""
+        unstarted = self.unstarted_of(order)
+        self.given[0] = range(self.given[0].start, unstarted.start)
+        self.calls -= len(unstarted)
+        return unstarted
 
     def raw_answer(self, row: int) -> tuple[bytes | int, bool]:
         """The answer of a call: its bytes, or a descriptor; and whether the call failed."""

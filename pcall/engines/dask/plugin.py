@@ -16,16 +16,24 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pickle import PickleBuffer
 from typing import Any
 
 from distributed import get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.protocol import to_serialize
 
 from pcall._wire.exception_codec import load_exception
-from pcall.engines.dask.channel import Channel, ChannelClosed, Mapped
-from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, FiledAnswer, RunSpec
+from pcall.engines.dask.channel import Channel, ChannelClosed, Mapped, file_with
+from pcall.engines.dask.wire_records import (
+    ChunkOrder,
+    ChunkReport,
+    FiledAnswer,
+    RunSpec,
+    ValueAt,
+)
 
 __all__ = [
     "PLUGIN",
@@ -115,6 +123,10 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
         self._records: dict[str, list[Any]] = {}  # of chunks: what was not reported by an event
         self._refused: set[str] = set()
         self._begun: deque[str] = deque(maxlen=10_000)
+        self._tasks: set[Any] = set()
+        self._asked = 0
+        self._questions: dict[int, Any] = {}
+        worker.handlers["pcall_value"] = self._serve_value
 
     def teardown(self, worker: Any) -> None:
         """End the node."""
@@ -177,12 +189,14 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
         except ChannelClosed:
             self._lose_node()
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: Any, files: Sequence[int] = ()) -> None:
         """In the loop: send the node a message, if there is one."""
         if self._channel is None:
+            for fd in files:
+                os.close(fd)
             return
         try:
-            self._channel.send(message)
+            self._channel.send(message, files)
         except ChannelClosed:
             self._lose_node()
 
@@ -198,6 +212,10 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
         if process is not None:
             # It ends within the grace period; somebody has to reap it.
             threading.Thread(target=process.wait, daemon=True, name="pcall-reap-node").start()
+        for answer in self._questions.values():
+            if not answer.done():
+                answer.set_result(None)
+        self._questions.clear()
         died = NodeDied(f"the node of worker {self._worker.address} died")
         chunks, self._chunks = self._chunks, {}
         opening, self._opening = self._opening, {}
@@ -302,6 +320,75 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
                 )
             )
             return
+        away = [(index, at) for index, at in order.values if isinstance(at, ValueAt)]
+        if away:
+            self._begun.append(order.chunk)
+            task = asyncio.ensure_future(self._fetch_for(order, away, waiting))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._give(order, waiting)
+
+    async def _fetch_for(
+        self,
+        order: ChunkOrder,
+        away: list[tuple[int, ValueAt]],
+        waiting: Future[ChunkReport],
+    ) -> None:
+        """Bring values from other workers to the node, and give it the chunk then."""
+        missing = []
+        for index, at in away:
+            try:
+                if self._channel is None:
+                    self._start_node()
+                answer = await self._worker.rpc(at.address).pcall_value(run=order.run, index=index)
+                content = answer["content"]
+                if content is None:
+                    raise LookupError(index)
+                fd = file_with(content)
+                self._send(("value", order.run, index, len(content)), [fd])
+            except Exception:  # the other worker is gone, or has lost it
+                missing.append(index)
+        if missing or order.chunk in self._refused:
+            self._refused.discard(order.chunk)
+            waiting.set_result(
+                ChunkReport(
+                    order.run,
+                    order.chunk,
+                    [],
+                    unstarted=order.start,
+                    over=True,
+                    missing=tuple(missing),
+                    worker=self._worker.address,
+                )
+            )
+            return
+        self._give(order, waiting)
+
+    async def _serve_value(self, run: str, index: int) -> Any:
+        """Another worker asks for a value of this node."""
+        self._asked += 1
+        number, answer = self._asked, self._loop.create_future()
+        self._questions[number] = answer
+        self._send(("ask", run, index, number))
+        if self._channel is None:
+            answer.cancel()
+        content = await asyncio.wait_for(answer, 60)
+        return {"content": None if content is None else to_serialize(content)}
+
+    def _on_told(self, number: int, size: int, files: list[int]) -> None:
+        """The node tells of a value; without a file it does not have it."""
+        answer = self._questions.pop(number, None)
+        content = None
+        for fd in files:
+            file = Mapped(fd, size)
+            content = file.content()
+            file.close()
+        if answer is not None and not answer.done():
+            answer.set_result(content)
+
+    def _give(self, order: ChunkOrder, waiting: Future[ChunkReport]) -> None:
+        """Give the node a chunk."""
         self._chunks[order.chunk] = waiting
         self._orders[order.chunk] = order
         self._begun.append(order.chunk)
@@ -311,6 +398,10 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
             self._opening[order.run] = []
             self._send(("open", self._specs[order.run][0]))
         self._send(("chunk", order))
+
+    def drop_values(self, run: str, calls: tuple[int, ...]) -> None:
+        """In the loop: nothing needs the values of these calls any more."""
+        self._send(("forget", run, calls))
 
     def refuse(self, chunk: str) -> bool:
         """In the loop: do not run a chunk.

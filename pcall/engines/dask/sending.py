@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
@@ -22,7 +22,15 @@ from pcall._errors import TaskCancelled
 from pcall._os.signals import is_interrupt
 from pcall._wire.exception_codec import safe_str
 
-__all__ = ["FunctionTable", "NotSendable", "dumps", "pack_arguments"]
+__all__ = [
+    "FunctionTable",
+    "NotSendable",
+    "check_arguments",
+    "dumps",
+    "dumps_with",
+    "pack_arguments",
+    "refusal",
+]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -95,6 +103,25 @@ class FunctionTable:
         return self._numbers[id(function)]
 
 
+def dumps_with(
+    pickler: Callable[[type[pickle.Pickler]], type[pickle.Pickler]], value: Any
+) -> bytes:
+    """As :func:`dumps`, with a pickler class that is made from the one to extend."""
+    file = io.BytesIO()
+    try:
+        pickler(pickle.Pickler)(file, 5).dump(value)
+    except TaskCancelled:
+        raise
+    except Exception:
+        file = io.BytesIO()
+    content = file.getvalue()
+    if content and b"__main__" not in content:
+        return content
+    file = io.BytesIO()
+    pickler(_ByValue)(file, 5).dump(value)
+    return file.getvalue()
+
+
 def pack_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Pickle the arguments of a call."""
     return dumps((args, dict(kwargs)))
@@ -126,10 +153,11 @@ def check_arguments(calls: Calls) -> None:
         except Exception as problem:
             if is_interrupt(problem):
                 raise
-            raise _refusal(calls[index]) from problem
+            raise refusal(calls[index]) from problem
 
 
-def _refusal(call: Call) -> NotSendable:
+def refusal(call: Call) -> NotSendable:
+    """The error for a call whose arguments can't be pickled: it names the first that can't."""
     for name, value in _named(call):
         try:
             dumps(value)

@@ -17,8 +17,10 @@ __all__ = [
     "ChunkOrder",
     "ChunkReport",
     "FiledAnswer",
+    "HandedOff",
     "Record",
     "RunSpec",
+    "ValueAt",
 ]
 
 
@@ -60,6 +62,24 @@ class RunSpec(NamedTuple):
     keeps: bool = False
 
 
+class ValueAt(NamedTuple):
+    """Where a node gets a value from.
+
+    Attributes:
+        address: of the worker that has it.
+        size: in bytes.
+    """
+
+    address: str
+    size: int
+
+
+class HandedOff(NamedTuple):
+    """The value of a call that has stayed in its child, for the next call, which alone needs it."""
+
+    size: int = 0
+
+
 class ChunkOrder(NamedTuple):
     """Consecutive calls that a node runs one after another.
 
@@ -68,9 +88,15 @@ class ChunkOrder(NamedTuple):
         chunk: the id of the chunk.
         start: the index of the first call.
         attempt: the number of the attempt, from 1.
-        calls: for each call, the number of its function and a pickle of its arguments.
+        calls: for each call, the number of its function, a pickle of its arguments, and whether
+            its value is wanted by the caller.
         failed: the failed calls at this node that the caller knows of.
-        inputs: for calls of a plan, where the values that they need lie.
+        needs: the calls of a plan whose values these calls need, and that are no part of the chunk.
+        values: of these, the answers that the node does not have yet; and where it gets others.
+        gathers: by number, the pickled containers that the node does not have yet.
+        uses: the numbers of the containers that these calls need.
+        inside: the offsets of calls whose values other calls of the chunk need.
+        links: the offsets of those whose value the next call alone needs.
         drops: calls whose values nothing needs any more.
     """
 
@@ -78,9 +104,14 @@ class ChunkOrder(NamedTuple):
     chunk: str
     start: int
     attempt: int
-    calls: list[tuple[int, bytes]]
+    calls: list[tuple[int, bytes, bool]]
     failed: int = 0
-    inputs: tuple[Any, ...] = ()
+    needs: tuple[int, ...] = ()
+    values: tuple[tuple[int, bytes | ValueAt], ...] = ()
+    gathers: tuple[tuple[int, bytes], ...] = ()
+    uses: tuple[int, ...] = ()
+    inside: tuple[int, ...] = ()
+    links: tuple[int, ...] = ()
     drops: tuple[int, ...] = ()
 
 
@@ -153,6 +184,7 @@ class ChunkReport(NamedTuple):
         problem: the text and ``errno`` of an error that kept the chunk from running.
         failed: the calls of the run that have failed at this node.
         pid: of the process that runs the call; 0 for none.
+        missing: the calls whose values the node lacks, so that the chunk can't begin.
         worker: the address of the worker, which fills it in.
     """
 
@@ -167,4 +199,5 @@ class ChunkReport(NamedTuple):
     problem: tuple[int, str] | None = None
     failed: int = 0
     pid: int = 0
+    missing: tuple[int, ...] = ()
     worker: str = ""
