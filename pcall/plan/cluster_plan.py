@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from pcall._core.records import Outcome
-from pcall._errors import ResultError
 from pcall._os.signals import is_interrupt
 from pcall._tuning import LARGE_VALUE
 from pcall._wire.decode import Answer
-from pcall._wire.exception_codec import safe_str
+from pcall._wire.encode import unsendable
 from pcall.engines.dask.answers import decode_answer, encode_pickled
 from pcall.engines.dask.node_values import SMALL_VALUE
 from pcall.engines.dask.sending import FunctionTable, dumps, dumps_with, refusal
 from pcall.engines.dask.wire_records import ChunkOrder, HandedOff, Record, ValueAt
+from pcall.plan.call_states import HANDED
 from pcall.plan.call_stats import CallStats
 from pcall.plan.chain_links import ChainLinks
 from pcall.plan.given_results import GivenResults
@@ -89,10 +89,7 @@ class ClusterValues:
         except Exception as problem:
             if is_interrupt(problem):
                 raise
-            raise ResultError(
-                f"the value can't be sent to a worker: {type(problem).__name__}: "
-                f"{safe_str(problem)}"
-            ) from problem
+            raise unsendable(value, problem) from problem
         self.given.add(index, Settled(value, None))
 
     def is_used_up(self, index: int) -> bool:
@@ -127,7 +124,7 @@ class ClusterPlan:
         reused: True if children run several calls.
     """
 
-    keeps = True
+    keeps = strict = True
     least = 32
 
     def __init__(
@@ -157,6 +154,8 @@ class ClusterPlan:
         self._below: dict[int, tuple[int, ...]] = {}  # by gather, the calls in it
         self._packed: dict[int, Gather] = {}
         self._gather_pickles: dict[int, bytes] = {}
+        self._to_lose: set[int] = set()  # once it is known here that they have ended
+        self._losing: set[int] = set()
 
     # ------------------------------------------------------------ packing
 
@@ -232,12 +231,14 @@ class ClusterPlan:
         known = self._sent_gathers.setdefault(address, set())
         gathers = [(each, self._gather_pickle(each)) for each in uses if each not in known]
         known.update(uses)
-        links = ()
+        links: tuple[int, ...] = ()
         if self._reused:
             links = tuple(
                 each - order.start
                 for each in sorted(inside)
-                if each in self._links and self._links.passed_once(each)
+                if self._stats.is_large(each)
+                and each in self._links
+                and self._links.passed_once(each)
             )
         return order._replace(
             needs=tuple(needs),
@@ -336,6 +337,9 @@ class ClusterPlan:
         if isinstance(outcome.value, HandedOff):
             self._values.gone.add(index)
             return
+        if index in self._to_lose:
+            self._to_lose.discard(index)
+            self._losing.add(index)
         self._values.gone.discard(index)
         size = record.kept
         if record.answer is not None:
@@ -357,7 +361,7 @@ class ClusterPlan:
                 self._remove_place(index, address)
 
     def missing(self, address: str, calls: tuple[int, ...]) -> None:
-        """A worker could not get these values: from where they were thought to be, they are gone."""
+        """A worker could not get these values: they are not where they were thought to be."""
         for index in calls:
             self._sent.get(address, set()).discard(index)
             places = self._values.places.get(index, {})
@@ -377,6 +381,13 @@ class ClusterPlan:
         if index not in self._values.answers and index not in self._values.given:
             self._scheduler.lose(index)
 
+    def lose(self, index: int) -> None:
+        """The value of a call is said to be lost."""
+        if self._scheduler.state[index] == HANDED:
+            self._to_lose.add(index)  # it may have ended, and the report is on its way
+        else:
+            self._scheduler.lose(index)
+
     def reopen(self, index: int) -> None:
         """A call is made again: its old value counts for nothing."""
         for sent in self._sent.values():
@@ -386,6 +397,8 @@ class ClusterPlan:
 
     def drop_unneeded(self) -> None:
         """Drop the values that no call needs any more."""
+        while self._losing:
+            self._scheduler.lose(self._losing.pop())
         for index in self._scheduler.uses.take_dropped():
             self._drop(index)
 
@@ -441,8 +454,7 @@ def _parts_of(gather: Gather) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _with_nodes(base: type[pickle.Pickler]) -> type[pickle.Pickler]:
-    """A pickler that passes on what stands for a node, in place of the node."""
+def _node_pickler(base: Any) -> type[pickle.Pickler]:
 
     class NodePickler(base):  # type: ignore[misc, valid-type]
         def persistent_id(self, obj: Any) -> Any:
@@ -459,3 +471,8 @@ def _with_nodes(base: type[pickle.Pickler]) -> type[pickle.Pickler]:
             return None
 
     return NodePickler
+
+
+def _with_nodes(base: type[pickle.Pickler]) -> type[pickle.Pickler]:
+    """A pickler that passes on what stands for a node, in place of the node."""
+    return _node_pickler(base)

@@ -101,6 +101,7 @@ class PlanRun:
             wanted = None if keep else frozenset(output or ())
             self.outcomes = OutcomeStore(calls, self._values.value_of)
             reused = options.max_tasks_per_child != 1
+            assert isinstance(self._values, ClusterValues)
             self._workload = ClusterPlan(
                 calls, self.scheduler, self._values, links, stats, wanted, reused
             )
@@ -173,7 +174,8 @@ class PlanRun:
 
     def _settle_now(self, index: int, result: Settled | None) -> None:
         if result is None:
-            self.scheduler.lose(index)
+            lose = getattr(self._workload, "lose", self.scheduler.lose)
+            lose(index)
             return
         self._engine.refresh()  # what has ended until now has ended by itself
         if self.scheduler.is_over(index):

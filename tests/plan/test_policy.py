@@ -169,7 +169,7 @@ def test_a_coroutine_function_is_run_to_its_end():
         assert run(plan, output=call, max_workers=max_workers) == 3
 
 
-@pytest.mark.needs("concurrency")
+@pytest.mark.needs("concurrency", "inheritance")
 def test_calls_run_beside_each_other():
     """Calls that wait for each other's doings run at the same time, with workers for both."""
     reader, writer = os.pipe()
@@ -201,7 +201,7 @@ def test_a_long_call_does_not_hold_up_what_became_ready():
     assert min(ends) < slow_end
 
 
-@pytest.mark.needs("isolation")
+@pytest.mark.needs("isolation", "inheritance")
 def test_a_function_of_the_parent_is_inherited():
     """Functions and plain arguments are never pickled: locks and open files will do."""
     lock = threading.Lock()

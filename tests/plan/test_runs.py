@@ -274,6 +274,7 @@ def test_a_failure_tells_what_the_call_was_given(max_workers, again):
         ]
 
 
+@pytest.mark.needs("inheritance")
 def test_call_errors_pickle():
     """A CallError goes through pickle with all that it tells, as from a nested run."""
 

@@ -232,7 +232,7 @@ def test_a_sigterm_from_outside_costs_one_call():
     assert [skipped.index for skipped in caught.value.skipped] == [5, 6]
 
 
-@pytest.mark.needs("isolation")
+@pytest.mark.needs("isolation", "inheritance")
 def test_a_death_between_two_calls_costs_the_one_that_the_value_was_for():
     """A child that dies when it has a value for the next call, and has not begun that, fails it."""
 

@@ -209,7 +209,7 @@ class ClusterEngine:
             preload=self._link.preload,
             path=self._link.path,
             version=__version__,
-            strict=options.max_errors is not None,
+            strict=self._work.strict or options.max_errors is not None,
             keeps=self._work.keeps,
         )
         if options.capture_output == "group":
@@ -312,8 +312,12 @@ class ClusterEngine:
             self._work.close()
 
     def withdraw(self, index: int) -> None:
-        """A call was settled meanwhile: end it where it runs."""
+        """A call was settled meanwhile: end it where it runs, and see that it starts nowhere."""
         self.cancel(index)
+        for chunk in self._chunks.values():
+            if chunk.head < chunk.stop and index in range(chunk.head, chunk.stop):
+                self._recall(chunk)
+                self._link.control(chunk.address, "shorten", self._run, chunk.order.chunk)
 
     # ------------------------------------------------------------ workers
 

@@ -26,9 +26,10 @@ class ClusterWork:
         functions: the pickled functions of the run.
         least: the calls of a chunk before anything is known of their durations.
         keeps: True if the values of calls stay on the workers.
+        strict: True if later calls of a chunk depend on the earlier ones.
     """
 
-    keeps = False
+    keeps = strict = False
 
     def __init__(self, calls: Calls, reused: bool) -> None:
         self._calls = calls

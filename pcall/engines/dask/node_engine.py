@@ -7,6 +7,7 @@ each of them ended. A chunk that takes long is given back as far as it has not b
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -188,6 +189,13 @@ class NodeEngine(LocalEngine):
             if found.key is not None:
                 self._terminator.signal(found.key, signal.SIGTERM)
 
+    def shorten(self, chunk: str) -> None:
+        """Give back what a chunk has not begun."""
+        found = self._chunks.get(chunk)
+        if found is not None:
+            found.began = -math.inf
+            self._shorten(found)
+
     def end_calls(self, number: int, index: int | None = None) -> None:
         """Send a signal to a running call, or to all; in that case start no further one.
 
@@ -210,6 +218,9 @@ class NodeEngine(LocalEngine):
     def idle(self) -> bool:
         """True if it has no chunk, and no process lives that a call has started."""
         return not self._chunks and not self.busy
+
+    def finish(self) -> None:
+        """No chunk will come."""
 
     def start(self) -> None:
         """Start the calls that may start now."""

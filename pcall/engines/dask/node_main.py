@@ -70,9 +70,11 @@ class Node:
     def _turn(self) -> None:
         for engine in (*self._runs.values(), *self._closing):
             engine.turn()
-        for engine in [each for each in self._closing if each.idle]:
-            self._closing.remove(engine)
-            engine.close()
+        for engine in list(self._closing):
+            engine.finish()
+            if engine.idle:
+                self._closing.remove(engine)
+                engine.close()
 
     def _pause(self) -> float:
         engines = (*self._runs.values(), *self._closing)
@@ -144,8 +146,14 @@ class Node:
 
     def _on_forget(self, run: str, calls: tuple[int, ...], files: list[int]) -> None:
         engine = self._runs.get(run)
-        for index in calls if engine is not None else ():
-            engine.values.drop(index)
+        if engine is not None:
+            for index in calls:
+                engine.values.drop(index)
+
+    def _on_shorten(self, run: str, chunk: str, files: list[int]) -> None:
+        engine = self._runs.get(run)
+        if engine is not None:
+            engine.shorten(chunk)
 
     def _on_drop(self, run: str, chunk: str, files: list[int]) -> None:
         engine = self._runs.get(run)
@@ -172,6 +180,7 @@ class Node:
         while any(engine.busy for engine in engines):
             time.sleep(0.005)
             for engine in engines:
+                engine.finish()
                 engine.turn()
         for engine in engines:
             engine.close()

@@ -130,13 +130,12 @@ class NodePool(NodeEngine):
             pause = min(pause, WORKER_LOOK_INTERVAL)
         return max(0.0, pause)
 
-    @property
-    def idle(self) -> bool:
-        """True if it has no chunk, and no process lives that a call has started."""
-        if not self._chunks:
-            for worker in self._workers.values():
+    def finish(self) -> None:
+        """Let the workers exit that have nothing to do: no chunk will come."""
+        for worker in self._workers.values():
+            if worker.key not in self._by_key and not worker.leaving:
                 worker.leave()
-        return super().idle
+                self._terminator.expect_end(worker.key)
 
     def _look_for_answers(self) -> None:
         for worker in self._workers.values():
@@ -167,7 +166,7 @@ class NodePool(NodeEngine):
         if chunk.stop > stop:
             chunk.unstarted, chunk.stop = chunk.order.start + stop, stop
         if worker.preempt_requested_at is None:
-            if worker.unstarted_of(chunk.order):
+            if worker.unstarted:
                 worker.preempt()
         elif worker.may_take(now):
             unstarted = worker.take_unstarted_of(chunk.order)

@@ -17,6 +17,7 @@ from pcall._core.records import show
 from pcall._os.private_fds import duplicate, register_private_fd, unregister_private_fd
 from pcall._wire.exception_codec import safe_str
 from pcall._wire.mapping import map_private
+from pcall._wire.value_parts import ValueParts, take_apart
 from pcall.engines.dask.answers import decode_answer
 from pcall.engines.dask.wire_records import ChunkOrder, FiledAnswer, HandedOff, Record, ValueAt
 
@@ -178,13 +179,18 @@ class WorkerValues:
         self._stored = stored
         self._gathers = gathers
         self._made: dict[int, bytes] = {}  # by calls of this chunk, as pickles
-        self._linked: tuple[int, Any] | None = None
+        self._linked: tuple[int, ValueParts] | None = None
+
+    @property
+    def is_linked(self) -> bool:
+        """True if a value stays in this process for the next call."""
+        return self._linked is not None
 
     def value_of(self, index: int) -> Any:
         """The value of a call."""
         if self._linked is not None and self._linked[0] == index:
-            linked, self._linked = self._linked, None
-            return linked[1]
+            (_, parts), self._linked = self._linked, None
+            return pickle.loads(parts.stream, buffers=parts.buffers)
         if index in self._made:
             return pickle.loads(self._made[index])
         return _load(self._stored[index])
@@ -193,16 +199,25 @@ class WorkerValues:
         """The pickle of a container that many calls get."""
         return self._gathers[number]
 
-    def made(self, order: ChunkOrder, row: int, value: Any) -> Any:
+    def made(self, order: ChunkOrder, row: int, value: Any, last: bool) -> Any:
         """A call of the chunk has returned a value.
+
+        Args:
+            order: the chunk.
+            row: the offset of the call.
+            value: the value.
+            last: True if this process may run no further call of the chunk.
 
         Returns:
             The value to answer with.
         """
         index = order.start + row
-        if row in order.links:
-            self._linked = index, value
-            return HandedOff()
+        self._linked = None
+        if row in order.links and not last:
+            parts = take_apart(value)
+            if parts is not None:
+                self._linked = index, parts
+                return HandedOff()
         if row in order.inside:
             self._made[index] = pickle.dumps(value, 5)
         return value

@@ -56,6 +56,7 @@ class FeedCalls(Calls):
 
     Attributes:
         order: the chunk; None before the first.
+        control: the control block of the worker, in its process.
     """
 
     def __init__(self, functions: list[Any], feed: int) -> None:
@@ -64,16 +65,17 @@ class FeedCalls(Calls):
         self._feed = feed
         self.order: ChunkOrder | None = None
         self._values: WorkerValues | None = None
+        self.control: WorkerControl | None = None
 
     def load(self) -> None:
         """Read the chunk that comes next."""
         content = os.pread(self._feed, os.fstat(self._feed).st_size, 0)
         self.order, self._values = pickle.loads(content)
 
-    def is_link(self, row: int) -> bool:
-        """True if the value of a call stays in this process for the next call."""
-        assert self.order is not None
-        return row in self.order.links
+    @property
+    def is_linked(self) -> bool:
+        """True if the value of the last call stays in this process for the next one."""
+        return self._values is not None and self._values.is_linked
 
     def __getitem__(self, row: Any) -> Any:
         assert self.order is not None
@@ -97,7 +99,8 @@ class FeedCalls(Calls):
         planned = load_planned(content, self._values)
         value = run_if_coroutine(planned.call(self._functions[number], self.order.start + row))
         del planned
-        return self._values.made(self.order, row, value)
+        last = bool(self.control and self.control.counts[WorkerControl.PREEMPT])
+        return self._values.made(self.order, row, value, last)
 
 
 class NodeWorker(Worker):
@@ -120,6 +123,7 @@ class NodeWorker(Worker):
     ) -> None:
         super().__init__(spec, common_file, system, seeds, handler)
         self._feed = calls
+        calls.control = spec.control
 
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
         self._feed.load()
@@ -127,8 +131,7 @@ class NodeWorker(Worker):
 
     def _has_done_enough(self, index: int, now: float, end: float, least: int) -> bool:
         # A value that stays here is for the next call, and no other process can read it.
-        linked = index > 0 and self._feed.is_link(index - 1)
-        return not linked and super()._has_done_enough(index, now, end, least)
+        return not self._feed.is_linked and super()._has_done_enough(index, now, end, least)
 
     def _seed(self, seeds: Seeds, index: int, attempt: int) -> None:
         assert self._feed.order is not None

@@ -403,6 +403,10 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
         """In the loop: nothing needs the values of these calls any more."""
         self._send(("forget", run, calls))
 
+    def shorten(self, run: str, chunk: str) -> None:
+        """In the loop: give back what a chunk has not begun."""
+        self._send(("shorten", run, chunk))
+
     def refuse(self, chunk: str) -> bool:
         """In the loop: do not run a chunk.
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from types import CodeType
 from typing import Any
 
@@ -88,7 +90,7 @@ class FunctionTable:
             self._numbers[id(function)] = len(self._kept)
             self._kept.append(function)
             try:
-                pickles.append(dumps(function))
+                pickles.append(dumps(_by_name(function)))
             except Exception as problem:
                 if is_interrupt(problem):
                     raise
@@ -103,9 +105,10 @@ class FunctionTable:
         return self._numbers[id(function)]
 
 
-def dumps_with(
-    pickler: Callable[[type[pickle.Pickler]], type[pickle.Pickler]], value: Any
-) -> bytes:
+_Extend = Callable[[type[pickle.Pickler]], type[pickle.Pickler]]
+
+
+def dumps_with(pickler: _Extend, value: Any) -> bytes:
     """As :func:`dumps`, with a pickler class that is made from the one to extend."""
     file = io.BytesIO()
     try:
@@ -120,6 +123,33 @@ def dumps_with(
     file = io.BytesIO()
     pickler(_ByValue)(file, 5).dump(value)
     return file.getvalue()
+
+
+class _ByName:
+    """Pickles as an attribute of a module."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._place = module, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _attribute, self._place
+
+
+def _attribute(module: str, name: str) -> Any:
+    return getattr(import_module(module), name)
+
+
+def _by_name(function: Any) -> Any:
+    """A function of a module's global random generator: of the other process's own one.
+
+    It is a method of that generator, which pickle would send along with its state.
+    """
+    for module, owner in (("random", "_inst"), ("numpy.random", "mtrand")):
+        found = getattr(sys.modules.get(module), owner, None)
+        generator = getattr(found, "_rand", None) if owner == "mtrand" else found
+        if generator is not None and getattr(function, "__self__", None) is generator:
+            return _ByName(module, function.__name__)
+    return function
 
 
 def pack_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
