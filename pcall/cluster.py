@@ -13,22 +13,26 @@ It needs the extra ``pcall[cluster]``.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from pcall._core.records import show
+from pcall._core.records import Outcome, show
 from pcall._core.run_state import RunState
 from pcall._core.seconds import check_seconds
 from pcall._errors import ClusterError, NoWorkers, WorkerLost
+from pcall._pcall import Pcall
+from pcall.plan.executing import execute
+from pcall.plan.plan import Plan
 
 try:
     from distributed import Client
 
     from pcall.engines.dask.cluster_engine import ClusterEngine
-    from pcall.engines.dask.cluster_work import ClusterWork
     from pcall.engines.dask.link import Link, Worker
     from pcall.engines.dask.local_workers import LocalWorkers
 except ModuleNotFoundError as _problem:
@@ -43,6 +47,7 @@ __all__ = ["Cluster", "ClusterError", "NoWorkers", "Worker", "WorkerLost"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
+_log = logging.getLogger("pcall")
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 
@@ -117,11 +122,124 @@ class Cluster:
         """Their number."""
         return len(self.workers)
 
+    def await_workers(
+        self,
+        worker_count: int | None = None,
+        connect_timeout: float = 5,
+        stable_timeout: float = 60,
+    ) -> int:
+        """Wait until workers are there and their number is settled.
+
+        It is settled once it has not changed for a second, or for twice the longest time between
+        two changes, whichever is longer.
+
+        Args:
+            worker_count: return at once when there are exactly so many. None: wait until their
+                number is settled.
+            connect_timeout: seconds to wait for a first worker.
+            stable_timeout: seconds after which the number counts, with a warning in the log,
+                although it still changes.
+
+        Returns:
+            The number of workers.
+
+        Raises:
+            RuntimeError: no worker has come in ``connect_timeout`` seconds.
+        """
+        if worker_count is not None and (
+            isinstance(worker_count, bool) or not isinstance(worker_count, int) or worker_count < 1
+        ):
+            raise ValueError(f"worker_count must be an int of 1 or more, not {show(worker_count)}")
+        first = time.monotonic() + check_seconds("connect_timeout", connect_timeout)
+        end = time.monotonic() + check_seconds("stable_timeout", stable_timeout)
+        changed, longest, count = self._link.changed_at, 0.0, -1
+        while True:
+            now, found = time.monotonic(), self.worker_count
+            if found != count:
+                if count > 0:
+                    longest = max(longest, now - changed)
+                count, changed = found, now if count >= 0 else self._link.changed_at
+            if count == worker_count:
+                return count
+            if not count and now >= first:
+                raise RuntimeError(f"no worker has come to {self!r} in {connect_timeout:g} s")
+            if count and now - changed >= max(1.0, 2 * longest) and worker_count is None:
+                return count
+            if now >= end:
+                _log.warning(
+                    "the number of workers is not settled after %g s: there are %d",
+                    stable_timeout,
+                    count,
+                )
+                return count
+            time.sleep(0.05)
+
+    # ------------------------------------------------------------ running
+
+    def execute(
+        self,
+        job: Plan | Pcall,
+        *,
+        workers: Iterable[str | Worker] | None = None,
+        order_results: bool = True,
+        concurrency: int | None = None,
+        attempts: int | None = None,
+    ) -> Iterator[Outcome]:
+        """Run a plan, or a ``Pcall`` that was not started, and yield the outcomes of its calls.
+
+        Args:
+            job: the plan or the ``Pcall``.
+            workers: use these alone: names, addresses or ``Worker`` objects. None: all.
+            order_results: True: yield in call order. False: yield as calls end.
+            concurrency: the calls that run at once on each worker. None: as many as it has
+                threads.
+            attempts: how often a call that raises is tried in all. None: once, or as the options of
+                the ``Pcall`` say.
+
+        Yields:
+            The outcome of each call, once; of a settled one, too, with 0 attempts.
+
+        Raises:
+            CallError, ChildProcessException: a call has failed for good. All others were ended.
+            TypeError, ValueError, NoWorkers: an argument is wrong. Nothing was run.
+        """
+        for name, value in (("concurrency", concurrency), ("attempts", attempts)):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise ValueError(f"{name} must be an int of 1 or more, or None, not {show(value)}")
+        if not isinstance(order_results, bool):
+            raise TypeError(f"order_results must be True or False, not {show(order_results)}")
+        engine = _Part(self, self._addresses(workers), concurrency)
+        return execute(job, engine, order_results, attempts)
+
+    def _addresses(self, workers: Iterable[str | Worker] | None) -> frozenset[str] | None:
+        if workers is None:
+            return None
+        known = self._link.refresh()
+        names = {name: each.address for each in known.values() for name in (each.name,)}
+        found = set()
+        for each in [workers] if isinstance(workers, str | Worker) else workers:
+            wanted = each.address if isinstance(each, Worker) else str(each)
+            address = wanted if wanted in known else names.get(wanted)
+            if address is None:
+                there = ", ".join(sorted(names)) or "none"
+                raise NoWorkers(f"there is no worker {wanted!r}; there are: {there}")
+            found.add(address)
+        if not found:
+            raise ValueError("workers must name at least one worker, or be None")
+        return frozenset(found)
+
     # ------------------------------------------------------------ for the faces
 
-    def make_engine(self, state: RunState, work: ClusterWork) -> ClusterEngine:
+    def make_engine(self, state: RunState, work: Any) -> ClusterEngine:
         """The engine of a run."""
-        return ClusterEngine(state, self._link, work)
+        return ClusterEngine(state, self._opened(), work)
+
+    def _opened(self) -> Link:
+        if self._client is None:
+            raise ClusterError("this cluster was closed")
+        return self._link
 
     # ------------------------------------------------------------ the end
 
@@ -151,6 +269,22 @@ class Cluster:
 
     def __repr__(self) -> str:
         return f"<Cluster {self._client.scheduler.address if self._client else 'closed'}>"
+
+
+class _Part:
+    """A part of a cluster, as the engine of one run."""
+
+    def __init__(
+        self, cluster: Cluster, workers: frozenset[str] | None, concurrency: int | None
+    ) -> None:
+        self._cluster = cluster
+        self._workers = workers
+        self._concurrency = concurrency
+
+    def make_engine(self, state: RunState, work: Any) -> ClusterEngine:
+        """The engine of a run."""
+        link = self._cluster._opened()
+        return ClusterEngine(state, link, work, self._workers, self._concurrency)
 
 
 def _connect(address: str | None, file: Any, security: Any, timeout: float) -> Any:

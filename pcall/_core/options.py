@@ -74,6 +74,9 @@ class Options:
             call raises nothing. Default False.
         engine: a :class:`pcall.cluster.Cluster` on whose workers the calls run. Default None: they
             run on this machine.
+        locality: of a cluster: a function of a call and the workers that returns pairs of worker
+            and number, or a mapping: -1 forbids the worker, 0 is indifferent, 1 and more prefer it.
+            Default None.
     """
 
     max_workers: int | None = None
@@ -86,6 +89,7 @@ class Options:
     capture_output: bool | Literal["group"] = False
     return_outcomes: bool = False
     engine: Any = None
+    locality: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         _check_count("max_workers", self.max_workers, 0)
@@ -98,6 +102,8 @@ class Options:
         _check_capture(self.capture_output)
         if self.engine is not None and not callable(getattr(self.engine, "make_engine", None)):
             raise TypeError(f"engine must be a pcall.cluster.Cluster or None, not {self.engine!r}")
+        if self.locality is not None and not callable(self.locality):
+            raise TypeError(f"locality must be a function or None, not {self.locality!r}")
         for name in ("tasklog", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")

@@ -185,6 +185,15 @@ class Scheduler:
         queue = self._due or self._ready
         return queue[0][:most] if queue and self._free(1) else range(0)
 
+    def startable(self, most: int, now: float = math.inf) -> list[int]:
+        """The calls that could start now, in this order, up to so many.
+
+        Unlike :meth:`next_starts` it does not mind how many run: any of them may be next, for an
+        engine whose workers differ.
+        """
+        self._wake(now)
+        return list(islice(chain.from_iterable(chain(self._due, self._ready)), most))
+
     def started(self, index: int, now: float, stop: int | None = None) -> None:
         """Take note that the next call to start has been running since ``now``.
 
@@ -199,12 +208,26 @@ class Scheduler:
     def dispatched(self, index: int, stop: int) -> None:
         """Take note that the next chunk was dispatched; :meth:`runs_since` reports its start."""
         queue = self._due or self._ready
+        if queue[0].start != index:
+            queue = self._bring_forward(index)
         first = queue.popleft()
         assert first.start == index, f"call {index} started before {first.start}, the next"
         if stop < first.stop:
             queue.appendleft(range(stop, first.stop))
         self.queued -= stop - index
         self._running[index] = stop
+
+    def _bring_forward(self, index: int) -> deque[range]:
+        """Make a call of :meth:`startable` the first of its queue, and return the queue."""
+        for queue in (self._due, self._ready):
+            for place, calls in enumerate(queue):
+                if index in calls:
+                    del queue[place]
+                    if index > calls.start:
+                        queue.insert(place, range(calls.start, index))
+                    queue.appendleft(range(index, calls.stop))
+                    return queue
+        return self._due or self._ready
 
     def runs_since(self, index: int, now: float) -> None:
         """Take note that a running call began at this time."""

@@ -38,5 +38,5 @@ def make_cluster_run(calls: Calls, options: Options, timeout: float | None) -> R
     state = RunState(
         calls, options, timeout, scheduler, OutcomeStore(calls), observers, time.monotonic, chance
     )
-    work = ClusterWork(calls, reused=options.max_tasks_per_child != 1)
+    work = ClusterWork(calls, options.max_tasks_per_child != 1, options.locality)
     return Run(state, options.engine.make_engine(state, work))

@@ -6,7 +6,6 @@ that the caller wants. A worker that needs a value which it has not got asks the
 
 from __future__ import annotations
 
-import functools
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -53,6 +52,7 @@ class ClusterValues:
         self.given = given
         self.answers: dict[int, Any] = {}
         self.places: dict[int, dict[str, int]] = {}
+        self.made_by: dict[int, str] = {}  # by call, the name of the worker that ran it last
         self.gone: set[int] = set()  # values that were handed from call to call
         self._decoded: set[int] = set()
 
@@ -95,6 +95,11 @@ class ClusterValues:
     def is_used_up(self, index: int) -> bool:
         """True if a value is gone because the only call that needed it has taken it."""
         return index in self.gone
+
+    def is_stale(self, index: int, worker: Any) -> bool:
+        """True if a call ran last on another worker than the one of this name."""
+        last = self.made_by.get(index)
+        return worker is not None and last is not None and last != str(worker)
 
     def forget(self, index: int) -> None:
         """Drop what the caller has of a value."""
@@ -333,6 +338,7 @@ class ClusterPlan:
         index = record.call
         if not outcome.ok:
             return
+        self._values.made_by[index] = outcome.worker or ""
         self._stats.add_durations(index, index + 1, record.began, {index: record.ended})  # type: ignore[arg-type]
         if isinstance(outcome.value, HandedOff):
             self._values.gone.add(index)
@@ -359,6 +365,10 @@ class ClusterPlan:
         for index, places in list(self._values.places.items()):
             if address in places:
                 self._remove_place(index, address)
+
+    def made_last_by(self, index: int, worker: str) -> bool:
+        """True if a call ran last on the worker of this name."""
+        return self._values.made_by.get(index) == worker
 
     def missing(self, address: str, calls: tuple[int, ...]) -> None:
         """A worker could not get these values: they are not where they were thought to be."""
@@ -412,6 +422,16 @@ class ClusterPlan:
             self._drops.setdefault(address, {})[index] = size
         self._values.forget(index)
 
+    @property
+    def has_locality(self) -> bool:
+        """True if some call has its own idea of where it should run."""
+        return any(call.locality is not None for call in self._calls.plan.calls)
+
+    def locality(self, index: int, workers: tuple[Any, ...]) -> Any:
+        """What a call says about these workers; None: nothing."""
+        locality = self._calls.plan.calls[index].locality
+        return locality(workers) if callable(locality) else locality
+
     def take_drops(self) -> list[tuple[str, tuple[int, ...]]]:
         """By worker, what it may drop: of those for which it can't wait for the next chunk."""
         found = [
@@ -453,10 +473,20 @@ def _parts_of(gather: Gather) -> tuple[Any, ...]:
     return "gather", gather.kind.__name__, gather.build, list(gather.parts), keys
 
 
-@functools.cache
-def _node_pickler(base: Any) -> type[pickle.Pickler]:
+_picklers: dict[Any, type[pickle.Pickler]] = {}
 
-    class NodePickler(base):  # type: ignore[misc, valid-type]
+
+def _with_nodes(base: Any) -> type[pickle.Pickler]:
+    """A pickler that passes on what stands for a node, in place of the node."""
+    known = _picklers.get(base)
+    if known is None:
+        known = _picklers[base] = _make_pickler(base)
+    return known
+
+
+def _make_pickler(base: Any) -> type[pickle.Pickler]:
+
+    class NodePickler(base):  # type: ignore[misc]
         def persistent_id(self, obj: Any) -> Any:
             if isinstance(obj, PlanCall):
                 return "call", obj.index
@@ -471,8 +501,3 @@ def _node_pickler(base: Any) -> type[pickle.Pickler]:
             return None
 
     return NodePickler
-
-
-def _with_nodes(base: type[pickle.Pickler]) -> type[pickle.Pickler]:
-    """A pickler that passes on what stands for a node, in place of the node."""
-    return _node_pickler(base)

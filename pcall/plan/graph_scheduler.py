@@ -164,6 +164,16 @@ class GraphScheduler(Scheduler):
             return range(0)
         return self._chunking.beginning_at(first, most)
 
+    def startable(self, most: int, now: float = math.inf) -> list[int]:
+        if not self.next_chunk(1, now):
+            return []
+        found = [each.start for each in self._due]
+        if len(found) < most:
+            # Of a call that became ready twice, one entry counts.
+            ready = {index: None for _, index in sorted(self._heap) if self.state[index] == READY}
+            found += ready
+        return found[:most]
+
     def could_start(self, calls: range) -> bool:
         """True if some of these dispatched calls do not wait for any other call."""
         return 0 in self._pending[calls.start : calls.stop]
@@ -183,7 +193,7 @@ class GraphScheduler(Scheduler):
         return None
 
     def dispatched(self, index: int, stop: int) -> None:
-        if self._due:
+        if any(index in each for each in self._due):
             super().dispatched(index, stop)
             return
         self.queued -= stop - index

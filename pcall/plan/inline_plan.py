@@ -47,6 +47,10 @@ class InlineValues:
         """False: each call gets a copy."""
         return False
 
+    def is_stale(self, index: int, worker: Any) -> bool:
+        """False: there are no workers."""
+        return False
+
     def keep(self, index: int, value: Any) -> None:
         """Keep the value of a call for those that need it."""
         self._kept[index] = _kept(value)

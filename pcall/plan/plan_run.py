@@ -93,6 +93,7 @@ class PlanRun:
             retry=rule,
             chunk_policy=stats,
             is_used_up=self._values.is_used_up,
+            is_stale=self._values.is_stale,
         )
         self.outcomes: OutcomeStore
         self._workload: InlinePlan | PlanWorkload | ClusterPlan

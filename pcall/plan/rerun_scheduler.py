@@ -28,6 +28,10 @@ def _never(index: int) -> bool:
     return False
 
 
+def _is_fresh(index: int, worker: Any) -> bool:
+    return False
+
+
 class RerunScheduler(GraphScheduler):
     """A scheduler that knows ``DependenciesFailed``, ``mark_done`` and ``mark_failed``.
 
@@ -35,6 +39,8 @@ class RerunScheduler(GraphScheduler):
         plan, output, policy: see :class:`~pcall.plan.graph_scheduler.GraphScheduler`.
         is_used_up: returns True for a value that is gone because the only call that needed it has
             taken it.
+        is_stale: returns True for a call that has been made again since, on another worker than
+            the one of this name.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class RerunScheduler(GraphScheduler):
         output: Iterable[int] | None = None,
         *,
         is_used_up: Callable[[int], bool] = _never,
+        is_stale: Callable[[int, Any], bool] = _is_fresh,
         **policy: Any,
     ) -> None:
         self._requests: dict[int, set[int]] = {}  # by call, the calls to execute again
@@ -50,6 +57,7 @@ class RerunScheduler(GraphScheduler):
         self._lost: set[int] = set()  # calls whose values are lost, and needed
         self._reopened: list[int] = []
         self._is_used_up = is_used_up
+        self._is_stale = is_stale
         super().__init__(plan, output, **policy)
 
     def ended(
@@ -58,7 +66,7 @@ class RerunScheduler(GraphScheduler):
         known = index in self._running and index not in self.disregarded
         if known and isinstance(error, DependenciesFailed) and not self._stopped:
             calls = self._meant(index, error)
-            if calls and self._counts.get(index, 0) < RERUNS:
+            if calls is not None and self._counts.get(index, 0) < RERUNS:
                 self._move_on(index, index + 1, now)
                 self._counts[index] = self._counts.get(index, 0) + 1
                 self._attempts[index] = self.attempt(index)
@@ -143,8 +151,8 @@ class RerunScheduler(GraphScheduler):
 
     # ------------------------------------------------------------ which calls
 
-    def _meant(self, index: int, error: DependenciesFailed) -> set[int]:
-        """The calls to execute again; none if the call does not depend on all that it names."""
+    def _meant(self, index: int, error: DependenciesFailed) -> set[int] | None:
+        """The calls to execute again; None if the call does not depend on all that it names."""
         named = [call for calls in error.dependencies.values() for call in calls]
         if not named or not all(
             isinstance(call, PlanCall)
@@ -152,11 +160,15 @@ class RerunScheduler(GraphScheduler):
             and call.index not in self.settled
             for call in named
         ):
-            return set()
+            return None
         wanted = {call.index for call in named}
         above = self._above([index])
         if not wanted <= above:
-            return set()
+            return None
+        for worker, calls in error.dependencies.items():
+            wanted.difference_update(
+                call.index for call in calls if self._is_stale(call.index, worker)
+            )
         # Also the calls between them and this one, which have used their values.
         found, stack = (
             set(wanted),

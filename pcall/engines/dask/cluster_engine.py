@@ -30,13 +30,14 @@ from pcall._core.captured import Captured
 from pcall._core.decisions import Expiry
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
-from pcall._errors import ClusterError, NoWorkers, WorkerLost
+from pcall._errors import ClusterError, DependenciesFailed, NoWorkers, WorkerLost
 from pcall._os.private_fds import above_streams, register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals, deliver_due
 from pcall._version import __version__
 from pcall._wire.decode import Answer
 from pcall.engines.dask.cluster_work import ClusterWork
 from pcall.engines.dask.link import Link, Worker
+from pcall.engines.dask.preferences import Preferences
 from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, Record, RunSpec
 from pcall.engines.local.parent.call_outcome import outcome_of
 from pcall.engines.local.parent.captured_output import GroupWriter
@@ -63,6 +64,8 @@ SILENCE = 15.0
 # Seconds between two looks at whether the scheduler is there.
 LOOK_INTERVAL = 0.5
 OPENING_LOOK_INTERVAL = 0.05
+# Calls among which the one is looked for that prefers a worker most.
+LOCALITY_LOOKS = 5000
 
 
 class Chunk:
@@ -113,7 +116,7 @@ class ClusterEngine:
         state: of the run.
         link: to the cluster.
         work: packs the calls of the run.
-        workers: the addresses of the workers to use; None: all.
+        workers: the addresses or names of the workers to use; None: all.
         concurrency: the calls at once on each worker; None: as many as it has threads.
     """
 
@@ -147,6 +150,8 @@ class ClusterEngine:
         self._look_at = 0.0
         self._fresh = state.options.max_tasks_per_child == 1
         self._sent = 0
+        self._excluded: set[str] = set()  # workers that get no further call of this run
+        self._preferences = Preferences(work, state.calls)
 
     # ------------------------------------------------------------ the protocol of engines
 
@@ -325,13 +330,16 @@ class ClusterEngine:
         """Open the run on workers that are new."""
         assert self._spec is not None
         for address, worker in list(self._link.workers.items()):
-            if address in self._stations or (self._only and address not in self._only):
+            if address in self._stations or address in self._excluded:
+                continue
+            if self._only and not self._only & {address, worker.name}:
                 continue
             station = _Station(worker, self._concurrency or worker.threads)
             self._stations[address] = station
             station.future = self._link.open_run(self._spec, address)
         for address in [each for each in self._stations if each not in self._link.workers]:
             self._lose(address)
+        self._preferences.take_workers(tuple(each.worker for each in self._stations.values()))
         if self._stations:
             self._no_workers_since = None
         elif self._no_workers_since is None:
@@ -347,6 +355,7 @@ class ClusterEngine:
         for name in list(station.chunks):
             self._lose_chunk(station.chunks[name], station.worker.name)
         self._work.lost(address)
+        self._preferences.take_workers(tuple(each.worker for each in self._stations.values()))
 
     def _lose_chunk(self, chunk: Chunk, worker: str) -> None:
         """The worker of a chunk has died: what has not ended is queued again."""
@@ -424,6 +433,8 @@ class ClusterEngine:
         most = self._state.options.max_workers
         if most is not None and len(self._chunks) >= most:
             return False
+        if self._work.has_locality:
+            return self._dispatch_by_locality(now)
         # Rooms first: whether a worker is free costs less to see than which call comes next.
         short = most is None and 0 < self._pace < SHORT_CALL
         stations = [each for each in self._stations.values() if each.open]
@@ -439,6 +450,33 @@ class ClusterEngine:
         if station is None:
             return False
         self._send(self._cut(chunk), station, now)
+        return True
+
+    def _dispatch_by_locality(self, now: float) -> bool:
+        """Give a worker that is free the call that prefers it most, or any that may run there."""
+        free = [each for each in self._stations.values() if each.open and each.free > 0]
+        if not free:
+            return False
+        candidates = self._state.scheduler.startable(LOCALITY_LOOKS, now)
+        for index in self._state.reopen():
+            self._work.reopen(index)
+        self._state.reopen()
+        best = None
+        for place, index in enumerate(candidates):
+            numbers = self._preferences.numbers(index)
+            for station in free:
+                address = station.worker.address
+                number = numbers.get(address, 0)
+                if number < 0:
+                    continue
+                tried = address in self._tried.get(index, ())
+                rank = (tried, -number, place, len(station.chunks) / (station.slots or 1))
+                if best is None or rank < best[0]:
+                    best = rank, index, station
+        if best is None:
+            return False
+        _, index, station = best
+        self._send(range(index, index + 1), station, now)
         return True
 
     def _chunk_size(self, stations: list[_Station]) -> int:
@@ -457,10 +495,14 @@ class ClusterEngine:
         best = None
         for station in stations:
             waits = len(station.chunks) - station.slots
-            if waits >= (station.slots if short else 0):
+            if not station.slots or waits >= (station.slots if short else 0):
                 continue
             address = station.worker.address
-            rank = (address in tried, -near.get(address, 0), len(station.chunks) / station.slots)
+            rank = (
+                address in tried,
+                -near.get(address, 0),
+                len(station.chunks) / (station.slots or 1),
+            )
             if best is None or rank < best[0]:
                 best = rank, station
         return None if best is None else best[1]
@@ -684,12 +726,28 @@ class ClusterEngine:
             if chunk.running != index:
                 state.events.started(index, time.monotonic() - (outcome.duration or 0.0))
             self._note_pace(record)
-            if not outcome.ok:
+            if isinstance(outcome.error, DependenciesFailed):
+                self._exclude(outcome.error)
+            elif not outcome.ok:
                 self._tried.setdefault(index, set()).add(chunk.address)
             if state.logs is not None and record.logs:
                 self._work.deliver_logs(record, outcome)
             self._work.ended(record, outcome, chunk.address)
             self._conclude(chunk, outcome, record.later)
+
+    def _exclude(self, error: DependenciesFailed) -> None:
+        """Use a worker no more whose values were found to be of no use, unless that is known."""
+        for name, calls in error.dependencies.items():
+            for address, station in list(self._stations.items()):
+                if name is None or station.worker.name != str(name) or len(self._stations) == 1:
+                    continue
+                indices = [getattr(call, "index", -1) for call in calls]
+                if any(self._work.made_last_by(index, str(name)) for index in indices):
+                    self._excluded.add(address)
+                    station.slots = 0  # what runs there may end
+                    self._preferences.take_workers(
+                        tuple(each.worker for each in self._stations.values() if each.slots)
+                    )
 
     def _conclude(self, chunk: Chunk, outcome: Outcome, later: bool = False) -> None:
         chunk.running = -1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pcall._core.calls import Calls
@@ -21,6 +21,7 @@ class ClusterWork:
     Args:
         calls: of the run.
         reused: True if children run several calls.
+        locality: of a call and the workers: says which of them it should run on.
 
     Attributes:
         functions: the pickled functions of the run.
@@ -31,8 +32,11 @@ class ClusterWork:
 
     keeps = strict = False
 
-    def __init__(self, calls: Calls, reused: bool) -> None:
+    def __init__(
+        self, calls: Calls, reused: bool, locality: Callable[..., Any] | None = None
+    ) -> None:
         self._calls = calls
+        self._locality = locality
         self._reused = reused
         self.functions = b""
         self.least = 1
@@ -68,6 +72,16 @@ class ClusterWork:
         for target, args, kwargs in self._calls.parts(calls.start, calls.stop):
             yield number(target), pack_arguments(args, kwargs), True
 
+    @property
+    def has_locality(self) -> bool:
+        """True if the caller has an idea of where each call should run."""
+        return self._locality is not None
+
+    def locality(self, index: int, workers: tuple[Any, ...]) -> Any:
+        """What the caller says about these workers for a call."""
+        assert self._locality is not None
+        return self._locality(self._calls[index], workers)
+
     def near(self, calls: range) -> Mapping[str, int]:
         """By worker, the bytes that it has and these calls need: none."""
         return {}
@@ -79,6 +93,10 @@ class ClusterWork:
     def complete(self, order: ChunkOrder, address: str) -> ChunkOrder:
         """The order as a worker gets it: with all that its calls need beside their arguments."""
         return order
+
+    def made_last_by(self, index: int, worker: str) -> bool:
+        """True if a call ran last on the worker of this name."""
+        return False
 
     def missing(self, address: str, calls: tuple[int, ...]) -> None:
         """A worker lacks the values of these calls."""
