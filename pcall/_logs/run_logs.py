@@ -15,7 +15,7 @@ from pcall._logs.printed import Printed
 from pcall._logs.record_delivery import RecordDelivery
 from pcall._os.system import System
 
-__all__ = ["RunLogs", "make_run_logs"]
+__all__ = ["RunLogs", "ending_of", "make_run_logs"]
 
 
 _NO_HANDLERS = LogPlan((), (), ())
@@ -117,7 +117,7 @@ class RunLogs:
         """
         if not retried:
             self._delivery.ended(outcome.index)
-        ending = _ending(outcome, died)
+        ending = ending_of(outcome, died)
         self._sections.ended(outcome, ending, later)
         if ending is not None and outcome.pid is not None:
             self._frameworks.ended(outcome.pid, ending)
@@ -156,7 +156,7 @@ class RunLogs:
         self._frameworks.merge()
 
 
-def _ending(outcome: Outcome, died: bool) -> str | None:
+def ending_of(outcome: Outcome, died: bool) -> str | None:
     """A line about how a child ended; None if it exited by itself."""
     code, error = outcome.exitcode, outcome.error
     if not died and (code is None or code >= 0):

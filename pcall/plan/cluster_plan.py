@@ -453,9 +453,6 @@ class ClusterPlan:
                         found[address] = found.get(address, 0) + size
         return found
 
-    def deliver_logs(self, record: Record, outcome: Outcome) -> None:
-        """Take note of what a call has logged."""
-
 
 class _Whole:
     """Pickles as a container that is built again, for those that get it."""

@@ -79,7 +79,7 @@ class Row:
 
 
 _NOT_IN_A_POOL = frozenset({"a fresh child", "no queue"})
-_NOT_ELSEWHERE = frozenset({"processes", "no queue", "inheritance", "child logs"})
+_NOT_ELSEWHERE = frozenset({"processes", "no queue", "inheritance"})
 
 CALLS = (
     Row("fresh", "FreshEngine", {}),

@@ -35,6 +35,7 @@ from pcall._os.private_fds import above_streams, register_private_fd, unregister
 from pcall._os.signals import DeferSignals, deliver_due
 from pcall._version import __version__
 from pcall._wire.decode import Answer
+from pcall.engines.dask.cluster_logs import ClusterLogs, levels_here
 from pcall.engines.dask.cluster_work import ClusterWork
 from pcall.engines.dask.link import Link, Worker
 from pcall.engines.dask.preferences import Preferences
@@ -199,6 +200,9 @@ class ClusterEngine:
             for fd in self._pipe:
                 os.set_blocking(fd, False)
                 register_private_fd(fd)
+        levels = levels_here() if options.tasklog else None
+        if levels is not None:
+            self._state.use_logs(ClusterLogs(self._state.calls.__len__))
         seeds = None if drawn.seeds is None else (drawn.seeds.random, drawn.seeds.numpy)
         self._spec = RunSpec(
             run=self._run,
@@ -210,7 +214,7 @@ class ClusterEngine:
             seeds=seeds,
             entropy=drawn.entropy,
             block=self._work.block(drawn.seeds is not None),
-            levels=None,
+            levels=levels,
             preload=self._link.preload,
             path=self._link.path,
             version=__version__,
@@ -498,11 +502,8 @@ class ClusterEngine:
             if not station.slots or waits >= (station.slots if short else 0):
                 continue
             address = station.worker.address
-            rank = (
-                address in tried,
-                -near.get(address, 0),
-                len(station.chunks) / (station.slots or 1),
-            )
+            load = len(station.chunks) / station.slots
+            rank = (address in tried, -near.get(address, 0), load)
             if best is None or rank < best[0]:
                 best = rank, station
         return None if best is None else best[1]
@@ -730,8 +731,8 @@ class ClusterEngine:
                 self._exclude(outcome.error)
             elif not outcome.ok:
                 self._tried.setdefault(index, set()).add(chunk.address)
-            if state.logs is not None and record.logs:
-                self._work.deliver_logs(record, outcome)
+            if isinstance(state.logs, ClusterLogs):
+                state.logs.add(outcome, record.logs)
             self._work.ended(record, outcome, chunk.address)
             self._conclude(chunk, outcome, record.later)
 

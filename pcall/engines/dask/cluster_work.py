@@ -116,6 +116,3 @@ class ClusterWork:
 
     def drop_unneeded(self) -> None:
         """Do nothing: the caller gets all values."""
-
-    def deliver_logs(self, record: Record, outcome: Outcome) -> None:
-        """Take note of what a call has logged."""

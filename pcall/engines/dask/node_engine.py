@@ -26,6 +26,7 @@ from pcall._os.signals import DeferSignals
 from pcall._tuning import FORK_BURST
 from pcall._wire.decode import HEADER, MAGIC, has_answer, is_error
 from pcall.engines.dask.node_calls import Arguments, load_functions, make_call
+from pcall.engines.dask.node_logs import NodeLogs
 from pcall.engines.dask.node_values import NodeValues
 from pcall.engines.dask.wire_records import (
     ChunkOrder,
@@ -102,7 +103,7 @@ class Chunk:
         if engine.spec.keeps and not failed:
             home = self.order.calls[record.call - self.order.start][2]
             record = engine.values.keep(record, self.files, home)
-        self.records.append(record)
+        self.records.append(record._replace(logs=engine.take_logs(record.call)))
 
     def give_back(self) -> None:
         """Start none of its further calls."""
@@ -136,6 +137,7 @@ class NodeEngine(LocalEngine):
         self._look_at = 0.0
         self._failed = 0
         self.values = NodeValues()
+        self._node_logs: NodeLogs | None = None
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -164,7 +166,14 @@ class NodeEngine(LocalEngine):
             self._resources = resources
 
     def _child_logs(self) -> Any:
-        return None
+        if self.spec.levels is None:
+            return None
+        self._node_logs = NodeLogs(self.spec.levels, get_system())
+        return self._node_logs.child
+
+    def take_logs(self, call: int) -> tuple[bytes, ...]:
+        """What a call that has ended has logged."""
+        return () if self._node_logs is None else self._node_logs.take(call)
 
     def add(self, order: ChunkOrder) -> None:
         """Run a chunk."""
@@ -421,6 +430,8 @@ class NodeEngine(LocalEngine):
         """Release everything."""
         super().close()
         self.values.close()
+        if self._node_logs is not None:
+            self._node_logs.close()
 
     def _end_on_request(self, key: int, signal_number: int) -> None:
         self._terminator.signal(key, signal_number)

@@ -125,6 +125,11 @@ class NodeWorker(Worker):
         self._feed = calls
         calls.control = spec.control
 
+    @property
+    def call_index(self) -> int:
+        """The index of the call that runs."""
+        return (0 if self._feed.order is None else self._feed.order.start) + self.current
+
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
         self._feed.load()
         super()._run(context, start, stop, attempt, strict)
