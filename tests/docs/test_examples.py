@@ -24,6 +24,7 @@ NAMES = [
     "08_policy.py",
     "09_progress.py",
     "10_plan.py",
+    "12_cluster.py",
     "checksum_stdlib.py",
 ]
 
