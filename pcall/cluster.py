@@ -102,6 +102,7 @@ class Cluster:
                 if isinstance(address, str):
                     _check_address(address, security, insecure)
                 self._client = _connect(address, scheduler_file, security, timeout)
+                security = security or self._client.security
                 _check_address(self._client.scheduler.address, security, insecure)
             self._link = Link(self._client, timeout, path, tuple(preload))
             if self._local is not None:
@@ -305,6 +306,8 @@ def _connect(address: str | None, file: Any, security: Any, timeout: float) -> A
 
 def _check_address(address: str, security: Any, insecure: bool) -> None:
     protocol, _, host = address.rpartition("://")
+    if protocol == "tls" and security is None:
+        raise ValueError(f"address {address!r} needs security=, a distributed.Security with TLS")
     local = host.startswith(_LOOPBACK) or protocol in ("inproc", "unix")
     if not local and protocol != "tls" and not insecure:
         raise ValueError(
