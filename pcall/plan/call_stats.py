@@ -43,10 +43,6 @@ class CallStats:
         """Seconds that a call is expected to take; None until a call of its name has ended."""
         return self._durations.get(self._calls[index].name)
 
-    def is_large(self, index: int) -> bool:
-        """True if a call of its name has returned a large value."""
-        return self._calls[index].name in self._large
-
     def hands_off(self, index: int) -> bool:
         """True for a link of a chain whose value is large, or of which nothing is known yet."""
         name = self._calls[index].name

@@ -241,9 +241,7 @@ class ClusterPlan:
             links = tuple(
                 each - order.start
                 for each in sorted(inside)
-                if self._stats.is_large(each)
-                and each in self._links
-                and self._links.passed_once(each)
+                if each in self._links and self._links.passed_once(each)
             )
         return order._replace(
             needs=tuple(needs),

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from pcall._core.records import Outcome
 from pcall._logs.record_frames import unpack_record
@@ -95,10 +96,10 @@ class ClusterLogs:
             if record is None:
                 continue
             for handler in handlers_of(record):
-                if isinstance(handler, logging.FileHandler):
+                if _has_sections(handler):
                     self._append(index, later, handler, record)
 
-    def _section(self, index: int, later: bool, handler: logging.FileHandler) -> Section:
+    def _section(self, index: int, later: bool, handler: Any) -> Section:
         worker, pid = self._workers.get(index, ("", 0))
         title = f"{handler.baseFilename}:{worker}:pid-{pid}"
         file = f"{title}.{index}" if later else title
@@ -110,9 +111,7 @@ class ClusterLogs:
             sections[key] = handler, Section(title, file, None)
         return sections[key][1]
 
-    def _append(
-        self, index: int, later: bool, handler: logging.FileHandler, record: logging.LogRecord
-    ) -> None:
+    def _append(self, index: int, later: bool, handler: Any, record: logging.LogRecord) -> None:
         try:
             passed = handler.filter(record)
             if not passed:
@@ -132,9 +131,9 @@ class ClusterLogs:
             handler.handleError(record)
 
     def _note_ending(self, index: int, later: bool, ending: str) -> None:
-        handlers = [each for each in logging.root.handlers if isinstance(each, logging.FileHandler)]
-        for handler in handlers:
-            self._section(index, later, handler).ending = ending
+        for handler in logging.root.handlers:
+            if _has_sections(handler):
+                self._section(index, later, handler).ending = ending
         for _, section in self._sections.get(index, {}).values():
             section.ending = ending
 
@@ -168,7 +167,7 @@ class ClusterLogs:
             if record is None:
                 continue
             for handler in handlers_of(record):
-                if not isinstance(handler, logging.FileHandler):
+                if not _has_sections(handler):
                     self._handle(handler, record)
 
     def _handle(self, handler: logging.Handler, record: logging.LogRecord) -> None:
@@ -202,6 +201,14 @@ def handlers_of(record: logging.LogRecord) -> Iterator[logging.Handler]:
             if record.levelno >= handler.level:
                 yield handler
         logger = logger.parent if logger.propagate else None
+
+
+def _has_sections(handler: logging.Handler) -> bool:
+    """True for a handler that writes to a file in which calls have sections."""
+    if not isinstance(handler, logging.FileHandler):
+        return False
+    path = handler.baseFilename
+    return os.path.isfile(path) or not os.path.lexists(path)
 
 
 def _open_private(name: str, flags: int) -> int:

@@ -169,7 +169,7 @@ class NodePool(NodeEngine):
             if worker.unstarted:
                 worker.preempt()
         elif worker.may_take(now):
-            unstarted = worker.take_unstarted_of(chunk.order)
+            unstarted = worker.take_unstarted_here()
             if unstarted:
                 chunk.unstarted = chunk.order.start + unstarted.start
                 chunk.stop = unstarted.start

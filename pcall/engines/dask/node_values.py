@@ -148,11 +148,11 @@ class NodeValues:
 
     def for_worker(self, order: ChunkOrder) -> WorkerValues:
         """What a reused child needs for a chunk."""
-        # Also the values of calls of the chunk that have ended, where it goes on in another child.
-        inside = range(order.start, order.start + len(order.calls))
-        needs = (*order.needs, *(index for index in inside if index in self._stored))
+        # If a chunk goes on in another child, that one needs the values of calls that have ended.
+        # Others may have been dropped after them.
+        needs = (*order.needs, *range(order.start, order.start + len(order.calls)))
         return WorkerValues(
-            {index: self._stored[index] for index in needs},
+            {index: self._stored[index] for index in needs if index in self._stored},
             {number: self._gathers[number] for number in order.uses},
         )
 

@@ -43,6 +43,10 @@ __all__ = ["FeedCalls", "NodeWorkerHandle"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
+# In the control block, by the worker: the row of a call that this process runs in any case, since
+# the value that it needs has stayed here; 0 for none.
+_LINKED = 7
+
 #: The calls of one chunk at most, which are the rows of a worker's table.
 ROWS = 2048
 
@@ -99,8 +103,15 @@ class FeedCalls(Calls):
         planned = load_planned(content, self._values)
         value = run_if_coroutine(planned.call(self._functions[number], self.order.start + row))
         del planned
-        last = bool(self.control and self.control.counts[WorkerControl.PREEMPT])
-        return self._values.made(self.order, row, value, last)
+        assert self.control is not None
+        # In this order: either this process sees the request to end the chunk here, or the node,
+        # which looks after it has made the request, sees that the next call runs here.
+        self.control.counts[_LINKED] = row + 1
+        last = bool(self.control.counts[WorkerControl.PREEMPT])
+        answer = self._values.made(self.order, row, value, last)
+        if not self._values.is_linked:
+            self.control.counts[_LINKED] = 0
+        return answer
 
 
 class NodeWorker(Worker):
@@ -201,6 +212,7 @@ class NodeWorkerHandle(WorkerHandle):
         self.preempt_requested_at = None
         if self.control.counts[WorkerControl.PREEMPT] == WorkerControl.CHUNK:
             self.control.counts[WorkerControl.PREEMPT] = 0
+        self.control.counts[_LINKED] = 0
         if self.held:
             self.resume()
         self.give(range(first, stop), order.attempt, strict)
@@ -210,17 +222,17 @@ class NodeWorkerHandle(WorkerHandle):
         asked = self.preempt_requested_at
         return asked is not None and now >= asked + WORKER_LOOK_INTERVAL
 
-    def unstarted_of(self, order: ChunkOrder) -> range:
+    @property
+    def unstarted_here(self) -> range:
         """The calls of its chunk that another worker could run."""
         unstarted = self.unstarted
-        start = unstarted.start
-        while start < unstarted.stop and start - 1 in order.links:
-            start += 1  # the worker does not stop between these two
-        return range(start, unstarted.stop)
+        linked = self.control.counts[_LINKED]
+        start = unstarted.start + (linked > 0 and linked == unstarted.start)
+        return range(min(start, unstarted.stop), unstarted.stop)
 
-    def take_unstarted_of(self, order: ChunkOrder) -> range:
+    def take_unstarted_here(self) -> range:
         """Take these calls; see :meth:`take_unstarted`."""
-        unstarted = self.unstarted_of(order)
+        unstarted = self.unstarted_here
         self.given[0] = range(self.given[0].start, unstarted.start)
         self.calls -= len(unstarted)
         return unstarted
