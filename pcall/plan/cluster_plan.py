@@ -53,6 +53,7 @@ class ClusterValues:
         self.answers: dict[int, Any] = {}
         self.places: dict[int, dict[str, int]] = {}
         self.made_by: dict[int, str] = {}  # by call, the name of the worker that ran it last
+        self.worker_names: set[str] = set()  # of those that have run a call
         self.gone: set[int] = set()  # values that were handed from call to call
         self._decoded: set[int] = set()
 
@@ -99,7 +100,7 @@ class ClusterValues:
     def is_stale(self, index: int, worker: Any) -> bool:
         """True if a call ran last on another worker than the one of this name."""
         last = self.made_by.get(index)
-        return worker is not None and last is not None and last != str(worker)
+        return str(worker) in self.worker_names and last is not None and last != str(worker)
 
     def forget(self, index: int) -> None:
         """Drop what the caller has of a value."""
@@ -334,6 +335,7 @@ class ClusterPlan:
     def ended(self, record: Record, outcome: Outcome, address: str) -> None:
         """Take note of the value of a call that has returned."""
         index = record.call
+        self._values.worker_names.add(outcome.worker or "")
         if not outcome.ok:
             return
         self._values.made_by[index] = outcome.worker or ""

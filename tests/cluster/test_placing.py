@@ -147,19 +147,31 @@ def make(folder):
     return (folder / "made").stat().st_size
 
 
-@pytest.mark.parametrize("how", ["none", "stale"])
+@pytest.mark.parametrize("how", ["no worker", "the worker", "another worker"])
 def test_dependencies_failed(cluster, tmp_path, how):
-    """Without a name the dependency is made again; a stale report has only the reporter run."""
+    """Without a worker's name the dependency is made again; with it, on another worker.
+
+    A report about another worker than the one that made it last is stale: the reporter alone is
+    made again.
+    """
+    here, other = names(cluster)
+    named = {"no worker": None, "the worker": here, "another worker": other}[how]
     plan = Plan()
+    for name in (here, other):  # both have run a call of this run
+        plan.call(briefly, 0).locality = {name: 1}
     first = plan.call(make, tmp_path)
+    first.locality = {here: 1}
 
     def use(value):
         with open(tmp_path / "used", "a") as file:
             file.write("x")
         if (tmp_path / "used").stat().st_size == 1:
-            raise DependenciesFailed({None if how == "none" else "another": [first]})
+            raise DependenciesFailed({named: [first]})
         return value
 
     last = plan.call(use, first)
+    last.locality = {other: 1}
     outcomes = list(cluster.execute(plan))
-    assert outcomes[last.index].value == (2 if how == "none" else 1)
+    assert outcomes[last.index].value == (1 if how == "another worker" else 2)
+    if how == "the worker":
+        assert {outcomes[each.index].worker for each in (first, last)} == {other}

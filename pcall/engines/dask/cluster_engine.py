@@ -38,6 +38,7 @@ from pcall._wire.decode import Answer
 from pcall.engines.dask.cluster_logs import ClusterLogs, levels_here
 from pcall.engines.dask.cluster_work import ClusterWork
 from pcall.engines.dask.link import Link, Worker
+from pcall.engines.dask.plugin import NodeDied
 from pcall.engines.dask.preferences import Preferences
 from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, Record, RunSpec
 from pcall.engines.local.parent.call_outcome import outcome_of
@@ -52,7 +53,7 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 _log = logging.getLogger("pcall")
 
 # Seconds that a chunk is to take: of reused children, and of fresh ones.
-CHUNK_SECONDS, FRESH_CHUNK_SECONDS = 0.02, 0.05
+CHUNK_SECONDS, FRESH_CHUNK_SECONDS = 0.02, 0.1
 # Calls that take longer than this get no second chunk that waits behind the first.
 SHORT_CALL = 0.02
 MOST_CALLS = 2000  # rows of a reused child
@@ -103,6 +104,7 @@ class _Station:
         self.chunks: dict[str, Chunk] = {}
         self.future: Any = None  # keeps the run open there
         self.open = False
+        self.openings = 1
         self.failed = 0  # calls there that have failed, as far as this process knows
 
     @property
@@ -605,6 +607,13 @@ class ClusterEngine:
     def _on_opened(self, address: str, error: BaseException | None) -> None:
         station = self._stations.get(address)
         if station is None:
+            return
+        if isinstance(error, NodeDied | OSError) and station.openings < DEATHS:
+            # Nobody's fault: its node was killed meanwhile, or its connection was cut.
+            assert self._spec is not None
+            station.openings += 1
+            _release(station.future)
+            station.future = self._link.open_run(self._spec, address)
             return
         if error is not None:
             name = station.worker.name

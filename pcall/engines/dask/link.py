@@ -33,6 +33,9 @@ from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, RunSpec
 
 __all__ = ["Inbox", "Link", "Worker"]
 
+# A worker may die while it is asked for something.
+_TRIES = 10
+
 #: Takes what arrives for a run: a kind, and what belongs to it. It is called in dask's thread.
 Inbox = Callable[[str, tuple[Any, ...]], None]
 
@@ -158,13 +161,29 @@ class Link:
         new = [address for address in self._workers if address not in self._checked]
         if new:
             found = self.client.run(_probe, workers=new, on_error="return")
-            for address, versions in found.items():
+            asked = {
+                address: versions
+                for address, versions in found.items()
+                if not isinstance(versions, OSError)  # it is gone: that will be noticed
+            }
+            for address, versions in asked.items():
                 self._check_versions(self._workers.get(address), address, versions)
-            self._checked.update(new)
+            self._checked.update(asked)
             self._do(self._reach(new))
         if not self._registered:
-            self.client.register_plugin(NodePlugin(), name=PLUGIN)
-            self._registered = True
+            self._register()
+
+    def _register(self) -> None:
+        """Have all workers, and those that come, start the plugin."""
+        for number in range(_TRIES):
+            try:
+                self.client.register_plugin(NodePlugin(), name=PLUGIN)
+                break
+            except OSError:  # a worker has died meanwhile
+                if number == _TRIES - 1 or self.is_lost:
+                    raise
+                time.sleep(0.1)
+        self._registered = True
 
     async def _reach(self, addresses: list[str]) -> None:
         """Find out which workers this process can ask for results itself."""

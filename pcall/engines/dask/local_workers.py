@@ -34,22 +34,35 @@ class LocalWorkers:
     def __init__(self, count: int, threads: int = 1) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pcall-cluster-")
         self._processes: list[subprocess.Popen[str]] = []
+        self._threads = threads
+        self._named = 0
         try:
             scheduler = self._start("scheduler")
             workers = [self._start("worker") for _ in range(count)]
             self.address = json.loads(_stream(scheduler.stdout).readline())["address"]
-            for number, worker in enumerate(workers):
-                order = {
-                    "address": self.address,
-                    "name": str(number),
-                    "threads": threads,
-                    "folder": self._folder.name,
-                }
-                _stream(worker.stdin).write(json.dumps(order) + "\n")
-                _stream(worker.stdin).flush()
+            for worker in workers:
+                self._tell(worker)
         except BaseException:
             self.close()
             raise
+
+    def add(self) -> int:
+        """Start one more worker; returns its process id."""
+        worker = self._start("worker")
+        self._tell(worker)
+        return worker.pid
+
+    def _tell(self, worker: subprocess.Popen[str]) -> None:
+        """Tell a worker where its scheduler is."""
+        order = {
+            "address": self.address,
+            "name": str(self._named),
+            "threads": self._threads,
+            "folder": self._folder.name,
+        }
+        self._named += 1
+        _stream(worker.stdin).write(json.dumps(order) + "\n")
+        _stream(worker.stdin).flush()
 
     def _start(self, name: str) -> subprocess.Popen[str]:
         path = [each or os.getcwd() for each in sys.path]

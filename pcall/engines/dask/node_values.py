@@ -11,6 +11,7 @@ import io
 import os
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from pcall._core.records import show
@@ -219,7 +220,8 @@ class WorkerValues:
                 self._linked = index, parts
                 return HandedOff()
         if row in order.inside:
-            self._made[index] = pickle.dumps(value, 5)
+            with suppress(Exception):  # what can't be pickled fails where it is answered with
+                self._made[index] = pickle.dumps(value, 5)
         return value
 
 
