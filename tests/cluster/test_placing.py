@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from pcall import (
     Pcall,
     Plan,
     current_call,
+    run,
 )
 
 pytest.importorskip("distributed", reason="distributed is not installed")
@@ -141,10 +143,10 @@ def test_settled_calls_are_yielded(cluster):
 
 
 def make(folder):
-    """How often it was made."""
+    """How often it was made, and the node that has made it."""
     with open(folder / "made", "a") as file:
         file.write("x")
-    return (folder / "made").stat().st_size
+    return (folder / "made").stat().st_size, os.getppid()
 
 
 @pytest.mark.parametrize("how", ["no worker", "the worker", "another worker"])
@@ -167,11 +169,10 @@ def test_dependencies_failed(cluster, tmp_path, how):
             file.write("x")
         if (tmp_path / "used").stat().st_size == 1:
             raise DependenciesFailed({named: [first]})
-        return value
+        return value, os.getppid()
 
     last = plan.call(use, first)
     last.locality = {other: 1}
-    outcomes = list(cluster.execute(plan))
-    assert outcomes[last.index].value == (1 if how == "another worker" else 2)
-    if how == "the worker":
-        assert {outcomes[each.index].worker for each in (first, last)} == {other}
+    (made, there), here = run(plan, output=last, engine=cluster)
+    assert made == (1 if how == "another worker" else 2)
+    assert (there == here) == (how == "the worker")

@@ -42,7 +42,7 @@ def test_a_chain_with_large_values_stays_in_one_child():
     assert len(set(pids_of_chain(30, max_workers=2))) == 1
 
 
-@pytest.mark.needs("concurrency")
+@pytest.mark.needs("concurrency", "processes")
 def test_a_large_value_that_the_next_call_alone_needs_is_not_written():
     """Along a chain no file is made for values: they are handed on as they are."""
     plan = Plan()

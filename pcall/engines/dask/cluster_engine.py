@@ -439,7 +439,8 @@ class ClusterEngine:
         most = self._state.options.max_workers
         if most is not None and len(self._chunks) >= most:
             return False
-        if self._work.has_locality:
+        first = scheduler.startable(1, now) if self._tried else ()
+        if self._work.has_locality or any(index in self._tried for index in first):
             return self._dispatch_by_locality(now)
         # Rooms first: whether a worker is free costs less to see than which call comes next.
         short = most is None and 0 < self._pace < SHORT_CALL
@@ -469,14 +470,18 @@ class ClusterEngine:
         self._state.reopen()
         best = None
         for place, index in enumerate(candidates):
-            numbers = self._preferences.numbers(index)
+            numbers = self._preferences.numbers(index) if self._work.has_locality else {}
+            tried = self._tried.get(index, set())
+            elsewhere = any(
+                each.slots and address not in tried and numbers.get(address, 0) >= 0
+                for address, each in self._stations.items()
+            )
             for station in free:
                 address = station.worker.address
                 number = numbers.get(address, 0)
-                if number < 0:
+                if number < 0 or (elsewhere and address in tried):
                     continue
-                tried = address in self._tried.get(index, ())
-                rank = (tried, -number, place, len(station.chunks) / (station.slots or 1))
+                rank = (-number, place, len(station.chunks) / station.slots)
                 if best is None or rank < best[0]:
                     best = rank, index, station
         if best is None:

@@ -59,6 +59,7 @@ class ClusterLogs:
         self._count = count
         self._lock = threading.RLock()
         self._records: dict[int, list[bytes]] = {}
+        self._unwritten: dict[int, list[bytes]] = {}  # of the last attempt
         self._workers: dict[int, tuple[str, int]] = {}
         self._ended: set[int] = set()
         self._next = 0
@@ -69,6 +70,7 @@ class ClusterLogs:
         """Note the records of an attempt of a call, before its end is reported."""
         if records:
             self._records.setdefault(outcome.index, []).extend(records)
+            self._unwritten.setdefault(outcome.index, []).extend(records)
         if outcome.worker is not None and outcome.pid is not None:
             self._workers[outcome.index] = outcome.worker, outcome.pid
 
@@ -91,7 +93,7 @@ class ClusterLogs:
 
     def _write_sections(self, index: int, later: bool) -> None:
         """Write what goes to files into the call's own, beside the main log."""
-        for content in self._records.get(index, ()):
+        for content in self._unwritten.pop(index, ()):
             record = self._unpacked(index, content)
             if record is None:
                 continue
