@@ -25,8 +25,8 @@ from pcall._core.records import Outcome, show
 from pcall._core.run_state import RunState
 from pcall._core.seconds import check_seconds
 from pcall._errors import ClusterError, NoWorkers, WorkerLost
+from pcall._executing import execute
 from pcall._pcall import Pcall
-from pcall.plan.executing import execute
 from pcall.plan.plan import Plan
 
 try:

@@ -208,8 +208,6 @@ class Scheduler:
     def dispatched(self, index: int, stop: int) -> None:
         """Take note that the next chunk was dispatched; :meth:`runs_since` reports its start."""
         queue = self._due or self._ready
-        if queue[0].start != index:
-            queue = self._bring_forward(index)
         first = queue.popleft()
         assert first.start == index, f"call {index} started before {first.start}, the next"
         if stop < first.stop:
@@ -217,17 +215,20 @@ class Scheduler:
         self.queued -= stop - index
         self._running[index] = stop
 
-    def _bring_forward(self, index: int) -> deque[range]:
-        """Make a call of :meth:`startable` the first of its queue, and return the queue."""
+    def _dispatched_out_of_turn(self, index: int, stop: int) -> None:
+        """As :meth:`dispatched`, for any call of :meth:`startable`."""
         for queue in (self._due, self._ready):
             for place, calls in enumerate(queue):
                 if index in calls:
                     del queue[place]
-                    if index > calls.start:
-                        queue.insert(place, range(calls.start, index))
-                    queue.appendleft(range(index, calls.stop))
-                    return queue
-        return self._due or self._ready
+                    parts = (range(calls.start, index), range(min(stop, calls.stop), calls.stop))
+                    for part in reversed(parts):
+                        if part:
+                            queue.insert(place, part)
+                    self.queued -= min(stop, calls.stop) - index
+                    self._running[index] = min(stop, calls.stop)
+                    return
+        raise AssertionError(f"call {index} started, which was not ready")
 
     def runs_since(self, index: int, now: float) -> None:
         """Take note that a running call began at this time."""

@@ -24,6 +24,10 @@ class _ClusterScheduler(Scheduler):
     def set_timeout(self, timeout: float | None) -> None:
         """Do nothing: the engine sends the limit of the state to the nodes."""
 
+    def dispatched(self, index: int, stop: int) -> None:
+        """Take note that a chunk was dispatched, which need not be the next."""
+        self._dispatched_out_of_turn(index, stop)
+
 
 def make_cluster_run(calls: Calls, options: Options, timeout: float | None) -> Run:
     """Compose the run of these calls on the cluster that the options name."""

@@ -194,7 +194,7 @@ class GraphScheduler(Scheduler):
 
     def dispatched(self, index: int, stop: int) -> None:
         if any(index in each for each in self._due):
-            super().dispatched(index, stop)
+            self._dispatched_out_of_turn(index, stop)
             return
         self.queued -= stop - index
         for each in range(index, stop):

@@ -14,11 +14,13 @@ from pcall import (
     CallError,
     ChildDied,
     ChildProcessException,
+    ClusterError,
     CurrentCall,
     CycleError,
     DependenciesFailed,
     FailedDependency,
     NotStarted,
+    NoWorkers,
     Outcome,
     Pcall,
     PcallError,
@@ -28,6 +30,7 @@ from pcall import (
     ResultError,
     Retry,
     TaskCancelled,
+    WorkerLost,
     __version__,
     current_call,
     pcall,
@@ -172,6 +175,8 @@ def errors() -> None:
         assert_type(error.type_name, str)
         assert_type(error.text, str)
         assert_type(error.traceback, str)
+    except (WorkerLost, NoWorkers, ClusterError):
+        raise
     except (ResultError, NotStarted, PcallError, TaskCancelled):
         raise
 

@@ -121,6 +121,7 @@ PROPERTIES = ["results", "outcomes", "childs", "pids", "livings", "done"]
 BUILT_WITH = [*SEVEN, "varkwargs"]
 OUTCOME = ["index", "call", "ok", "value", "error", "pid", "exitcode", "attempts", "started"]
 OUTCOME += ["duration", "cpu_time", "max_rss", "rss_growth", "log", "stdout", "stderr"]
+OUTCOME += ["worker"]
 
 
 @pytest.mark.parametrize("name", METHODS)

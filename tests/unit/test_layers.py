@@ -20,6 +20,7 @@ PACKAGE = Path(pcall.__file__).parent
 ROOMS = [
     "__init__",  # the public names
     "cluster",
+    "_executing",  # a job of a cluster
     "tasklog",
     "_function",
     "_pcall",  # the faces: pcall and Pcall, and ...
