@@ -7,7 +7,8 @@ from pcall import Pcall, Plan, run
 try:
     from pcall.cluster import Cluster
 except ModuleNotFoundError as error:
-    raise SystemExit(f"skipped: {error}") from None
+    print(f"skipped: {error}")
+    raise SystemExit(0) from None
 
 
 def square(x: int) -> int:

@@ -100,7 +100,9 @@ class Pcall(BuiltRun):
                 alone), ``capture_output`` (default False; True: what a call writes to
                 stdout and stderr is in its outcome; ``"group"``: it is also written here,
                 call by call), ``return_outcomes`` (default False; True: nothing is raised for
-                a failed call).
+                a failed call), ``engine`` (default None: this machine; or a
+                :class:`pcall.cluster.Cluster`), ``locality`` (of a cluster: a function of a call
+                and the workers, see ``docs/cluster.rst``).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the

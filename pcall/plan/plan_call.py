@@ -40,9 +40,9 @@ class PlanCall(Node):
         kwargs: keyword arguments, likewise.
         name: the name of the call in messages and pictures; by default the function's name.
         scope: the names of the scopes that it was planned in, the outermost first.
-        locality: reserved for runs on a cluster: a mapping of worker to number, or a function
-            that returns the number of a worker (-1 forbids it, 0 is indifferent, 1 and more
-            prefer it). It has no effect on one machine: nothing reads it. Default None.
+        locality: on a cluster: a mapping of worker to number, or a function of the workers that
+            returns such a mapping, or pairs (-1 forbids a worker, 0 is indifferent, 1 and more
+            prefer it). It has no effect on one machine. Default None.
         place: the source line that planned it, and those that led there.
         started: True once a run has started it.
         done: True once it has returned or failed, or was settled from outside.
@@ -85,7 +85,7 @@ class PlanCall(Node):
         self.name = name_of(fn)
         self.scope = scope
         self._priority: float = 0
-        self.locality: Callable[[Any], float] | Mapping[Any, float] | None = None
+        self.locality: Callable[[Any], Any] | Mapping[Any, float] | None = None
         self._lines = lines
         self.started = self.done = False
         self.settled: Settled | None = None
