@@ -13,6 +13,7 @@ It needs the extra ``pcall[cluster]``.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -107,6 +108,7 @@ class Cluster:
             self._link = Link(self._client, timeout, path, tuple(preload))
             if self._local is not None:
                 self._client.wait_for_workers(_cores(), timeout=60)
+            atexit.register(self.close)  # if nobody does
         except BaseException:
             self._end()
             raise
@@ -246,6 +248,7 @@ class Cluster:
 
     def close(self) -> None:
         """End what this object has started itself: its connection, its own workers."""
+        atexit.unregister(self.close)
         self._link.close()
         self._end()
 

@@ -6,6 +6,7 @@ ends.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -34,10 +35,12 @@ class LocalWorkers:
     def __init__(self, count: int, threads: int = 1) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pcall-cluster-")
         self._processes: list[subprocess.Popen[str]] = []
+        atexit.register(self.close)  # of a cluster that nobody has closed
         self._threads = threads
         self._named = 0
         try:
             scheduler = self._start("scheduler")
+            self._order(scheduler, folder=self._folder.name)
             workers = [self._start("worker") for _ in range(count)]
             self.address = json.loads(_stream(scheduler.stdout).readline())["address"]
             for worker in workers:
@@ -54,15 +57,18 @@ class LocalWorkers:
 
     def _tell(self, worker: subprocess.Popen[str]) -> None:
         """Tell a worker where its scheduler is."""
-        order = {
-            "address": self.address,
-            "name": str(self._named),
-            "threads": self._threads,
-            "folder": self._folder.name,
-        }
+        self._order(
+            worker,
+            address=self.address,
+            name=str(self._named),
+            threads=self._threads,
+            folder=self._folder.name,
+        )
         self._named += 1
-        _stream(worker.stdin).write(json.dumps(order) + "\n")
-        _stream(worker.stdin).flush()
+
+    def _order(self, process: subprocess.Popen[str], **order: Any) -> None:
+        _stream(process.stdin).write(json.dumps(order) + "\n")
+        _stream(process.stdin).flush()
 
     def _start(self, name: str) -> subprocess.Popen[str]:
         path = [each or os.getcwd() for each in sys.path]
@@ -82,7 +88,8 @@ class LocalWorkers:
         return tuple(each.pid for each in self._processes)
 
     def close(self) -> None:
-        """End them, and wait for that."""
+        """End them, and wait for that. Harmless if that was done before."""
+        atexit.unregister(self.close)
         for process in self._processes[1:] + self._processes[:1]:
             _stream(process.stdin).close()
         for process in self._processes:

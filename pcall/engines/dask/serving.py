@@ -6,7 +6,9 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import sys
+import time
 from typing import Any
 
 import dask
@@ -15,14 +17,19 @@ from distributed import Worker as DaskWorker
 
 __all__ = ["scheduler", "worker"]
 
-logging.getLogger("distributed").setLevel(logging.CRITICAL)
+logging.disable(logging.CRITICAL)  # dask tells of each connection that ends
 # Nothing is loaded that was not asked for.
 dask.config.set({"distributed.worker.preload": [], "distributed.scheduler.preload": []})
 
 
 def scheduler() -> None:
     """Run a scheduler. Its first line of output says where it listens."""
+    caller = os.getppid()
+    order = json.loads(sys.stdin.readline())
     asyncio.run(_scheduler())
+    if os.getppid() != caller:  # nobody else is left to do it
+        time.sleep(2)
+        shutil.rmtree(order["folder"], ignore_errors=True)
 
 
 async def _scheduler() -> None:
