@@ -25,11 +25,20 @@ dask.config.set({"distributed.worker.preload": [], "distributed.scheduler.preloa
 def scheduler() -> None:
     """Run a scheduler. Its first line of output says where it listens."""
     caller = os.getppid()
-    order = json.loads(sys.stdin.readline())
+    order = _order()
     asyncio.run(_scheduler())
     if os.getppid() != caller:  # nobody else is left to do it
         time.sleep(2)
         shutil.rmtree(order["folder"], ignore_errors=True)
+
+
+def _order() -> dict[str, Any]:
+    """The first line of input; the end of this process, if its caller is gone before."""
+    line = sys.stdin.readline()
+    if not line:
+        raise SystemExit(1)
+    order: dict[str, Any] = json.loads(line)
+    return order
 
 
 async def _scheduler() -> None:
@@ -43,7 +52,7 @@ async def _scheduler() -> None:
 
 def worker() -> None:
     """Run a worker, with what the first line of input says."""
-    order = json.loads(sys.stdin.readline())
+    order = _order()
     asyncio.run(_worker(order))
 
 
