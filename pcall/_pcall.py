@@ -43,7 +43,8 @@ class Pcall(BuiltRun):
 
     Raises:
         TypeError: an argument has the wrong shape; the text names it and the call.
-        ValueError: the timeout is negative.
+        ValueError: the timeout is negative; or, with the option ``strict``, arguments have
+            different lengths, or one is a str or bytes.
     """
 
     _options = Options()
@@ -71,7 +72,9 @@ class Pcall(BuiltRun):
             ikwargs=ikwargs,
             varkwargs=varkwargs,
         )
-        calls = build_calls(targets, cargs, iargs, ckwargs, ikwargs, varkwargs)
+        calls = build_calls(
+            targets, cargs, iargs, ckwargs, ikwargs, varkwargs, strict=self._options.strict
+        )
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
         given = {"timeout": timeout, "iargs": iargs, "ckwargs": ckwargs, "ikwargs": ikwargs}
@@ -94,7 +97,9 @@ class Pcall(BuiltRun):
                 this process), ``max_tasks_per_child`` (default 1: a fresh child for every
                 call; None: reused workers), ``max_errors`` (default 0: after the first
                 failure no further call starts; None: no limit), ``retry`` (attempts in all,
-                a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
+                a :class:`Retry`, or a decorator of the target), ``fail_fast`` (default
+                False; True: then running calls are ended, too), ``strict`` (default False;
+                True: arguments of different lengths are an error), ``grace_period`` (seconds
                 from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
                 :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
                 alone), ``capture_output`` (default False; True: what a call writes to
@@ -148,12 +153,13 @@ class Pcall(BuiltRun):
         try:
             while not self._run.over:
                 self._run.turn(None)
+            if not self._joined:
+                self._conclude()
         except BaseException:
+            # Also where the merge of the logs is interrupted: it is finished here.
             self._run.abandon_if_owner()
             self._let_go()
             raise
-        if not self._joined:
-            self._conclude()
         if self._failure is not None:
             raise self._failure.with_traceback(None)
 
@@ -169,7 +175,7 @@ class Pcall(BuiltRun):
                 [outcome for outcome in outcomes if outcome is not None],
                 state.timed_out,
                 self._limit,
-                ignored=state.ended_by_us,
+                ended_by_us=state.ended_by_us,
                 ended_from_outside=state.ended_from_outside,
             )
         elif not state.ended_by_us:

@@ -6,7 +6,7 @@ It has no thread of its own. Each use of a run (joining, polling, iterating, awa
 1. start the calls that the state lets start;
 2. wait for an end or a deadline, or for as long as the caller wants;
 3. collect the calls that have ended, and kill the processes that have outlived their grace period;
-4. end the calls whose time is up.
+4. end the calls whose time is up, or all of them where too many have failed.
 
 Whatever interrupts a turn (Ctrl-C, a signal handler that raises, a fork that fails) ends all
 calls before it propagates.
@@ -260,6 +260,7 @@ class Run:
         with self._lock, DeferSignals():
             self._do_posted()
             self._engine.start()
+            self._fail_fast()
             pause = 0.0 if self.over else self.pause(wait)
         # Without the lock: meanwhile other threads may look at the run, or end it.
         ready = self._engine.poll(pause)
@@ -268,6 +269,7 @@ class Run:
             self._expire()
             self._do_posted()
             self._engine.start()
+            self._fail_fast()
         # Without the lock: handlers and observers are the user's code.
         logs = self.state.logs
         if logs is not None:
@@ -307,6 +309,11 @@ class Run:
             return
         for index in running:
             engine.cancel(index)
+
+    def _fail_fast(self) -> None:
+        """End the running calls where too many have failed, and the policy asks for that."""
+        if self.state.fail_fast():
+            self._engine.stop(signal.SIGTERM)
 
     def _release_if_over(self) -> None:
         """Close the engine after the last turn, or if the run was ended while no turn is taken."""

@@ -3,7 +3,7 @@
 Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
 values[i] for varkwargs}}``. The columns (several targets, ``iargs``, ``ikwargs``, each of
 ``varkwargs``) are read together, once each and left to right, as ``zip`` does. The shortest
-column determines the number of calls.
+column determines the number of calls; with ``strict``, all have the same length.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from pcall._core.calls import Calls
 from pcall._core.records import show
 from pcall._core.slips import option_hint
+from pcall._core.strict_columns import refuse_text, strict_rows
 
 __all__ = ["build_calls"]
 
@@ -27,6 +28,8 @@ def build_calls(
     ckwargs: Any = None,
     ikwargs: Any = None,
     varkwargs: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = False,
 ) -> Calls:
     """Build the calls, in call order.
 
@@ -37,33 +40,44 @@ def build_calls(
         ckwargs: keyword arguments for every call; None if not given.
         ikwargs: for each call, a mapping of keyword arguments; None if not given.
         varkwargs: for each keyword name, an iterable with one value per call.
+        strict: True: refuse columns of different lengths, and a str or bytes whose characters
+            would be taken for values.
 
     Raises:
         TypeError: an argument has the wrong type; the text names the argument and the call.
+        ValueError: ``strict`` refuses an argument; the text names it and its length.
     """
+    if strict:
+        refuse_text("cargs", cargs)
     common = tuple(_iterate("cargs", cargs))
     common_kwargs = _mapping("ckwargs", {} if ckwargs is None else ckwargs)
 
-    columns: list[Iterable[Any]] = []
+    columns: dict[str, Iterator[Any]] = {}
     if not callable(targets):
         items = _iterate("targets", targets, "a callable or an iterable of callables")
-        columns.append(_each("targets", items, _target))
+        columns["targets"] = _each("targets", items, _target)
     if iargs is not None:
-        columns.append(_tuples(iargs))
+        columns["iargs"] = _tuples(iargs, strict)
     if ikwargs is not None:
-        columns.append(_each("ikwargs", _iterate("ikwargs", ikwargs), _mapping))
+        columns["ikwargs"] = _each("ikwargs", _iterate("ikwargs", ikwargs), _mapping)
     names = tuple(varkwargs or ())
     for name in names:
         values = (varkwargs or {})[name]
         expected = "an iterable with one value for each call"
-        columns.append(_iterate(name, values, expected, option_hint(name, values)))
+        if strict:
+            refuse_text(name, values)
+        columns[name] = _iterate(name, values, expected, option_hint(name, values))
 
     if not columns:
         return Calls(1, targets, common, common_kwargs)
     if iargs is not None and len(columns) == 1 and not common:
-        args = list(columns[0])
+        args = list(columns["iargs"])
         return Calls(len(args), targets, common, common_kwargs, args=args)
-    rows = list(zip(*columns))  # noqa: B905 - the shortest column decides
+    if strict:
+        sources = {"targets": targets, "iargs": iargs, "ikwargs": ikwargs, **(varkwargs or {})}
+        rows = strict_rows(columns, sources)
+    else:
+        rows = list(zip(*columns.values()))  # noqa: B905 - the shortest column decides
     count = len(rows)
     if len(names) == len(columns):
         return Calls(count, targets, common, common_kwargs, names=names, rows=rows)
@@ -95,11 +109,19 @@ def build_calls(
     )
 
 
-def _tuples(iargs: Any) -> Iterable[tuple[Any, ...]]:
+def _tuples(iargs: Any, strict: bool) -> Iterator[tuple[Any, ...]]:
+    if strict:
+        refuse_text("iargs", iargs)
     items = _iterate("iargs", iargs)
     if type(iargs) in (list, tuple) and set(map(type, iargs)) == {tuple}:
         return items  # the usual case: no need to convert each item
-    return _each("iargs", items, lambda name, item: tuple(_iterate(name, item)))
+
+    def convert(name: str, item: Any) -> tuple[Any, ...]:
+        if strict:
+            refuse_text(name, item)
+        return tuple(_iterate(name, item))
+
+    return _each("iargs", items, convert)
 
 
 def _each(name: str, items: Iterable[Any], convert: Callable[[str, Any], Any]) -> Iterator[Any]:

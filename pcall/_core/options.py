@@ -60,6 +60,10 @@ class Options:
             limit. Default 0.
         retry: the number of attempts for each call; or a :class:`Retry`; or a decorator of the
             target, which tries again in the same child. Default None: one attempt.
+        fail_fast: True: once more calls than ``max_errors`` have failed, running calls are ended,
+            too, as by ``terminate()``. Default False: they are waited for.
+        strict: True: arguments of different lengths, and a str or bytes whose characters would
+            be the values of calls, are a ValueError. Default False: the shortest decides.
         grace_period: seconds between SIGTERM and SIGKILL. Default 5.
         progress: True chooses a display; False shows nothing. Otherwise one or several observers
             (see :mod:`pcall.progress`). Default None: the environment variable
@@ -78,6 +82,8 @@ class Options:
     max_tasks_per_child: int | None = 1
     max_errors: int | None = 0
     retry: int | Retry | Callable[[Any], Any] | None = None
+    fail_fast: bool = False
+    strict: bool = False
     grace_period: float = 5.0
     progress: bool | Observer | Iterable[Observer] | None = None
     tasklog: bool = True
@@ -93,7 +99,7 @@ class Options:
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
         _check_capture(self.capture_output)
-        for name in ("tasklog", "return_outcomes"):
+        for name in ("fail_fast", "strict", "tasklog", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
 

@@ -37,6 +37,7 @@ class Scheduler:
             no limit. It applies if calls queue: with ``max_workers``, or :meth:`limit`.
         timeout: seconds that a call may run from its start; None: no limit.
         retry: decides which failed calls are retried; None: none.
+        fail_fast: True: ``max_errors`` applies also if no call queues.
         growing: True while :meth:`add` may bring more calls; :meth:`seal` ends that.
 
     Attributes:
@@ -54,6 +55,7 @@ class Scheduler:
         max_errors: int | None = 0,
         timeout: float | None = None,
         retry: Retry | None = None,
+        fail_fast: bool = False,
         growing: bool = False,
     ) -> None:
         self._count = count
@@ -72,6 +74,7 @@ class Scheduler:
         self._max_errors = max_errors
         self._timeout = timeout
         self._retry = retry
+        self._fail_fast = fail_fast
         self._stopped = False
         self.failed = 0
         self.disregarded: set[int] = set()
@@ -110,6 +113,11 @@ class Scheduler:
     def next_retry(self) -> float | None:
         """The time when the next retry is due; None when no call waits for one."""
         return self._waiting[0][0] if self._waiting else None
+
+    @property
+    def failed_too_often(self) -> bool:
+        """True once more calls have failed than the policy tolerates."""
+        return self._max_errors is not None and self.failed > self._max_errors
 
     def set_timeout(self, timeout: float | None) -> None:
         """Set the seconds that a call may run, before any has started."""
@@ -294,8 +302,8 @@ class Scheduler:
         """One more call has failed for good: stop where that is one too many."""
         self.failed += 1
         # If all may run at once, none is queued, although the last may not be forked yet.
-        queues = self._max_workers is not None
-        if queues and self._max_errors is not None and self.failed > self._max_errors:
+        limited = self._max_workers is not None or self._fail_fast
+        if limited and self.failed_too_often:
             return Ended(skipped=self.stop())
         return _NOTHING
 

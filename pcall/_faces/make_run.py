@@ -61,6 +61,7 @@ def _make_state(
         max_errors=options.max_errors,
         timeout=timeout,
         retry=options.rule,
+        fail_fast=options.fail_fast,
     )
     observers = observers_of(options.progress_choice)
     return RunState(calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance)

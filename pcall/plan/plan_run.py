@@ -76,6 +76,7 @@ class PlanRun:
             max_errors=options.max_errors,
             timeout=None if inline else timeout,
             retry=rule,
+            fail_fast=options.fail_fast,
             chunk_policy=stats,
             is_used_up=self._values.is_used_up,
         )

@@ -243,6 +243,7 @@ def fake_run(
         max_errors=options.max_errors,
         timeout=timeout,
         retry=options.rule,
+        fail_fast=options.fail_fast,
         growing=growing,
     )
     chance = random.Random(seed).random

@@ -143,7 +143,8 @@ class AnswerRecorder:
         """Record the failure of a call that a worker has begun."""
         state = self._state
         self._outcomes.claim(index, self._figures[worker.number])
-        if state.stopped_on_request and self._terminator.was_signalled(worker.number):
+        ended_by_us = state.stopped_on_request or state.failing_fast
+        if ended_by_us and self._terminator.was_signalled(worker.number):
             # When the signal was sent, the worker may still have run an earlier call.
             state.ended_by_us.add(index)
         failed = answer is not None and answer.error is not None
