@@ -143,10 +143,13 @@ class Soak:
         self._log = folder / "main.log"
         self.during = 0  # rounds in which the signal came while calls were made
 
-    def _state(self) -> tuple[object, ...]:
-        handlers = {each: signal.getsignal(each) for each in signal.valid_signals()}
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        return len(descriptors()), children(), handlers, mask
+    def _state(self) -> dict[str, object]:
+        return {
+            "descriptors": sorted(descriptors().items()),
+            "children": children(),
+            "handlers": {each: signal.getsignal(each) for each in signal.valid_signals()},
+            "mask": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        }
 
     def round(self) -> None:
         """Make calls, with a signal at a random moment. Raise if anything is wrong afterwards."""
@@ -169,9 +172,11 @@ class Soak:
             os.wait()
         else:
             os.waitpid(sender, 0)
-        assert until(lambda: self._state() == before, 10), (
-            f"{way.__name__}: left {self._state()} of {before}, {descriptors()}"
-        )
+        if not until(lambda: self._state() == before, 10):
+            after = self._state()
+            changed = [name for name in before if before[name] != after[name]]
+            what = [f"{name}: {before[name]}, then {after[name]}" for name in changed]
+            raise AssertionError(f"{way.__name__}: {what}")
         if with_log:
             self._check_log(way.__name__)
         left = {path.name for path in self._folder.iterdir()} - {"page.html"}

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import select
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from pcall._os.private_fds import above_streams, register_private_fd, unregister
 from pcall._os.process_groups import signal_group
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
+from pcall._os.waiting import POLLIN, poll
 from pcall.engines.local.child.child_context import Task
 from pcall.engines.local.child.child_main import perform
 
@@ -129,8 +129,8 @@ class ForkedProcess:
             if self.sentinel is None:
                 time.sleep(left)
             else:
-                poller = select.poll()
-                poller.register(self.sentinel, select.POLLIN)
+                poller = poll()
+                poller.register(self.sentinel, POLLIN)
                 poller.poll(left * 1000)
         return self.returncode
 

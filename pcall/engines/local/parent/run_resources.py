@@ -22,6 +22,7 @@ from pcall._tuning import GUARD_DELAY
 from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.coverage_data import coverage_steps
+from pcall.engines.local.greenlets import greenlet_steps
 from pcall.engines.local.parent.captured_output import make_output_steps
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
@@ -88,7 +89,8 @@ class RunResources:
             entropy=drawn.entropy,
         )
         watch = system.parent_watch(parent, grace_period)
-        self.steps = (*make_steps(watch, null, closed_streams()), *coverage_steps())
+        first = make_steps(watch, null, closed_streams())
+        self.steps = (*first, *greenlet_steps(), *coverage_steps())
         if capture:
             self.steps = (*self.steps, *make_output_steps())
         self.capture = capture
