@@ -252,7 +252,12 @@ class Scheduler:
             self._deadlines.pop(index, None)
         if self._stopped:
             return tuple(rest)
+        # In call order: other parts of the queue may have been queued again before, too.
+        before = []
+        while self._ready and self._ready[0].start < rest.start:
+            before.append(self._ready.popleft())
         self._ready.appendleft(rest)
+        self._ready.extendleft(reversed(before))
         self.queued += len(rest)
         return ()
 

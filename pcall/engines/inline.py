@@ -13,6 +13,7 @@ from pcall._core.captured import Captured, add_last_lines
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState, not_started
 from pcall._os.current import get_system
+from pcall._wire.traceback_codec import users_part
 from pcall.engines.invoke import invoke, log_failure
 from pcall.engines.local.child.current_call import running_inline
 from pcall.engines.local.parent.captured_output import GroupWriter, capture_inline
@@ -142,7 +143,8 @@ class InlineEngine:
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
-            value, error = None, failure
+            # By the method: the attribute of a frozen exception can't be assigned to.
+            value, error = None, failure.with_traceback(users_part(failure.__traceback__))
             log_failure(call, failure)
         captured = found[0] if found else None
         if error is not None and captured is not None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, TaskCancelled
-from tests.helpers.engines import OUT_OF_ORDER
 from tests.helpers.scripts import run_python
 from tests.helpers.waiting import SOON, until
 
@@ -289,7 +288,6 @@ def test_as_completed(each_system, latch):
 
 
 @pytest.mark.parametrize("max_workers", [1, 0])
-@OUT_OF_ORDER
 def test_as_completed_of_skipped_calls(max_workers):
     """as_completed() has each call once, those too that never started."""
     run = Pcall.options(max_workers=max_workers)(square, x=(1, -1, 2, 3))

@@ -81,7 +81,9 @@ class AnswerRecorder:
                 worker.finish_chunk()
                 if unstarted:
                     self._state.requeue(unstarted.start)
-                if worker.held:
+                if worker.held and not worker.given:
+                    # Only now: it skips the chunk that it had beside the failed one. That goes
+                    # back behind the rest of the failed one, before any later call is dispatched.
                     worker.resume()
 
     def _record(

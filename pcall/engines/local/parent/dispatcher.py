@@ -85,7 +85,9 @@ class Dispatcher:
         full = len(self.workers) >= self.worker_count
         for depth in range(CHUNKS_PER_WORKER if full else 1):
             for worker in self.workers.values():
-                if worker.leaving or worker.preempt_requested_at or len(worker.given) > depth:
+                if worker.leaving or worker.held or worker.preempt_requested_at:
+                    continue
+                if len(worker.given) > depth:
                     continue
                 chunk = self._next_chunk()
                 if not chunk:
