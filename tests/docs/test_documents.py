@@ -33,6 +33,7 @@ WITH_CODE = [
     "docs/plans.rst",
     "docs/policy.rst",
     "docs/progress.rst",
+    "docs/testing.rst",
     "docs/timeouts.rst",
 ]
 
