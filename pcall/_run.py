@@ -257,11 +257,16 @@ class Run:
     def _take_turn(self, wait: float | None) -> None:
         # A signal handler may use this very run. It runs where the state is in order: during the
         # wait, and where the engine delivers signals.
-        with self._lock, DeferSignals():
-            self._do_posted()
-            self._engine.start()
-            self._fail_fast()
-            pause = 0.0 if self.over else self.pause(wait)
+        pause = 0.0
+        # A call in this process that the last turn has chosen is executed at once: the preparation
+        # would take longer than the rest.
+        chosen = self._engine.synchronous and not self._engine.pause()
+        if self._posted or not chosen:
+            with self._lock, DeferSignals():
+                self._do_posted()
+                self._engine.start()
+                self._fail_fast()
+                pause = 0.0 if self.over else self.pause(wait)
         # Without the lock: meanwhile other threads may look at the run, or end it.
         ready = self._engine.poll(pause)
         with self._lock, DeferSignals():

@@ -34,7 +34,7 @@ def _inline_run(calls: Calls, options: Options) -> Run:
     from pcall.engines.inline import InlineCalls, InlineEngine
 
     state = _make_state(calls, options, None, 1, OutcomeStore(calls))
-    return Run(state, InlineEngine(state, InlineCalls(calls)))
+    return Run(state, InlineEngine(state, InlineCalls()))
 
 
 def _pool_run(calls: Calls, options: Options, timeout: float | None) -> Run:

@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from pcall._core.calls import Calls
 from pcall._core.captured import Captured, add_last_lines
-from pcall._core.records import Outcome
+from pcall._core.records import Call, Outcome
 from pcall._core.run_state import RunState, not_started
 from pcall._os.current import get_system
 from pcall._wire.traceback_codec import users_part
@@ -28,7 +27,7 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 class InlineWorkload(Protocol):
     """Executes calls in this process, and keeps the values that other calls need."""
 
-    def execute(self, index: int) -> Any:
+    def execute(self, call: Call) -> Any:
         """Call the target, and return its value."""
 
     def reopen(self, index: int) -> None:
@@ -39,18 +38,11 @@ class InlineWorkload(Protocol):
 
 
 class InlineCalls:
-    """Independent calls.
+    """Independent calls."""
 
-    Args:
-        calls: of the run.
-    """
-
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
-
-    def execute(self, index: int) -> Any:
+    def execute(self, call: Call) -> Any:
         """Call the target, and return its value."""
-        return invoke(self._calls[index])
+        return invoke(call)
 
     def reopen(self, index: int) -> None:
         """Do nothing: only a retry executes a call again."""
@@ -137,9 +129,9 @@ class InlineEngine:
             with running_inline(call, attempt, self._entropy):
                 if self._state.options.capture_output:
                     with capture_inline(get_system()) as found:
-                        value = self._workload.execute(index)
+                        value = self._workload.execute(call)
                 else:
-                    value = self._workload.execute(index)
+                    value = self._workload.execute(call)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
