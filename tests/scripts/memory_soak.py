@@ -135,9 +135,8 @@ def figures() -> list[float]:
     ]
 
 
-def main(seconds: float, names: list[str]) -> None:
+def main(seconds: float, names: list[str], folder: Path) -> None:
     kinds = [kind for kind in KINDS if not names or kind.__name__ in names]
-    folder = Path(tempfile.mkdtemp(prefix="pcall-soak"))
     log = Log(folder)
     sys.stdout, out = StringIO(), sys.stdout
     began, count = time.monotonic(), 0
@@ -166,4 +165,5 @@ def main(seconds: float, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2:])
+    with tempfile.TemporaryDirectory(prefix="pcall-soak") as folder:
+        main(float(sys.argv[1]), sys.argv[2:], Path(folder))
