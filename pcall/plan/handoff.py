@@ -16,7 +16,7 @@ from typing import Any
 
 from pcall._tuning import DEEPEST_BUFFER
 from pcall._wire.value_parts import ValueParts
-from pcall.plan.weak_values import WeakValues
+from pcall._wire.weak_values import WeakValues
 
 __all__ = ["HandedOff", "is_unshared"]
 

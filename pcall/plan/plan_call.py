@@ -7,9 +7,9 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from pcall._core.records import name_of, show
+from pcall._wire.weak_values import WeakValues
 from pcall.plan.nodes import ForeignNode, Node, PlanBase, ValueOf
 from pcall.plan.places import Lines, Place
-from pcall.plan.weak_values import WeakValues
 
 __all__ = ["PlanCall", "Settled", "plans"]
 

@@ -17,10 +17,10 @@ from pcall._wire.decode import Answer, decode, read_answer
 from pcall._wire.mapping import map_private
 from pcall._wire.result_table import HANDED_OFF, INT, ResultTable
 from pcall._wire.row_reader import Raised, read_row
+from pcall._wire.weak_values import WeakValues
 from pcall.plan.handoff import HandedOff
 from pcall.plan.plan import Plan
 from pcall.plan.value_store import Values
-from pcall.plan.weak_values import WeakValues
 
 __all__ = ["PlanInputs"]
 

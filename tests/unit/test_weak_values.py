@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from pcall.plan.weak_values import WeakValues
+from pcall._wire.weak_values import WeakValues
 
 
 class Thing:

@@ -27,9 +27,13 @@ class WeakValues(Generic[K, V]):
         self._sweep_at = _FEWEST
 
     def __setitem__(self, key: K, value: V) -> None:
+        self.keep(key, ref(value))
+
+    def keep(self, key: K, reference: ref[V]) -> None:
+        """Keep a reference that was made elsewhere, so that its callback is called."""
         if len(self._refs) >= self._sweep_at:
             self._sweep()
-        self._refs[key] = ref(value)
+        self._refs[key] = reference
 
     def get(self, key: K) -> V | None:
         """The object with this key; None if there is none, or none any more."""
