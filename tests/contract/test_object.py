@@ -293,7 +293,8 @@ def test_as_completed_of_skipped_calls(max_workers):
     run = Pcall.options(max_workers=max_workers)(square, x=(1, -1, 2, 3))
     run.start()
     outcomes = list(run.as_completed())
-    assert [o.index for o in outcomes] == [0, 1, 2, 3]
+    assert [o.index for o in outcomes[:2]] == [0, 1]
+    assert sorted(o.index for o in outcomes[2:]) == [2, 3]
     assert [type(o.error) for o in outcomes] == [type(None), ValueError, NotStarted, NotStarted]
     run.wait()
 
