@@ -102,6 +102,8 @@ def policy() -> None:
     Bounded = Pcall.options(
         max_workers=8,
         max_errors=None,
+        fail_fast=True,
+        strict=True,
         grace_period=0.5,
         max_tasks_per_child=1,
         retry=Retry(3, on=(OSError, KeyError), wait=1, max_wait=10, jitter=0.5),
@@ -195,7 +197,7 @@ def plans() -> None:
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))
     plan.mark_failed(call, FailedDependency())
     try:
-        run(plan, max_errors=None)
+        run(plan, max_errors=None, fail_fast=True)
     except CallError as error:
         assert_type(error.call, Call | None)
         assert_type(error.place, tuple[str, int, str] | None)
