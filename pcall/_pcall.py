@@ -84,7 +84,7 @@ class Pcall(BuiltRun):
         self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
         self._results: tuple[Any, ...] | None = None
-        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._finalizer = self._warn_if_dropped()
         self._owner = os.getpid()
         self._started = False
 
@@ -131,6 +131,7 @@ class Pcall(BuiltRun):
         if self._started:
             raise AssertionError("start() was called before; build a new Pcall to run again")
         self._started = True
+        self._let_go()
         # Neither an object that is dropped nor an interpreter that exits leaves children behind.
         self._finalizer = weakref.finalize(self, self._run.abandon_if_owner)
         try:
