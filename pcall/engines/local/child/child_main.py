@@ -2,7 +2,8 @@
 
 A child starts as a copy of its parent, whatever the parent's threads were doing. Before the target
 runs, the child removes what would act for the parent (wake-up descriptors, exit handlers), and
-renews what another thread may have held at the fork (locks of streams and of unfinished imports).
+renews what another thread may have held at the fork (locks of streams, of numpy's generator and of
+unfinished imports).
 Signals stay blocked from before the fork until the target's handler is in place, so that none is
 lost and none is raised where nothing could report it.
 
@@ -38,7 +39,7 @@ from pcall.engines.local.child.child_state import (
     state,
 )
 from pcall.engines.local.child.worker_main import copies
-from pcall.engines.local.seeding import seed
+from pcall.engines.local.seeding import free_lock, seed
 from pcall.engines.local.std_streams import flush_std_streams, renew_streams
 
 __all__ = ["perform", "run_child", "serve"]
@@ -64,6 +65,7 @@ def run_child(task: Task) -> NoReturn:
             _exit(1)  # the parent died before this process could watch it
         if threads:
             renew_streams()
+            free_lock()
             _forget_unfinished_imports()
         state["logs"] = logs
         if logs is not None:
