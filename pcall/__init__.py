@@ -33,6 +33,7 @@ if _typing.TYPE_CHECKING:
         ResultError,
         TaskCancelled,
     )
+    from pcall.executor import Executor
     from pcall.plan import Plan, run, run_iter
 else:
     # Hidden from type checkers, which would take any name for one of the package.
@@ -58,6 +59,7 @@ else:
                 "ResultError",
                 "TaskCancelled",
             ),
+            "pcall.executor": ("executor", "Executor"),
             "pcall.plan": ("plan", "Plan", "run", "run_iter"),
         },
     )
@@ -73,6 +75,7 @@ __all__ = [
     "CurrentCall",
     "CycleError",
     "DependenciesFailed",
+    "Executor",
     "FailedDependency",
     "NotStarted",
     "Outcome",

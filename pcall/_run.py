@@ -98,10 +98,54 @@ class Run:
 
     # ------------------------------------------------------------ growing
 
-    def grow(self, count: int) -> None:
-        """The last ``count`` of the state's calls are new. They start in the next turn."""
+    def grow(self, count: int, planned: bool = False) -> None:
+        """The last ``count`` of the state's calls are new. They start in the next turn.
+
+        Args:
+            count: how many.
+            planned: True if the observers know of them already.
+        """
         with self._lock, DeferSignals():
-            self.state.grow(count)
+            self.state.grow(count, planned)
+
+    def begin_calls(self) -> None:
+        """Start the calls that may start now, in this thread, and do not wait.
+
+        Raises:
+            OSError: a process could not be made, and waiting for another to end would not help.
+                The calls that run are not harmed.
+        """
+        self._check_owner()
+        with self._lock, DeferSignals():
+            if self._engine.is_open:
+                self._engine.start()
+
+    def fail_next(self, error: BaseException) -> int | None:
+        """See :meth:`RunState.fail_next`."""
+        with self._lock, DeferSignals():
+            return self.state.fail_next(error)
+
+    def cancel(self, index: int) -> None:
+        """See that a call ends, or does not start. Do not wait.
+
+        Harmless for a call that is over. A call that a worker is about to begin may begin: cancel
+        it again until it is over.
+        """
+        with self._lock, DeferSignals():
+            if self.state.scheduler.withdraw(index):
+                self.state.skip((index,))
+            elif self._engine.is_open:
+                self._engine.withdraw(index)
+
+    def pid(self, index: int) -> int | None:
+        """The id of the process that runs a call now; None if none does."""
+        with self._lock, DeferSignals():
+            return self._engine.pid(index)
+
+    def lingers(self, pid: int) -> bool:
+        """True while processes live that this child, which has ended, has left behind."""
+        with self._lock, DeferSignals():
+            return self._engine.lingers(pid)
 
     def seal(self) -> None:
         """No further calls will come: the run is over once those that there are have ended."""
@@ -303,7 +347,7 @@ class Run:
         for index, pid in running.items():
             _log.error(
                 "timeout of %g s: call %d, %s, is still running in process %d",
-                self.state.timeout,
+                scheduler.timeout_of(index),
                 index,
                 self.state.calls[index],
                 pid,

@@ -24,6 +24,7 @@ __all__ = [
     "GUARD_DELAY",
     "LARGE_VALUE",
     "LEFTOVER_LOOK_INTERVAL",
+    "LINGER",
     "LOG_COPY_SIZE",
     "LONGEST_CHUNK",
     "LONGEST_FORK_BURST",
@@ -36,6 +37,8 @@ __all__ = [
     "POOL_LOOK_INTERVAL",
     "RACING_PROCESSES",
     "READ_AHEAD",
+    "ROWS",
+    "RUN_CALLS",
     "SEEDED_BLOCKS",
     "SHARE_OF_DESCRIPTORS",
     "SHARE_OF_MEMORY",
@@ -89,6 +92,18 @@ PLAN_CHUNK_CALLS = 32
 GRAPH_PIECE = 20_000
 
 # ------------------------------------------------------------------ waits of the parent
+
+# Rows of the table of a run that forgets its calls. A run that has used them up is followed by
+# another, with new workers. Each row that was used takes 33 bytes.
+ROWS = 1 << 18
+
+# Calls of a run of an executor after which another run takes its place: what children have logged
+# is read from a file that grows.
+RUN_CALLS = 10_000
+
+# Seconds that an executor's thread stays when nothing is in flight. To start one takes 60 us, to
+# set up a run 200 us.
+LINGER = 0.1
 
 # Seconds of the longest wait at a time. A signal handler or another thread may have set an earlier
 # deadline since the wait began (terminate() does), which does not end the wait.

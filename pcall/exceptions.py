@@ -12,7 +12,7 @@
           ├── DependenciesFailed        a call raises it: it can't use the values it got
           ├── FailedDependency          the value of a call is lost: for Plan.mark_failed
           ├── CycleError                calls of a plan wait for each other (also a ValueError)
-          ├── ResultError               a result could not be pickled or unpickled
+          ├── ResultError               a result could not be pickled (also a PicklingError)
           └── RemoteError               replaces an exception that could not be rebuilt
     BaseException
      └── TaskCancelled                  raised in a child by SIGTERM

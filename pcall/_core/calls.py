@@ -6,6 +6,7 @@ A run may have 100 000 calls, so :class:`~pcall._core.records.Call` objects are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
 from itertools import groupby, repeat, starmap
 from operator import itemgetter
 from types import FunctionType
@@ -13,7 +14,7 @@ from typing import Any
 
 from pcall._core.records import Call, name_of, show
 
-__all__ = ["Calls"]
+__all__ = ["CallParts", "Calls", "make_call"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -36,6 +37,8 @@ class Calls(Sequence[Call]):
         names: the names of further keyword arguments.
         rows: for each call, the values of ``names``.
     """
+
+    kept = True  # False: a call can be forgotten once it is over
 
     def __init__(
         self,
@@ -79,6 +82,10 @@ class Calls(Sequence[Call]):
         target = self._target if self._targets is None else self._targets[index]
         return (name_of(target),)
 
+    def context(self, index: int) -> Context | None:
+        """The context variables of a call; None: those of the run."""
+        return None
+
     def scopes(self, start: int, stop: int) -> Iterator[tuple[tuple[str, ...], int, int]]:
         """Split a range of calls by scope.
 
@@ -115,7 +122,7 @@ class Calls(Sequence[Call]):
         if positional is not None:
             # Stay in C between two calls: else trivial ones take 1.7 times as long.
             return starmap(self._target, positional)
-        return starmap(_call, self.parts(start, stop))
+        return starmap(make_call, self.parts(start, stop))
 
     def _positional(self, start: int, stop: int) -> Iterable[tuple[Any, ...]] | None:
         """The arguments of these calls, if all of them can be passed by position; else None.
@@ -164,7 +171,8 @@ def _decorated(decorator: Callable[[Any], Any], target: Any) -> Any:
     return decorated
 
 
-def _call(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def make_call(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call a target, and return its value."""
     return target(*args, **kwargs)
 
 

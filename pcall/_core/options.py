@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from pcall._core.observers import Choice, check_progress
@@ -74,6 +75,9 @@ class Options:
             stdout and stderr, and its last lines are a note of its error. ``"group"``: the same,
             and it is written to this process's streams, each call's whole, in call order. Default
             False.
+        initializer: called in each child before its first call. If it fails, so do the calls of
+            that child, with its error. Default None.
+        initargs: its positional arguments. Default ().
         return_outcomes: True: the outcomes are returned instead of the values, and a failed
             call raises nothing. Default False.
     """
@@ -88,6 +92,8 @@ class Options:
     progress: bool | Observer | Iterable[Observer] | None = None
     tasklog: bool = True
     capture_output: bool | Literal["group"] = False
+    initializer: Callable[..., object] | None = None
+    initargs: Iterable[Any] = ()
     return_outcomes: bool = False
 
     def __post_init__(self) -> None:
@@ -99,7 +105,13 @@ class Options:
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
         _check_capture(self.capture_output)
-        for name in ("fail_fast", "strict", "tasklog", "return_outcomes"):
+        if self.initializer is not None and not callable(self.initializer):
+            raise TypeError(f"initializer must be a callable or None, not {self.initializer!r}")
+        try:
+            object.__setattr__(self, "initargs", tuple(self.initargs))
+        except TypeError:
+            raise TypeError(f"initargs must be an iterable, not {self.initargs!r}") from None
+        for name in ("tasklog", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
 
@@ -109,6 +121,11 @@ class Options:
         if isinstance(self.retry, int):
             return Retry(self.retry)
         return self.retry if isinstance(self.retry, Retry) else None
+
+    @property
+    def initialize(self) -> Callable[[], object] | None:
+        """The initializer with its arguments; None if there is none."""
+        return None if self.initializer is None else partial(self.initializer, *self.initargs)
 
     @property
     def progress_choice(self) -> Choice:

@@ -128,11 +128,39 @@ class RunState:
 
     # ------------------------------------------------------------ growing
 
-    def grow(self, count: int) -> None:
-        """Take note that the last ``count`` of the calls are new."""
+    def grow(self, count: int, planned: bool = False) -> None:
+        """Take note that the last ``count`` of the calls are new.
+
+        Args:
+            count: how many.
+            planned: True if the observers know of them already.
+        """
         total = len(self.calls)
-        self.events.planned(range(total - count, total))
+        if not planned:
+            self.events.planned(range(total - count, total))
         self.skip(self.scheduler.add(count))
+
+    def fail_next(self, error: BaseException) -> int | None:
+        """The next call to start could not be started: that is its failure.
+
+        Returns:
+            The call; None if none is to start now.
+        """
+        now = self._clock()
+        for index in self.scheduler.next_starts(1, now):
+            self.scheduler.dispatched(index, index + 1)
+            self.events.started(index, now)
+            self.conclude(Outcome(index, self.calls[index], False, error=error))
+            return index
+        return None
+
+    def forget(self, index: int) -> None:
+        """Drop what is known of a call that is over, and that nobody asks about any more."""
+        self.scheduler.forget(index)
+        self.outcomes.forget(index)
+        self.overdue.discard(index)
+        self._lost.discard(index)
+        self.ended_by_us.discard(index)
 
     # ------------------------------------------------------------ reports of an engine
 

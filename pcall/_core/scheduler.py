@@ -39,6 +39,7 @@ class Scheduler:
         retry: decides which failed calls are retried; None: none.
         fail_fast: True: ``max_errors`` applies also if no call queues.
         growing: True while :meth:`add` may bring more calls; :meth:`seal` ends that.
+        first: the number of the first call.
 
     Attributes:
         queued: calls that wait to start, those that wait for another attempt included.
@@ -57,10 +58,11 @@ class Scheduler:
         retry: Retry | None = None,
         fail_fast: bool = False,
         growing: bool = False,
+        first: int = 0,
     ) -> None:
-        self._count = count
+        self._count = first + count
         self._growing = growing
-        self._ready: deque[range] = deque([range(count)] if count else ())
+        self._ready: deque[range] = deque([range(first, first + count)] if count else ())
         self.queued = count
         self._waiting: list[tuple[float, int]] = []  # a heap: due time and call of each retry
         self._due: deque[range] = deque()  # retries whose wait has ended; go before the ready
@@ -74,7 +76,9 @@ class Scheduler:
         self._max_errors = max_errors
         self._timeout = timeout
         self._retry = retry
-        self._fail_fast = fail_fast
+        self._own: dict[int, tuple[float | None, Retry | None]] = {}  # see set_policy()
+        self._mixed = False  # True once deadlines may come in another order than starts
+        self._unwanted: set[int] = set()
         self._stopped = False
         self.failed = 0
         self.disregarded: set[int] = set()
@@ -107,6 +111,8 @@ class Scheduler:
     @property
     def next_deadline(self) -> float | None:
         """The time of the next deadline; None when there is none."""
+        if self._mixed:
+            return min(self._deadlines.values(), default=None)
         return next(iter(self._deadlines.values()), None)
 
     @property
@@ -122,6 +128,53 @@ class Scheduler:
     def set_timeout(self, timeout: float | None) -> None:
         """Set the seconds that a call may run, before any has started."""
         self._timeout = timeout
+
+    def set_policy(self, index: int, timeout: float | None, retry: Retry | None) -> None:
+        """Give a call that has not started a timeout and a rule for retries of its own."""
+        self._own[index] = (timeout, retry)
+        self._mixed = True
+
+    def timeout_of(self, index: int) -> float | None:
+        """The seconds that a call may take; None: no limit."""
+        return self._own[index][0] if index in self._own else self._timeout
+
+    def _rule_of(self, index: int) -> Retry | None:
+        return self._own[index][1] if index in self._own else self._retry
+
+    def withdraw(self, index: int) -> bool:
+        """Nobody wants a call any more: it will not start, or not again.
+
+        Returns:
+            True if it waited; False if it runs, or is over.
+        """
+        self._unwanted.add(index)
+        for queue in (self._due, self._ready):
+            for place, calls in enumerate(queue):
+                if index in calls:
+                    parts = (range(calls.start, index), range(index + 1, calls.stop))
+                    del queue[place]
+                    for part in filter(None, reversed(parts)):
+                        queue.insert(place, part)
+                    self.queued -= 1
+                    return True
+        for entry in self._waiting:
+            if entry[1] == index:
+                self._waiting.remove(entry)
+                heapq.heapify(self._waiting)
+                self.queued -= 1
+                return True
+        return False
+
+    @property
+    def paused(self) -> int:
+        """The number of calls that wait until their next attempt is due."""
+        return len(self._waiting)
+
+    def forget(self, index: int) -> None:
+        """Drop what is known of a call that is over."""
+        self._own.pop(index, None)
+        self._attempts.pop(index, None)
+        self._unwanted.discard(index)
 
     def add(self, count: int) -> tuple[int, ...]:
         """Add so many calls, with the next numbers.
@@ -216,8 +269,9 @@ class Scheduler:
 
     def runs_since(self, index: int, now: float) -> None:
         """Take note that a running call began at this time."""
-        if self._timeout is not None and index not in self._deadlines:
-            self._deadlines[index] = now + self._timeout
+        timeout = self.timeout_of(index) if self._own else self._timeout
+        if timeout is not None and index not in self._deadlines:
+            self._deadlines[index] = now + timeout
 
     def answered(self, index: int) -> None:
         """A running call has answered. It ends with its process, however long that takes."""
@@ -295,9 +349,10 @@ class Scheduler:
         self._move_on(index, index + 1, now)
         if error is None:
             return _NOTHING
-        if self._retry is not None and self._may_retry(index, error):
+        rule = self._rule_of(index)
+        if rule is not None and self._may_retry(index, error):
             attempt = self._attempts[index] = self.attempt(index)
-            due = now + self._retry.delay(attempt, chance)
+            due = now + rule.delay(attempt, chance)
             heapq.heappush(self._waiting, (due, index))
             self.queued += 1
             return Ended(retried=True)
@@ -352,12 +407,13 @@ class Scheduler:
             self._due.append(range(index, index + 1))
 
     def _may_retry(self, index: int, error: BaseException) -> bool:
-        if self._retry is None or self._stopped or self._tries(index) >= self._retry.attempts:
+        rule = self._rule_of(index)
+        if rule is None or self._stopped or index in self._unwanted:
             return False
-        return self._retry.decides(error)
+        return self._tries(index) < rule.attempts and rule.decides(error)
 
     def _tries(self, index: int) -> int:
         return self.attempt(index)  # those that the retry policy counts
 
     def _may_retry_timeout(self, index: int) -> bool:
-        return self._may_retry(index, PcallTimeout("timeout", self._timeout))
+        return self._may_retry(index, PcallTimeout("timeout", self.timeout_of(index)))

@@ -187,6 +187,10 @@ class InlineEngine:
     def cancel(self, index: int) -> None:
         """Not possible."""
 
+    def lingers(self, pid: int) -> bool:
+        """False: no call has a process."""
+        return False
+
     def cancel_all(self) -> None:
         """Not possible."""
 

@@ -22,7 +22,8 @@ ROOMS = [
     "tasklog",
     "_function",
     "_pcall",  # the faces: pcall and Pcall, and ...
-    "plan",  # ... plans
+    "plan",  # ... plans, and ...
+    "executor",  # ... executors
     "exceptions",
     "_faces",  # what the faces share
     "_run",  # state and engine, composed

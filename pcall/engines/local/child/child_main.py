@@ -52,7 +52,7 @@ def run_child(task: Task) -> NoReturn:
         task: the work of this child.
     """
     child, _, _, answer, _, steps, work, child_context, _ = task
-    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _ = child_context
+    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _, _ = child_context
     known, _, _, _, _ = bootstrap
     status, begun = 1, False
     try:
@@ -113,13 +113,15 @@ def perform(task: Task) -> int:
     _, _, parts, answer, attempt, _, _, child_context, _ = task
     assert parts is not None
     index, target, args, kwargs = parts
-    _, _, _, _, run, seeds, stdin, _, mask, _, _, _ = child_context
+    _, _, _, _, run, seeds, stdin, _, mask, _, _, _, initialize = child_context
     pid = getpid()
     failure: BaseException | None = None
     try:
         try:
             sys.stdin = stdin
             set_mask(SIG_SETMASK, mask)
+            if initialize is not None:
+                run(initialize)
             if seeds is not None:
                 seed(seeds, index, attempt)
             value = run(target, *args, **kwargs)
@@ -150,6 +152,7 @@ def serve(task: Task) -> int:
         task.job, task.answer, child_context.system, child_context.seeds, on_sigterm
     )
     worker.capture(task.output)
+    worker.initialize = child_context.initialize
     state["cancelled"] = worker.serve(child_context.context, child_context.mask)
     return 1 if state["cancelled"] else 0
 

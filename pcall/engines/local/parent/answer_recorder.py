@@ -185,7 +185,7 @@ class AnswerRecorder:
             forked,
             answer,
             signalled=self._terminator.was_signalled(worker.number),
-            overdue=state.timeout if index in state.overdue else None,
+            overdue=state.scheduler.timeout_of(index) if index in state.overdue else None,
             attempt=state.scheduler.attempt(index),
             began=since,
             figures=measured,

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import Context
 from multiprocessing.process import _dangling  # type: ignore[attr-defined]
 from typing import Any
 
@@ -230,6 +231,7 @@ class ChildProcess(multiprocessing.Process):
         work: does the job, in the child.
         kept: private descriptors of the parent that stay open in this child.
         attempt: the number of the call's attempt, from 1.
+        context: the context variables that the call sees; None: those of the run.
         task: in the child, if multiprocessing runs it: the task.
         forked: the process itself, once it has been forked; also after ``close()``.
     """
@@ -253,6 +255,7 @@ class ChildProcess(multiprocessing.Process):
         self.work = work
         self.kept = kept
         self.attempt = 1
+        self.context: Context | None = None
         self.task: Task | None = None
         self.forked: ForkedProcess | None = None
 

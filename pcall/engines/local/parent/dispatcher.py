@@ -94,7 +94,7 @@ class Dispatcher:
                     return
                 attempt = self._scheduler.attempt(chunk.start)
                 chunk = chunk[: self._most - worker.calls]
-                chunk = range(chunk.start, min(chunk.stop, self._known[worker.number]))
+                chunk = self._workload.known(chunk, self._known[worker.number])
                 if self._is_unfit(worker, chunk, attempt):
                     if not worker.given:
                         worker.leave()  # a fit worker takes its place

@@ -12,7 +12,7 @@ from pcall._core.options import Options
 from pcall._core.run_state import RunState
 from pcall._core.worker_figures import WorkerFigures
 from pcall._os.signals import DeferSignals
-from pcall._tuning import CHUNKS_PER_WORKER, POOL_LOOK_INTERVAL
+from pcall._tuning import CHUNKS_PER_WORKER, POOL_LOOK_INTERVAL, ROWS
 from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.answer_recorder import AnswerRecorder
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
@@ -21,6 +21,7 @@ from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.engines.local.parent.workload import Workload
+from pcall.engines.local.seeding import Draw
 from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
 __all__ = ["PoolEngine", "pool_size"]
@@ -35,10 +36,17 @@ class PoolEngine(LocalEngine):
         state: of the run; its scheduler has ``max_workers=pool_size(...)``, see :func:`pool_size`.
         outcomes: of the state.
         workload: decides about chunks and values.
+        drawn: see :class:`LocalEngine`.
     """
 
-    def __init__(self, state: RunState, outcomes: ChunkOutcomeStore, workload: Workload) -> None:
-        super().__init__(state)
+    def __init__(
+        self,
+        state: RunState,
+        outcomes: ChunkOutcomeStore,
+        workload: Workload,
+        drawn: Draw | None = None,
+    ) -> None:
+        super().__init__(state, drawn=drawn)
         self._outcomes = outcomes
         self._workload = workload
         workers = _worker_count(state.options, len(state.calls), not state.scheduler.complete)
@@ -95,6 +103,8 @@ class PoolEngine(LocalEngine):
         count = len(self._state.calls)
         growing = not self._state.scheduler.complete
         self._rows = max(2 * count, 1024) if growing else count
+        if not self._state.calls.kept:
+            self._rows = count + ROWS
         extra = self._dispatcher.worker_count * WorkerControl.SIZE
         self._table = ResultTable(self._rows, extra, bool(self._state.options.capture_output))
 
@@ -150,8 +160,9 @@ class PoolEngine(LocalEngine):
     def pid(self, index: int) -> int | None:
         """The id of the worker that runs a call; None if none does."""
         for worker in self._workers.values():
-            if worker.given and worker.at == index and worker.since is not None:
-                return worker.pid
+            if worker.given and worker.at == index:
+                worker.look()  # it may have begun the call just now
+                return worker.pid if worker.since is not None else None
         return None
 
     # ------------------------------------------------------------ forking

@@ -1,0 +1,253 @@
+"""The runs of an executor, and its queue.
+
+.. code-block:: text
+
+    submit() ─► pending ─► pump() ─► a WatchedRun ─► its thread sets the future
+                             ▲                              │
+                             └────────── a slot is free ────┘
+
+An executor has one run at a time, for each way to capture output. A run of fresh children ends
+when nothing is in flight, and a run of reused workers with the executor. A run is also followed by
+another after many calls. The crew does not refer to the executor, which may be collected while its
+calls run.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
+from functools import partial
+from math import inf
+
+from pcall._core.observers import Observers
+from pcall._core.options import Options
+from pcall._os.signals import DeferSignals
+from pcall._tuning import CHUNKS_PER_WORKER, ROWS, RUN_CALLS
+from pcall.engines.local.seeding import Draw, draw
+from pcall.executor.executor_errors import InitializerFailed
+from pcall.executor.exit_hook import exiting, register_crew
+from pcall.executor.watched_run import WatchedRun
+from pcall.executor.work import CallPolicy, Work
+
+__all__ = ["Crew"]
+
+
+class Crew:
+    """Runs the calls of one executor.
+
+    Args:
+        options: the policy.
+        policy: what holds for a call that has no policy of its own.
+        observers: of its runs.
+        idle_timeout: seconds after which an idle reused worker exits; None: it stays.
+
+    Attributes:
+        lock: guards everything here. No future is set while it is held.
+        closing: True once no call will be submitted.
+        broken: why no call can run, or None.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        policy: CallPolicy,
+        observers: Observers,
+        idle_timeout: float | None,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.closing = False
+        self.broken: InitializerFailed | None = None
+        self._options = options
+        self._policy = policy
+        self._observers = observers
+        self._idle_timeout = idle_timeout
+        pooled = options.max_tasks_per_child != 1
+        workers = options.max_workers or 1
+        self._limit = workers * (CHUNKS_PER_WORKER if pooled else 1)
+        self._pooled = pooled
+        # Observers see one run, if possible.
+        self._calls_per_run: float = inf if observers else RUN_CALLS
+        if pooled:
+            self._calls_per_run = ROWS - self._limit
+        self._pending: dict[Work, None] = {}
+        self._current: dict[object, WatchedRun] = {}
+        self._runs: dict[WatchedRun, None] = {}
+        self._calls = 0
+        self._drawn: Draw | None = None
+        self._pid = os.getpid()
+        register_crew(self)
+
+    # ------------------------------------------------------------ calls
+
+    def submit(self, work: Work) -> None:
+        """Queue a call, and start it if a slot is free.
+
+        Raises:
+            RuntimeError: it takes no more calls.
+        """
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this executor belongs to the parent of this process; make another one here"
+            )
+        with self.lock, DeferSignals():
+            if self.broken is not None:
+                raise self._brokenness()
+            if exiting():
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            if self.closing:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            work.future.bind(partial(self._cancelled, work), partial(self._pid_of, work))
+            self._pending[work] = None
+            if self._observers:
+                self._run_for(work.policy).note("planned", work)
+            self.pump()
+
+    def pump(self) -> None:
+        """Start queued calls while there are free slots. The lock is held."""
+        while self._pending and sum(run.busy for run in self._runs) < self._limit:
+            work = next(iter(self._pending))
+            del self._pending[work]
+            cancelled = work.future.cancelled() if self._pooled else not work.future.mark_running()
+            if not cancelled:
+                self._run_for(work.policy).take(work)
+                self._calls += 1
+
+    def _run_for(self, policy: CallPolicy) -> WatchedRun:
+        run = self._current.get(policy.capture)
+        if run is not None and run.used >= self._calls_per_run:
+            self.retire(run)
+            run.retire()
+            run = None
+        if run is None:
+            if self._drawn is None:
+                self._drawn = draw()
+            options = self._options
+            if policy.capture != options.capture_output:
+                options = options.but({"capture_output": policy.capture})
+            run = WatchedRun(
+                self,
+                options,
+                self._policy,
+                self._calls,
+                self._drawn,
+                # A view's calls that have a run of their own are not shown.
+                self._observers if policy.capture == self._policy.capture else Observers(),
+                self._idle_timeout,
+            )
+            self._current[policy.capture] = run
+            self._runs[run] = None
+        return run
+
+    def _cancelled(self, work: Work) -> None:
+        with self.lock:
+            for run in self._runs:
+                if run.fed.get(work.index) is work:
+                    run.cancel(work)
+                    return
+            if self._pending.pop(work, work) is None and self._observers:
+                self._run_for(work.policy).note("skipped", work)
+        work.future.notify_cancelled()
+
+    def _pid_of(self, work: Work) -> int | None:
+        with self.lock:
+            for run in self._runs:
+                if run.fed.get(work.index) is work:
+                    return run.run.pid(work.index)
+        return None
+
+    # ------------------------------------------------------------ for its runs
+
+    def retire(self, run: WatchedRun) -> None:
+        """Give this run no more calls. The lock is held."""
+        for key, current in list(self._current.items()):
+            if current is run:
+                del self._current[key]
+
+    def ended(self, run: WatchedRun) -> None:
+        """This run is over. The lock is held."""
+        self._runs.pop(run, None)
+
+    def failed(self, error: BaseException) -> None:
+        """A call has failed. If it was the initializer that failed, no call can run."""
+        if not isinstance(error, InitializerFailed):
+            return
+        with self.lock:
+            self.broken = self.broken or error
+            pending = list(self._pending)
+            self._pending.clear()
+        for work in pending:
+            work.future.conclude(None, None, self._brokenness())
+
+    def _brokenness(self) -> BrokenExecutor:
+        assert self.broken is not None
+        error = InitializerFailed(str(self.broken))
+        error.__cause__ = self.broken.__cause__
+        return error
+
+    # ------------------------------------------------------------ the end
+
+    def shutdown(self, wait: bool = True, cancel: bool = False) -> None:
+        """Take no more calls.
+
+        Args:
+            wait: True: wait until all calls are over, and all processes have ended.
+            cancel: True: cancel the calls that have not started.
+        """
+        if os.getpid() != self._pid:
+            return
+        with self.lock:
+            self.closing = True
+            waiting = list(self._pending) if cancel else []
+            for run in list(self._runs):
+                waiting += run.fed.values() if cancel else ()
+                run.watch()
+                run.wake()
+        for work in waiting:
+            work.future.cancel_if_pending()
+        if wait:
+            self.join()
+
+    def join(self) -> None:
+        """Wait for the threads of all runs, but for the one that calls this."""
+        while True:
+            with self.lock:
+                threads = [run.thread for run in self._runs]
+            others = [each for each in threads if each not in (None, threading.current_thread())]
+            if not others:
+                return
+            for thread in others:
+                assert thread is not None
+                thread.join()
+
+    def stop(self, number: int) -> None:
+        """Take no more calls, cancel those that wait, and send this signal to those that run."""
+        if os.getpid() != self._pid:
+            return
+        self.shutdown(wait=False, cancel=True)
+        with self.lock:
+            for run in list(self._runs):
+                run.stop(number)
+
+    def abandon(self) -> None:
+        """The executor was collected: what was submitted is run, and then everything ends."""
+        # The collector may have come in anywhere: no thread is started here, and no lock but
+        # those that this thread may hold already is waited for long.
+        if os.getpid() != self._pid:
+            return
+        self.closing = True
+        for run in list(self._runs):
+            if run.thread is not None:
+                run.wake()
+            else:
+                with suppress(Exception):
+                    run.end_idle()
+
+    # ------------------------------------------------------------ looking
+
+    @property
+    def processes(self) -> dict[int, object]:
+        """The children that are alive, by process id."""
+        with self.lock:
+            return {child.pid: child for run in self._runs for child in run.run.living}
