@@ -46,6 +46,7 @@ class Scheduler:
         failed: calls that have failed for good.
         disregarded: calls that a worker has although they were settled meanwhile: their answers
             count for nothing.
+        unwanted: calls that were withdrawn and are not over.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Scheduler:
         self._retry = retry
         self._own: dict[int, tuple[float | None, Retry | None]] = {}  # see set_policy()
         self._mixed = False  # True once deadlines may come in another order than starts
-        self._unwanted: set[int] = set()
+        self.unwanted: set[int] = set()
         self._stopped = False
         self.failed = 0
         self.disregarded: set[int] = set()
@@ -147,7 +148,7 @@ class Scheduler:
         Returns:
             True if it waited; False if it runs, or is over.
         """
-        self._unwanted.add(index)
+        self.unwanted.add(index)
         for queue in (self._due, self._ready):
             for place, calls in enumerate(queue):
                 if index in calls:
@@ -174,7 +175,7 @@ class Scheduler:
         """Drop what is known of a call that is over."""
         self._own.pop(index, None)
         self._attempts.pop(index, None)
-        self._unwanted.discard(index)
+        self.unwanted.discard(index)
 
     def add(self, count: int) -> tuple[int, ...]:
         """Add so many calls, with the next numbers.
@@ -408,7 +409,7 @@ class Scheduler:
 
     def _may_retry(self, index: int, error: BaseException) -> bool:
         rule = self._rule_of(index)
-        if rule is None or self._stopped or index in self._unwanted:
+        if rule is None or self._stopped or index in self.unwanted:
             return False
         return self._tries(index) < rule.attempts and rule.decides(error)
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from pcall._os.signals import SIGTERM
-from pcall.exceptions import ChildDied, PcallError, ResultError, TaskCancelled
+from pcall.exceptions import ChildDied, NotStarted, PcallError, ResultError, TaskCancelled
 
 __all__ = ["Initialize", "InitializerFailed", "public_error", "show_error"]
 
@@ -31,8 +31,15 @@ class UnsendableResult(ResultError, BrokenProcessPool):
         return partial(_make, "UnsendableResult"), self.args, dict(vars(self))
 
 
+class NeverStarted(NotStarted, BrokenProcessPool):
+    """A ``NotStarted`` that ``except BrokenProcessPool`` catches as well."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(_make, "NeverStarted"), self.args, dict(vars(self))
+
+
 # To their users they are what they stand for.
-for _class in (WorkerDied, UnsendableResult):
+for _class in (WorkerDied, UnsendableResult, NeverStarted):
     _class.__name__ = _class.__qualname__ = _class.__base__.__name__  # type: ignore[union-attr]
     _class.__module__ = "pcall.exceptions"
 
@@ -52,8 +59,9 @@ def public_error(error: BaseException | None) -> BaseException | None:
     elif type(error) is ChildDied and not error.failures:  # else of a run within the call
         public = WorkerDied(error.exitcode)
         public.__cause__ = error.__cause__
-    elif type(error) is ResultError:
-        public = UnsendableResult(*error.args)
+    elif type(error) in (ResultError, NotStarted):
+        assert error is not None
+        public = (UnsendableResult if type(error) is ResultError else NeverStarted)(*error.args)
         public.__cause__ = error.__cause__
     else:
         return error

@@ -104,8 +104,8 @@ class AnswerRecorder:
             return
         figures = self._figures[worker.number]
         ended = figures.ended
-        # Answers that come too late: after the timeout, or after the call was settled.
-        late = state.overdue | state.scheduler.disregarded
+        # Answers that come too late: after the timeout, or after the call was settled or withdrawn.
+        late = state.overdue | state.scheduler.disregarded | state.scheduler.unwanted
         late = {index for index in late if start <= index < stop}
         at, since = start, began
         for index in [*sorted({*errors, *late}), stop]:
@@ -152,7 +152,7 @@ class AnswerRecorder:
         failed = answer is not None and answer.error is not None
         worker.held = failed and self._workload.pauses_on_failure
         cancelled = answer is None or isinstance(answer.error, TaskCancelled)
-        settled = index in state.scheduler.disregarded
+        settled = index in state.scheduler.disregarded or index in state.scheduler.unwanted
         if (settled or index in state.overdue) and not (cancelled or state.is_stopping):
             # The call ended just before the SIGTERM, or ignored it. The call that the worker has
             # begun since has a time limit of its own.
