@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
@@ -71,7 +73,7 @@ class Crew:
         self._calls_per_run: float = inf if observers else RUN_CALLS
         if pooled:
             self._calls_per_run = ROWS - self._limit
-        self._pending: dict[Work, None] = {}
+        self._pending: deque[Work] = deque()
         self._current: dict[object, WatchedRun] = {}
         self._runs: dict[WatchedRun, None] = {}
         self._calls = 0
@@ -81,16 +83,13 @@ class Crew:
 
     # ------------------------------------------------------------ calls
 
-    def submit(self, work: Work) -> None:
-        """Queue a call, and start it if a slot is free.
+    def submit(self, works: Sequence[Work]) -> None:
+        """Queue calls, and start as many as there are free slots.
 
         Raises:
             RuntimeError: it takes no more calls.
         """
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                "this executor belongs to the parent of this process; make another one here"
-            )
+        self.check_owner()
         with self.lock, DeferSignals():
             if self.broken is not None:
                 raise self._brokenness()
@@ -98,24 +97,35 @@ class Crew:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self.closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            work.future.bind(partial(self._cancelled, work), partial(self._pid_of, work))
-            self._pending[work] = None
-            if self._observers:
-                self._run_for(work.policy).note("planned", work)
+            for work in works:
+                work.future.bind(partial(self._cancelled, work), partial(self._pid_of, work))
+                self._append(work)
+                self._pending.append(work)
+                if self._observers and work.run is not None:
+                    work.run.note("planned", work)
             self.pump()
+
+    def check_owner(self) -> None:
+        """Raise in a child that inherited this object."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this executor belongs to the parent of this process; make another one here"
+            )
 
     def pump(self) -> None:
         """Start queued calls while there are free slots. The lock is held."""
         while self._pending and sum(run.busy for run in self._runs) < self._limit:
-            work = next(iter(self._pending))
-            del self._pending[work]
-            cancelled = work.future.cancelled() if self._pooled else not work.future.mark_running()
-            if not cancelled:
-                self._run_for(work.policy).take(work)
-                self._calls += 1
+            work = self._pending.popleft()
+            run, future = work.run, work.future
+            assert run is not None
+            if future.cancelled() if self._pooled else not future.mark_running():
+                run.skip(work)
+            else:
+                run.take(work)
 
-    def _run_for(self, policy: CallPolicy) -> WatchedRun:
-        run = self._current.get(policy.capture)
+    def _append(self, work: Work) -> None:
+        capture = work.policy.capture
+        run = self._current.get(capture)
         if run is not None and run.used >= self._calls_per_run:
             self.retire(run)
             run.retire()
@@ -124,38 +134,44 @@ class Crew:
             if self._drawn is None:
                 self._drawn = draw()
             options = self._options
-            if policy.capture != options.capture_output:
-                options = options.but({"capture_output": policy.capture})
+            if capture != options.capture_output:
+                options = options.but({"capture_output": capture})
+            # A view's calls that have a run of their own are not shown.
+            shown = capture == self._policy.capture
             run = WatchedRun(
                 self,
                 options,
                 self._policy,
                 self._calls,
                 self._drawn,
-                # A view's calls that have a run of their own are not shown.
-                self._observers if policy.capture == self._policy.capture else Observers(),
+                self._observers if shown else Observers(),
                 self._idle_timeout,
             )
-            self._current[policy.capture] = run
+            self._current[capture] = run
             self._runs[run] = None
-        return run
+        run.append(work)
+        self._calls += 1
+
+    def inherits(self, policy: CallPolicy) -> bool:
+        """True if each process that runs a call submitted now is forked later."""
+        run = self._current.get(policy.capture)
+        return not self._pooled or run is None or not run.has_workers
 
     def _cancelled(self, work: Work) -> None:
         with self.lock:
-            for run in self._runs:
-                if run.fed.get(work.index) is work:
-                    run.cancel(work)
-                    return
-            if self._pending.pop(work, work) is None and self._observers:
-                self._run_for(work.policy).note("skipped", work)
+            run = work.run
+            if run is not None and run.fed.get(work.index) is work:
+                run.cancel(work)
+                return
+            if run is not None and self._observers:
+                run.note("skipped", work)
         work.future.notify_cancelled()
 
     def _pid_of(self, work: Work) -> int | None:
         with self.lock:
-            for run in self._runs:
-                if run.fed.get(work.index) is work:
-                    return run.run.pid(work.index)
-        return None
+            run = work.run
+            fed = run is not None and run.fed.get(work.index) is work
+            return run.run.pid(work.index) if run is not None and fed else None
 
     # ------------------------------------------------------------ for its runs
 
@@ -166,8 +182,13 @@ class Crew:
                 del self._current[key]
 
     def ended(self, run: WatchedRun) -> None:
-        """This run is over. The lock is held."""
+        """This run is over. Another one gets the calls whose turn has not come."""
+        self.retire(run)
         self._runs.pop(run, None)
+        if run.owed:
+            for work in self._pending:
+                if work.run is run:
+                    self._append(work)
 
     def failed(self, error: BaseException) -> None:
         """A call has failed. If it was the initializer that failed, no call can run."""
@@ -177,6 +198,9 @@ class Crew:
             self.broken = self.broken or error
             pending = list(self._pending)
             self._pending.clear()
+            for work in pending:
+                if work.run is not None:
+                    work.run.skip(work)
         for work in pending:
             work.future.conclude(None, None, self._brokenness())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from pcall._core.seconds import check_seconds
@@ -15,7 +16,7 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 
 
 def lazy_map(
-    submit: Callable[..., Any],
+    submit: Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], list[Any]],
     fn: Callable[..., Any],
     iterables: tuple[Iterable[Any], ...],
     timeout: float | None,
@@ -32,22 +33,12 @@ def lazy_map(
             raise ValueError(f"buffersize must be None or > 0, not {buffersize!r}")
     end = None if timeout is None else time.monotonic() + check_seconds("timeout", timeout)
     items = zip(*iterables, strict=False)
-    futures: deque[Any] = deque()
-    try:
-        for args in items:
-            futures.append(submit(fn, *args))
-            if buffersize is not None and len(futures) >= buffersize:
-                break
-        else:
-            items = iter(())  # type: ignore[assignment]
-    except BaseException:
-        _drop(futures)
-        raise
+    futures = deque(submit(fn, items if buffersize is None else islice(items, buffersize)))
     return _results(submit, fn, items, futures, end)
 
 
 def _results(
-    submit: Callable[..., Any],
+    submit: Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], list[Any]],
     fn: Callable[..., Any],
     items: Iterator[tuple[Any, ...]],
     futures: deque[Any],
@@ -55,9 +46,7 @@ def _results(
 ) -> Iterator[Any]:
     try:
         while futures:
-            for args in items:
-                futures.append(submit(fn, *args))
-                break
+            futures += submit(fn, islice(items, 1))
             # No variable here refers to a result while it is in use.
             yield _wait(futures, end)
     finally:

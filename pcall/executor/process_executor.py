@@ -136,13 +136,28 @@ class Executor(concurrent.futures.Executor):
             RuntimeError: the executor was shut down.
             BrokenExecutor: the initializer has failed.
         """
+        work = self._work(fn, args, kwargs, pickled=self._pooled)
+        self._crew.submit((work,))
+        return work.future
+
+    def _work(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], pickled: bool
+    ) -> Work:
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
         target: Any = fn if self._decorator is None else self._decorator(fn)
-        pickled = _pickle((target, args, kwargs)) if self._pooled else None
-        work = Work(target, args, kwargs, copy_context(), pickled, self._policy)
-        self._crew.submit(work)
-        return work.future
+        pickle = _pickle((target, args, kwargs)) if pickled else None
+        return Work(target, args, kwargs, copy_context(), pickle, self._policy)
+
+    def _submit_all(
+        self, fn: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    ) -> list[CallFuture[Any]]:
+        """Submit calls at once, so that children inherit all of them."""
+        self._crew.check_owner()
+        pickled = not self._crew.inherits(self._policy)
+        works = [self._work(fn, args, {}, pickled) for args in calls]
+        self._crew.submit(works)
+        return [work.future for work in works]
 
     def map(
         self,
@@ -153,6 +168,9 @@ class Executor(concurrent.futures.Executor):
         buffersize: int | None = None,
     ) -> Iterator[T]:
         """Call ``fn`` with the items of these iterables, and yield the results in call order.
+
+        Without ``buffersize`` the calls are all known at once, so that reused workers inherit
+        them, too: nothing needs to be pickled.
 
         Args:
             fn: the function.
@@ -167,7 +185,7 @@ class Executor(concurrent.futures.Executor):
             TypeError: ``buffersize`` is not an int.
             ValueError: ``chunksize`` or ``buffersize`` is less than 1.
         """
-        return lazy_map(self.submit, fn, iterables, timeout, chunksize, buffersize)
+        return lazy_map(self._submit_all, fn, iterables, timeout, chunksize, buffersize)
 
     def options(self, **policy: Any) -> Self:
         """A view on this executor, with the same children, whose calls have another policy.

@@ -69,9 +69,9 @@ class WatchedRun:
         idle_timeout: seconds after which an idle reused worker exits; None: it stays.
 
     Attributes:
-        fed: by number, the calls that it has been given and that are not over.
+        fed: by number, the calls whose turn has come and that are not over.
         run: the run itself.
-        used: the number of calls that it has been given.
+        owed: the number of further calls that it has taken in.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class WatchedRun:
     ) -> None:
         self._owner = owner
         self._policy = policy
+        self._first = first
         self._calls = GrowingCalls(first, kept=False)
         self.run, self._outcomes = make_growing_run(
             self._calls, options, policy.timeout, drawn, observers, idle_timeout
@@ -94,7 +95,7 @@ class WatchedRun:
         self._stays = self._pooled or bool(observers)
         self._workers = options.max_workers or 1
         self.fed: dict[int, Work] = {}
-        self.used = 0
+        self.owed = 0
         self._cancelled: set[int] = set()
         self._lingering: dict[int, Work] = {}  # by process, cancelled calls whose group lives
         self._thread: threading.Thread | None = None
@@ -109,20 +110,43 @@ class WatchedRun:
         self.run.state.events.note(kind, (name_of(work.target),))
 
     @property
+    def used(self) -> int:
+        """The number of calls that it has taken in."""
+        return len(self._calls) - self._first
+
+    @property
+    def has_workers(self) -> bool:
+        """True if processes live that do not have a call which is taken in now."""
+        return bool(self.run.living)
+
+    @property
     def busy(self) -> int:
         """The number of calls that it runs or is about to run."""
         return len(self.fed) - self.run.state.scheduler.paused
 
     # ------------------------------------------------------------ for the executor
 
-    def take(self, work: Work) -> None:
-        """Run a call: fork in this thread if there is room."""
-        index = self._calls.append(work.target, work.args, work.kwargs, work.context, work.pickled)
-        self.used += 1
-        work.index = index
-        self.fed[index] = work
+    def append(self, work: Work) -> None:
+        """Take a call in. Children that are forked from now on have it; it starts later."""
+        work.run = self
+        work.index = self._calls.append(
+            work.target, work.args, work.kwargs, work.context, work.pickled
+        )
+        self.owed += 1
         if work.policy[:2] != self._policy[:2]:
-            self.run.state.scheduler.set_policy(index, work.policy.timeout, work.policy.retry)
+            timeout, retry, _ = work.policy
+            self.run.state.scheduler.set_policy(work.index, timeout, retry)
+
+    def skip(self, work: Work) -> None:
+        """A call was cancelled before its turn came."""
+        self.owed -= 1
+        self.run.grow(1, planned=True)
+        self.run.cancel(work.index)
+
+    def take(self, work: Work) -> None:
+        """It is the turn of this call: fork in this thread if there is room."""
+        self.owed -= 1
+        self.fed[work.index] = work
         self._mark_running()
         try:
             if self._thread is None:
@@ -215,10 +239,12 @@ class WatchedRun:
         self.run.state.forget(index)
         self._calls.forget(index)
         self._cancelled.discard(index)
-        work = self.fed.pop(index)
+        work = self.fed.pop(index, None)
+        if work is None:
+            return  # it was cancelled before its turn came
         future = work.future
+        future.outcome = outcome
         if future.cancelled() and outcome.pid is not None and self.run.lingers(outcome.pid):
-            future.outcome = outcome
             self._lingering[outcome.pid] = work
             return
         error = public_error(outcome.error)
@@ -231,7 +257,7 @@ class WatchedRun:
     def _is_idle(self) -> bool:
         """True if the thread may end: no call is in flight, and none came for a moment."""
         with self._owner.lock:
-            if self.fed or self._lingering:
+            if self.fed or self._lingering or self.owed:
                 return False
             if not self._retired and not self._owner.closing:
                 if time.monotonic() < self._idle_since + LINGER:
@@ -258,7 +284,6 @@ class WatchedRun:
             self.run.abandon()
         finally:
             with self._owner.lock:
-                self._owner.retire(self)
                 self._owner.ended(self)
                 lost = [*self.fed.values(), *self._lingering.values()]
                 self.fed.clear()

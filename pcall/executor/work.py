@@ -11,6 +11,8 @@ from pcall.executor.call_future import CallFuture
 if TYPE_CHECKING:
     from typing import Literal
 
+    from pcall.executor.watched_run import WatchedRun
+
 __all__ = ["CallPolicy", "Work"]
 
 
@@ -41,9 +43,21 @@ class Work:
 
     Attributes:
         future: of the call.
+        run: the run that it belongs to.
+        index: its number, in the run and in the executor.
     """
 
-    __slots__ = ("args", "context", "future", "index", "kwargs", "pickled", "policy", "target")
+    __slots__ = (
+        "args",
+        "context",
+        "future",
+        "index",
+        "kwargs",
+        "pickled",
+        "policy",
+        "run",
+        "target",
+    )
 
     def __init__(
         self,
@@ -58,3 +72,4 @@ class Work:
         self.context, self.pickled, self.policy = context, pickled, policy
         self.future: CallFuture[Any] = CallFuture()
         self.index = -1
+        self.run: WatchedRun | None = None

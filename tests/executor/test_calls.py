@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import itertools
 import logging
 import os
 import pickle
@@ -494,3 +495,95 @@ def test_wrong_calls(executor: Executor) -> None:
         executor.options(max_workers=3)
     with pytest.raises(ValueError, match="timeout"):
         executor.options(timeout=-1)
+
+
+def test_map_yields_in_call_order(kind: dict[str, Any]) -> None:
+    """Whatever ends first; closures are inherited by reused workers, too."""
+    with Executor(2, **kind) as executor:
+        assert list(executor.map(lambda x, y: x * y, range(30), range(1, 50))) == [
+            x * (x + 1) for x in range(30)
+        ]
+        assert list(executor.map(square, [])) == []
+        pids = set(executor.map(lambda _: os.getpid(), range(30)))
+        assert (len(pids) <= 4) == (kind["max_tasks_per_child"] is None)
+
+
+def test_map_goes_on_after_an_error(executor: Executor) -> None:
+    """As with the standard library's, the iterator ends at the error; other calls are fine."""
+    results = executor.map(square, [1, "x", 3])
+    assert next(results) == 1
+    with pytest.raises(TypeError):
+        next(results)
+    assert list(results) == []
+
+
+def test_map_of_an_endless_iterable(executor: Executor) -> None:
+    """With ``buffersize`` it is read so far ahead, and no further."""
+    taken: list[int] = []
+
+    def numbers() -> Any:
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+
+    results = executor.map(square, numbers(), buffersize=3)
+    assert len(taken) == 3
+    assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+    assert len(taken) <= 8
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_map_that_times_out_ends_its_calls(executor: Executor) -> None:
+    """The error comes in time, and no call runs on."""
+    results = executor.map(time.sleep, [0, 60, 60, 60], timeout=0.5)
+    assert next(results) is None
+    with pytest.raises(TimeoutError):
+        next(results)
+    began = time.monotonic()
+    assert executor.submit(square, 3).result(30) == 9
+    assert time.monotonic() - began < 20
+
+
+def test_a_map_that_is_left_runs_no_further(executor: Executor, tmp_path: Any) -> None:
+    """Queued calls are cancelled, and running ones finish."""
+    results = executor.map(lambda n: (time.sleep(0.1), (tmp_path / str(n)).touch()), range(50))
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    executor.submit(square, 1).result(30)
+    count = len(list(tmp_path.iterdir()))
+    assert count <= 8
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"chunksize": 0}, ValueError),
+        ({"buffersize": 0}, ValueError),
+        ({"buffersize": 1.5}, TypeError),
+        ({"timeout": "soon"}, TypeError),
+    ],
+)
+def test_wrong_options_of_map(
+    executor: Executor, options: dict[str, Any], error: type[Exception]
+) -> None:
+    """They are refused before anything is read."""
+    with pytest.raises(error, match=next(iter(options))):
+        executor.map(square, itertools.count(), **options)
+
+
+def test_many_calls_wait_through_several_runs(
+    kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An executor replaces its run after many calls; nobody notices but by new workers."""
+    monkeypatch.setattr("pcall.executor.crew.RUN_CALLS", 20)
+    monkeypatch.setattr("pcall.executor.crew.ROWS", 24)
+    with Executor(2, **kind) as executor:
+        futures = [executor.submit(square, each) for each in range(130)]
+        for each in futures[::7]:
+            each.cancel_if_pending()
+        for number, future in enumerate(futures):
+            if not future.cancelled():
+                assert future.result(30) == number * number
+        assert [each.outcome.index for each in futures if each.outcome] == sorted(
+            number for number, each in enumerate(futures) if each.outcome
+        )
