@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pcall._core.arguments import build_calls
 from pcall._core.failure_report import failure_of
@@ -24,6 +24,9 @@ from pcall.engines.local.parent.child_process import ChildProcess
 
 # A failure names its class by this module, in the child too, which must not have to import it.
 from pcall.exceptions import ChildProcessException, PcallTimeout
+
+if TYPE_CHECKING:
+    from pcall._faces.result_stream import ResultStream
 
 __all__ = ["Pcall"]
 
@@ -104,8 +107,10 @@ class Pcall(BuiltRun):
                 :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
                 alone), ``capture_output`` (default False; True: what a call writes to
                 stdout and stderr is in its outcome; ``"group"``: it is also written here,
-                call by call), ``return_outcomes`` (default False; True: nothing is raised for
-                a failed call).
+                call by call), ``initializer`` and ``initargs`` (called in each child before its
+                first call), ``ordered`` (of :meth:`iter`; default True: results come in call
+                order; False: as calls end), ``return_outcomes`` (default False; True: nothing is
+                raised for a failed call).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the
@@ -118,6 +123,26 @@ class Pcall(BuiltRun):
             "__doc__": cls.__doc__,
         }
         return type(cls.__name__, (cls,), names)
+
+    @classmethod
+    def iter(
+        cls,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> ResultStream:
+        """Iterate over the results while later calls are made; see ``pcall.iter``."""
+        # Loaded for those who iterate.
+        from pcall._faces.result_stream import ResultStream
+
+        return ResultStream(
+            cls._options, targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs
+        )
 
     # ------------------------------------------------------------ running
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pcall._core.records import Call, name_of, show
 
-__all__ = ["CallParts", "Calls", "make_call"]
+__all__ = ["CallParts", "Calls", "decorated", "make_call"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -107,9 +107,9 @@ class Calls(Sequence[Call]):
             TypeError: the decorator returned an object that is not callable.
         """
         if self._targets is None:
-            self._target = _decorated(decorator, self._target)
+            self._target = decorated(decorator, self._target)
         else:
-            self._targets = [_decorated(decorator, target) for target in self._targets]
+            self._targets = [decorated(decorator, target) for target in self._targets]
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
         """An iterator that makes the next call at each step, and returns its value.
@@ -164,11 +164,16 @@ def _first_parameters(target: Any, count: int) -> tuple[str, ...]:
     return code.co_varnames[: min(count, code.co_argcount)]
 
 
-def _decorated(decorator: Callable[[Any], Any], target: Any) -> Any:
-    decorated = decorator(target)
-    if not callable(decorated):
-        raise TypeError(f"retry={show(decorator)} must return a callable, not {show(decorated)}")
-    return decorated
+def decorated(decorator: Callable[[Any], Any], target: Any) -> Any:
+    """Apply a decorator to a target.
+
+    Raises:
+        TypeError: the decorator returned an object that is not callable.
+    """
+    made = decorator(target)
+    if not callable(made):
+        raise TypeError(f"retry={show(decorator)} must return a callable, not {show(made)}")
+    return made
 
 
 def make_call(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -29,12 +29,14 @@ class GrowingCalls(Calls):
     Args:
         first: the number of the first call.
         kept: False: a call can be forgotten once it is over.
+        shared: an object that pickles of calls refer to, and that processes inherit, or None.
     """
 
-    def __init__(self, first: int = 0, kept: bool = True) -> None:
+    def __init__(self, first: int = 0, kept: bool = True, shared: Any = None) -> None:
         super().__init__(first, None, (), {})
         self._entries: dict[int, _Entry] = {}
         self.kept = kept
+        self.shared = shared
 
     def append(
         self,

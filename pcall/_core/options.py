@@ -78,6 +78,7 @@ class Options:
         initializer: called in each child before its first call. If it fails, so do the calls of
             that child, with its error. Default None.
         initargs: its positional arguments. Default ().
+        ordered: of ``iter``: True: results come in call order. False: as calls end. Default True.
         return_outcomes: True: the outcomes are returned instead of the values, and a failed
             call raises nothing. Default False.
     """
@@ -94,6 +95,7 @@ class Options:
     capture_output: bool | Literal["group"] = False
     initializer: Callable[..., object] | None = None
     initargs: Iterable[Any] = ()
+    ordered: bool = True
     return_outcomes: bool = False
 
     def __post_init__(self) -> None:
@@ -111,7 +113,7 @@ class Options:
             object.__setattr__(self, "initargs", tuple(self.initargs))
         except TypeError:
             raise TypeError(f"initargs must be an iterable, not {self.initargs!r}") from None
-        for name in ("tasklog", "return_outcomes"):
+        for name in ("tasklog", "ordered", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
 

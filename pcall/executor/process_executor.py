@@ -8,8 +8,6 @@ import signal
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
-from io import BytesIO
-from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
@@ -19,6 +17,7 @@ from pcall._core.retry import Retry
 from pcall._core.seconds import check_seconds
 from pcall._core.slips import call_limit
 from pcall._faces.run_observers import observers_of
+from pcall._wire.call_pickle import dump_call
 from pcall.engines.local.parent.pool_engine import cores
 from pcall.executor.call_future import CallFuture
 from pcall.executor.crew import Crew
@@ -146,7 +145,7 @@ class Executor(concurrent.futures.Executor):
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
         target: Any = fn if self._decorator is None else self._decorator(fn)
-        pickle = _pickle((target, args, kwargs)) if pickled else None
+        pickle = dump_call((target, args, kwargs)) if pickled else None
         return Work(target, args, kwargs, copy_context(), pickle, self._policy)
 
     def _submit_all(
@@ -319,16 +318,6 @@ def _check_context(context: Any) -> None:
             f"mp_context must have the start method 'fork', not {method!r}: children inherit "
             f"their calls; use multiprocessing.get_context('fork'), or None"
         )
-
-
-def _pickle(call: Any) -> bytes | None:
-    """A call as a pickle; None if it can't be pickled. Then a child is forked for it."""
-    stream = BytesIO()
-    try:
-        ForkingPickler(stream, 5).dump(call)
-    except Exception:  # whatever the objects raise
-        return None
-    return stream.getvalue()
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

@@ -11,8 +11,6 @@ from pcall.executor.call_future import CallFuture
 if TYPE_CHECKING:
     from typing import Literal
 
-    from pcall.executor.watched_run import WatchedRun
-
 __all__ = ["CallPolicy", "Work"]
 
 
@@ -72,4 +70,4 @@ class Work:
         self.context, self.pickled, self.policy = context, pickled, policy
         self.future: CallFuture[Any] = CallFuture()
         self.index = -1
-        self.run: WatchedRun | None = None
+        self.run: Any = None  # a WatchedRun

@@ -51,6 +51,8 @@ INSIDE_FUNCTIONS = {
     # What a run needs is imported with it.
     ("_function", "_pcall"),
     ("_pcall", "_faces.asyncio_turns"),
+    ("_pcall", "_faces.result_stream"),
+    ("_faces.result_stream", "_faces.asyncio_turns"),
     ("_faces.completed_outcomes", "_faces.asyncio_turns"),
     ("_faces.make_run", "_core.chunk_outcomes"),
     ("_faces.make_run", "engines.inline"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from contextvars import Context
-from pickle import loads
 from select import POLLIN, poll
 from typing import Any
 
 from pcall._core.calls import CallParts
 from pcall._core.growing_calls import GrowingCalls
 from pcall._core.records import Call
+from pcall._wire.call_pickle import load_call
 from pcall._wire.exception_codec import safe_str
 from pcall.engines.local.child.worker_main import Worker
 from pcall.engines.local.worker_control import WorkerControl
@@ -29,7 +29,7 @@ class _SentCalls(GrowingCalls):
         super().__init__()
         self._inherited = inherited
         self._index = -1
-        self._pickle: bytes | memoryview = b""
+        self._pickle = b""
         self._current: CallParts | None = None
 
     def receive(self, index: int, pickle: bytes) -> None:
@@ -50,7 +50,7 @@ class _SentCalls(GrowingCalls):
         if index != self._index:
             return self._inherited._parts(index)
         try:
-            self._current = loads(self._pickle)
+            self._current = load_call(self._pickle, self._inherited.shared)
         except Exception as error:
             error.add_note(
                 f"the call was sent to a worker, which could not unpickle it: {safe_str(error)}"
