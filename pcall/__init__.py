@@ -33,7 +33,7 @@ if _typing.TYPE_CHECKING:
         ResultError,
         TaskCancelled,
     )
-    from pcall.executor import Executor
+    from pcall.executor import Executor, InlineExecutor, Pool
     from pcall.plan import Plan, run, run_iter
 else:
     # Hidden from type checkers, which would take any name for one of the package.
@@ -59,7 +59,7 @@ else:
                 "ResultError",
                 "TaskCancelled",
             ),
-            "pcall.executor": ("executor", "Executor"),
+            "pcall.executor": ("executor", "Executor", "InlineExecutor", "Pool"),
             "pcall.plan": ("plan", "Plan", "run", "run_iter"),
         },
     )
@@ -77,12 +77,14 @@ __all__ = [
     "DependenciesFailed",
     "Executor",
     "FailedDependency",
+    "InlineExecutor",
     "NotStarted",
     "Outcome",
     "Pcall",
     "PcallError",
     "PcallTimeout",
     "Plan",
+    "Pool",
     "RemoteError",
     "ResultError",
     "Retry",

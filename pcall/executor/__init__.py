@@ -3,6 +3,8 @@
 :class:`Executor` is a :class:`concurrent.futures.Executor` whose calls run in forked processes.
 """
 
+from pcall.executor.inline_executor import InlineExecutor
+from pcall.executor.pool import Pool
 from pcall.executor.process_executor import Executor
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "InlineExecutor", "Pool"]
