@@ -28,7 +28,9 @@ DOCUMENTS = sorted(
 # What must be there, so that an empty search does not pass for a good one.
 WITH_CODE = [
     "README.rst",
+    "docs/coming_from.rst",
     "docs/errors.rst",
+    "docs/executor.rst",
     "docs/logs.rst",
     "docs/plans.rst",
     "docs/policy.rst",

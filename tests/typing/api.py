@@ -17,13 +17,16 @@ from pcall import (
     CurrentCall,
     CycleError,
     DependenciesFailed,
+    Executor,
     FailedDependency,
+    InlineExecutor,
     NotStarted,
     Outcome,
     Pcall,
     PcallError,
     PcallTimeout,
     Plan,
+    Pool,
     RemoteError,
     ResultError,
     Retry,
@@ -204,3 +207,30 @@ def plans() -> None:
         assert_type(error.skipped, tuple[Call, ...])
     except CycleError as error:
         assert_type(error.calls, tuple[Any, ...])
+
+
+def executors() -> None:
+    with Executor(2, None, print, (1,), max_tasks_per_child=None, idle_timeout=None) as ex:
+        future = ex.submit(add, 1, y=2)
+        assert_type(future.result(), int)
+        assert_type(future.pid, int | None)
+        assert_type(future.outcome, Outcome | None)
+        assert_type(future.cancel(), bool)
+        assert_type(ex.map(add, [1], [2], buffersize=3), Iterator[int])
+        ex.options(timeout=1.5, retry=Retry(2), capture_output="group").submit(add, 1, 2)
+        ex.terminate_workers()
+        ex.kill_workers()
+        ex.shutdown(wait=False, cancel_futures=True)
+    with InlineExecutor() as inline:
+        assert_type(inline.submit(add, 1, 2).result(), int)
+    with Pool(2, print, (1,), 3) as pool:
+        pool.map(abs, [1], chunksize=1)
+        pool.apply_async(add, (1, 2), callback=print).get(timeout=1)
+        pool.imap_unordered(abs, [1])
+
+
+async def streams() -> None:
+    for value in pcall.iter(add, x=itertools.count(), y=[1]):
+        print(value)
+    async for value in Pcall.options(ordered=False, initializer=print, initargs=(1,)).iter(add):
+        print(value)
