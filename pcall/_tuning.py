@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = [
     "ANSWER_LOOK_INTERVAL",
+    "BATCH_CALLS",
     "BUFFER_ALIGNMENT",
     "BYTES_PER_CHILD",
     "CHUNKS_PER_WORKER",
@@ -96,6 +97,9 @@ GRAPH_PIECE = 20_000
 # Rows of the table of a run that forgets its calls. A run that has used them up is followed by
 # another, with new workers. Each row that was used takes 33 bytes.
 ROWS = 1 << 18
+
+# Calls of a map that workers inherit and that a run is given at a time, so that they go in chunks.
+BATCH_CALLS = 4096
 
 # Calls of a run of an executor after which another run takes its place: what children have logged
 # is read from a file that grows.

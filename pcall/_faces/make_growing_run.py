@@ -59,7 +59,9 @@ def make_growing_run(
     )
     engine: Engine
     if pooled:
-        engine = PoolEngine(state, outcomes, SentCallsWorkload(calls, idle_timeout), drawn)
+        engine = PoolEngine(
+            state, outcomes, SentCallsWorkload(calls, scheduler, idle_timeout), drawn
+        )
     else:
         engine = FreshEngine(state, drawn)
     return Run(state, engine), outcomes

@@ -26,7 +26,7 @@ from math import inf
 from pcall._core.observers import Observers
 from pcall._core.options import Options
 from pcall._os.signals import DeferSignals
-from pcall._tuning import CHUNKS_PER_WORKER, ROWS, RUN_CALLS
+from pcall._tuning import BATCH_CALLS, CHUNKS_PER_WORKER, ROWS, RUN_CALLS
 from pcall.engines.local.seeding import Draw, draw
 from pcall.executor.executor_errors import InitializerFailed
 from pcall.executor.exit_hook import exiting, register_crew
@@ -114,14 +114,34 @@ class Crew:
 
     def pump(self) -> None:
         """Start queued calls while there are free slots. The lock is held."""
-        while self._pending and sum(run.busy for run in self._runs) < self._limit:
+        while self._pending:
+            run = self._pending[0].run
+            if self._pooled and self._pending[0].pickled is None:
+                if len(run.fed) > BATCH_CALLS // 2:
+                    return
+                self._take_batch(run)
+                continue
+            if sum(each.busy for each in self._runs) >= self._limit:
+                return
             work = self._pending.popleft()
-            run, future = work.run, work.future
-            assert run is not None
+            future = work.future
             if future.cancelled() if self._pooled else not future.mark_running():
                 run.skip(work)
             else:
-                run.take(work)
+                run.take((work,))
+
+    def _take_batch(self, run: WatchedRun) -> None:
+        """Start the next calls, which workers inherit: these go in chunks, so there are many."""
+        works: list[Work] = []
+        while self._pending and len(works) < BATCH_CALLS:
+            work = self._pending[0]
+            if work.run is not run or work.pickled is not None:
+                break
+            works.append(self._pending.popleft())
+        run.take(works)
+        for work in works:
+            if work.future.cancelled():
+                run.cancel(work)
 
     def _append(self, work: Work) -> None:
         capture = work.policy.capture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Literal, Protocol
 
@@ -143,15 +143,15 @@ class WatchedRun:
         self.run.grow(1, planned=True)
         self.run.cancel(work.index)
 
-    def take(self, work: Work) -> None:
-        """It is the turn of this call: fork in this thread if there is room."""
-        self.owed -= 1
-        self.fed[work.index] = work
+    def take(self, works: Sequence[Work]) -> None:
+        """It is the turn of these calls: fork in this thread if there is room."""
+        self.owed -= len(works)
+        self.fed.update((work.index, work) for work in works)
         self._mark_running()
         try:
             if self._thread is None:
                 self.run.turn(0)  # workers may have left meanwhile
-            self.run.grow(1, planned=True)
+            self.run.grow(len(works), planned=True)
             self.run.begin_calls()
         except (OSError, RuntimeError) as error:
             self._fail_next(error)

@@ -70,8 +70,9 @@ def test_a_killed_worker_is_an_error(pool: Pool) -> None:
     with pytest.raises(ChildDied, match="status 5"):
         result.get(30)
     killed = pool.apply_async(time.sleep, (60,))
-    worker = until(lambda: next(iter(pool._pool), None))
-    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: pool._pool)
+    for worker in pool._pool:  # one of them runs the call
+        os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(ChildDied):
         killed.get(30)
     assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]

@@ -48,7 +48,6 @@ class Dispatcher:
         self._workload = workload
         self._refresh = refresh
         self._most = state.options.max_tasks_per_child or sys.maxsize  # calls that a worker takes
-        self._known: dict[int, int] = {}  # by worker, the number of calls that it inherited
         self._preempt_at = math.inf  # the time of the next look for calls that others could run
         self.workers: dict[int, WorkerHandle] = {}
         self.worker_count = worker_count
@@ -56,12 +55,10 @@ class Dispatcher:
     def add(self, worker: WorkerHandle) -> None:
         """Take note of a worker that has been forked."""
         self.workers[worker.number] = worker
-        self._known[worker.number] = len(self._state.calls)
 
     def remove(self, worker: WorkerHandle) -> None:
         """Take note of a worker that has ended."""
         del self.workers[worker.number]
-        del self._known[worker.number]
 
     def pause(self) -> float:
         """Seconds until :meth:`preempt_slow_chunks` is due."""
@@ -94,7 +91,7 @@ class Dispatcher:
                     return
                 attempt = self._scheduler.attempt(chunk.start)
                 chunk = chunk[: self._most - worker.calls]
-                chunk = self._workload.known(chunk, self._known[worker.number])
+                chunk = self._workload.known(chunk, worker.inherited)
                 if self._is_unfit(worker, chunk, attempt):
                     if not worker.given:
                         worker.leave()  # a fit worker takes its place

@@ -8,10 +8,11 @@ from contextlib import suppress
 from functools import partial
 
 from pcall._core.growing_calls import GrowingCalls
+from pcall._core.scheduler import Scheduler
 from pcall._os.current import get_system
 from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals
-from pcall._tuning import LARGE_VALUE
+from pcall._tuning import CHUNK_SECONDS, LARGE_VALUE
 from pcall._wire.result_table import ResultTable
 from pcall.engines.local.child.sent_calls import SentCallsWorker
 from pcall.engines.local.parent.worker_handle import WorkerHandle
@@ -65,18 +66,23 @@ class _SentCallsHandle(WorkerHandle):
 
 
 class SentCallsWorkload:
-    """One call a chunk: the calls that there are when a worker is forked are few.
+    """Sends calls one by one, and gives out those that workers have inherited in longer chunks.
 
     Args:
         calls: of the run.
+        scheduler: of the run.
         idle_timeout: seconds after which an idle worker exits; None: it stays.
     """
 
     block = 1
     pauses_on_failure = False
 
-    def __init__(self, calls: GrowingCalls, idle_timeout: float | None) -> None:
+    def __init__(
+        self, calls: GrowingCalls, scheduler: Scheduler, idle_timeout: float | None
+    ) -> None:
         self._calls = calls
+        self._scheduler = scheduler
+        self._pace = CHUNK_SECONDS  # seconds that a recent call took
         self._idle_timeout = idle_timeout
 
     def open(self, table: ResultTable, workers: int, seeded: bool) -> None:
@@ -87,14 +93,20 @@ class SentCallsWorkload:
         return _SentCallsHandle(number, self._calls, table, self._idle_timeout)
 
     def chunk_size(self, workers: int) -> int:
-        """One call, so that each can be cancelled alone."""
-        return 1
+        """A number by recent durations, and no more than a fair share of the queued calls."""
+        fair = -(-self._scheduler.queued // (2 * workers))
+        return max(1, min(fair, int(CHUNK_SECONDS / self._pace)))
 
     def known(self, chunk: range, inherited: int) -> range:
-        """The call, if it can be sent, or if the worker has inherited it."""
-        call = chunk[:1]
-        known = call and (call.start < inherited or self._calls.pickled(call.start) is not None)
-        return call if known else range(0)
+        """One call that can be sent, or several that the worker has inherited."""
+        pickled = self._calls.pickled
+        if not chunk or pickled(chunk.start) is not None:
+            return chunk[:1]
+        stop = chunk.start
+        end = min(chunk.stop, inherited)
+        while stop < end and pickled(stop) is None:
+            stop += 1
+        return range(chunk.start, stop)
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
         """Send the call. What was pickled is a snapshot, so it goes before what is inherited."""
@@ -108,10 +120,13 @@ class SentCallsWorkload:
         return chunk
 
     def answered(self, worker: WorkerHandle, start: int, stop: int, began: float) -> None:
-        """Do nothing: durations decide nothing."""
+        """Note the mean duration of these calls."""
+        assert worker.since is not None
+        self._pace = max(1e-6, (worker.since - began) / (stop - start))
 
     def met_slow_call(self) -> None:
-        """Do nothing: chunks are as small as can be."""
+        """Let the next chunks have one call each."""
+        self._pace = CHUNK_SECONDS
 
     def rebalance(self, workers: Iterable[WorkerHandle]) -> None:
         """Do nothing: the dispatcher takes back the calls that idle workers could run."""
