@@ -13,6 +13,7 @@ __all__ = [
     "BATCH_CALLS",
     "BUFFER_ALIGNMENT",
     "BYTES_PER_CHILD",
+    "CANCEL_LOOK_INTERVAL",
     "CHUNKS_PER_WORKER",
     "CHUNK_SECONDS",
     "DEEPEST_BUFFER",
@@ -93,6 +94,10 @@ PLAN_CHUNK_CALLS = 32
 GRAPH_PIECE = 20_000
 
 # ------------------------------------------------------------------ waits of the parent
+
+# Seconds between two looks at calls that are being cancelled, until they are over: the first look
+# may come too early, when a worker has been sent a call and has not begun it.
+CANCEL_LOOK_INTERVAL = 0.02
 
 # Rows of the table of a run that forgets its calls. A run that has used them up is followed by
 # another, with new workers. Each row that was used takes 33 bytes.

@@ -37,10 +37,10 @@ class CallFuture(Future[T]):
     @property
     def pid(self) -> int | None:
         """The id of the process that runs the call, or has run it; None if none has."""
-        outcome, find = self.outcome, self._find_pid
-        if outcome is not None:
-            return outcome.pid
-        return None if find is None else find()
+        find = self._find_pid
+        found = None if find is None else find()
+        outcome = self.outcome  # in this order: the call may end meanwhile
+        return found if outcome is None else outcome.pid
 
     def cancel(self) -> bool:
         """Cancel the call. If it runs, it is ended: SIGTERM, the grace period, SIGKILL.

@@ -244,12 +244,17 @@ class Crew:
         with self.lock:
             self.closing = True
             waiting = list(self._pending) if cancel else []
+            unwatched = []
             for run in list(self._runs):
                 waiting += run.fed.values() if cancel else ()
-                run.watch()
-                run.wake()
+                if run.watch():
+                    run.wake()
+                else:
+                    unwatched.append(run)
         for work in waiting:
             work.future.cancel_if_pending()
+        for run in unwatched:
+            run.end_idle()
         if wait:
             self.join()
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Literal, Protocol
 
 from pcall._core.growing_calls import GrowingCalls
@@ -19,7 +20,7 @@ from pcall._core.options import Options
 from pcall._core.records import Outcome, name_of
 from pcall._errors import NotStarted
 from pcall._faces.make_growing_run import make_growing_run
-from pcall._tuning import LINGER
+from pcall._tuning import CANCEL_LOOK_INTERVAL, LINGER
 from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.seeding import Draw
 from pcall.executor.executor_errors import public_error, show_error
@@ -100,6 +101,7 @@ class WatchedRun:
         self._lingering: dict[int, Work] = {}  # by process, cancelled calls whose group lives
         self._thread: threading.Thread | None = None
         self._retired = False
+        self._failure: Exception | None = None  # why it can't go on
         self._idle_since = 0.0
         group = options.capture_output == "group"
         self._writer = GroupWriter(self._outcomes) if group else None
@@ -154,8 +156,17 @@ class WatchedRun:
             self.run.grow(len(works), planned=True)
             self.run.begin_calls()
         except (OSError, RuntimeError) as error:
-            self._fail_next(error)
-        self.watch()
+            if self.run.state.scheduler.complete:
+                self._failure = error  # the run has ended
+            else:
+                self._fail_next(error)
+        finally:
+            if not self.watch():
+                # Nothing else was in flight.
+                self.fed.clear()
+                self._owner.ended(self)
+                self.run.abandon()
+                raise RuntimeError("no thread could be started to watch the call; it was ended")
 
     def _fail_next(self, error: BaseException) -> None:
         if not isinstance(error, OSError):
@@ -189,12 +200,20 @@ class WatchedRun:
         self.watch()
         self.wake()
 
-    def watch(self) -> None:
-        """Have a thread take the turns of this run."""
+    def watch(self) -> bool:
+        """Have a thread take the turns of this run.
+
+        Returns:
+            False if no thread could be started, for example since the interpreter is exiting.
+        """
         if self._thread is None:
             self._idle_since = time.monotonic()
-            self._thread = threading.Thread(target=self._watch, name="pcall-watcher")
-            self._thread.start()
+            thread = self._thread = threading.Thread(target=self._watch, name="pcall-watcher")
+            try:
+                thread.start()
+            except RuntimeError:
+                self._thread = None
+        return self._thread is not None
 
     def wake(self) -> None:
         """Have the thread look at once."""
@@ -210,6 +229,8 @@ class WatchedRun:
     def _watch(self) -> None:
         try:
             while not self._is_idle():
+                if self._failure is not None:
+                    raise self._failure
                 self._step()
             if self._thread is not None:
                 self._finish()
@@ -218,7 +239,8 @@ class WatchedRun:
 
     def _step(self) -> None:
         idle = not self.fed and not self._lingering
-        self.run.turn(LINGER if idle else None)
+        # A worker may be about to begin a call that is being cancelled: look again soon.
+        self.run.turn(CANCEL_LOOK_INTERVAL if self._cancelled else LINGER if idle else None)
         settled: list[Callable[[], None]] = []
         with self._owner.lock:
             for index in self._cancelled & self.fed.keys():
@@ -232,7 +254,10 @@ class WatchedRun:
             if self.fed or self._lingering:
                 self._idle_since = time.monotonic()
         for settle in settled:
-            settle()
+            try:
+                settle()
+            except BaseException:  # of a callback; an exception is logged by the future
+                _log.exception("a callback of a future raised")
 
     def _take_outcome(self, outcome: Outcome, settled: list[Callable[[], None]]) -> None:
         index = outcome.index
@@ -251,7 +276,7 @@ class WatchedRun:
         if error is not None:
             settled.append(lambda: self._owner.failed(error))
         if self._writer is not None:
-            self._writer.write_call(outcome)
+            settled.append(partial(self._writer.write_call, outcome))
         settled.append(lambda: future.conclude(outcome, outcome.value, error))
 
     def _is_idle(self) -> bool:
@@ -263,8 +288,11 @@ class WatchedRun:
                 if time.monotonic() < self._idle_since + LINGER:
                     return False
                 if self._stays:
-                    self._thread = None
-                    return True
+                    thread, self._thread = self._thread, None
+                    # In this order: abandon() takes no lock, sets it, and then looks for a thread.
+                    if not self._owner.closing:
+                        return True
+                    self._thread = thread
             self._owner.retire(self)
             self.run.seal()
             return True
@@ -295,7 +323,7 @@ class WatchedRun:
                 work.future.conclude(None, None, failure)
 
     def end_idle(self) -> None:
-        """In a thread that may not start another: let idle workers leave, and wait for that."""
+        """Without a thread, and without the lock: let idle workers leave, and wait for that."""
         self.run.seal()
         self._finish()
 

@@ -24,7 +24,7 @@ from pcall.exceptions import ResultError
 from tests.helpers.processes import has_ended
 from tests.helpers.waiting import until
 
-pytestmark = pytest.mark.usefixtures("each_system")
+each_system = pytest.mark.usefixtures("each_system")
 
 
 def square(x: int) -> int:
@@ -43,6 +43,7 @@ def watchers() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "pcall-watcher"]
 
 
+@each_system
 def test_results_come_to_their_futures(executor: Executor) -> None:
     """Each future gets the value of its call, positional and keyword arguments included."""
     futures = [executor.submit(pow, 2, each, mod=1000) for each in range(40)]
@@ -83,6 +84,7 @@ def test_an_error_is_the_original(executor: Executor) -> None:
     assert any("fail(3)" in note for note in error.__notes__)
 
 
+@each_system
 def test_a_death_costs_one_future(executor: Executor) -> None:
     """Other calls, in flight and later, are not harmed; the error is one of the standard's too."""
     other = executor.submit(time.sleep, 0.3)
@@ -145,6 +147,7 @@ def test_an_executor_that_a_call_leaves_open(executor: Executor) -> None:
     assert executor.submit(nested).result(60) == 16
 
 
+@each_system
 def test_max_workers_run_at_once(kind: dict[str, Any]) -> None:
     """So many calls run at a time, and the others wait their turn."""
     with Executor(3, **kind) as executor:
@@ -156,6 +159,7 @@ def test_max_workers_run_at_once(kind: dict[str, Any]) -> None:
         assert not wait(futures, 30, ALL_COMPLETED).not_done
 
 
+@each_system
 def test_the_watcher_is_there_while_calls_are(kind: dict[str, Any]) -> None:
     """One thread while calls are in flight, none when the executor is idle."""
     with Executor(2, **kind) as executor:
@@ -167,6 +171,7 @@ def test_the_watcher_is_there_while_calls_are(kind: dict[str, Any]) -> None:
         assert executor.submit(square, 2).result(30) == 4
 
 
+@each_system
 def test_where_submit_forks() -> None:
     """With a free worker the child is forked in the caller's thread, before submit returns."""
     local = threading.local()
@@ -190,6 +195,7 @@ def test_arguments_of_reused_workers_are_snapshots() -> None:
         assert [each.result(30) for each in futures] == list(range(1, 21))
 
 
+@each_system
 def test_reused_workers_live_on() -> None:
     """The same processes run call after call, each one at most so many."""
     with Executor(2, max_tasks_per_child=None) as executor:
@@ -201,6 +207,7 @@ def test_reused_workers_live_on() -> None:
         assert [seen.count(each) for each in dict.fromkeys(seen)] == [3, 3, 1]
 
 
+@each_system
 def test_idle_workers_leave() -> None:
     """A reused worker exits after ``idle_timeout``, and another takes its place when needed."""
     with Executor(1, max_tasks_per_child=None, idle_timeout=0.2) as executor:
@@ -232,6 +239,7 @@ def test_calls_draw_different_random_numbers(kind: dict[str, Any]) -> None:
     assert len({*first, *second}) == 10
 
 
+@each_system
 def test_many_futures(kind: dict[str, Any]) -> None:
     """Many calls may be queued, and ``as_completed`` and callbacks get them all."""
     count = 400 if kind["max_tasks_per_child"] == 1 else 3000
@@ -246,6 +254,7 @@ def test_many_futures(kind: dict[str, Any]) -> None:
     assert len(called) == count
 
 
+@each_system
 def test_callbacks_use_the_executor(executor: Executor) -> None:
     """A callback may submit, and one that raises harms nothing."""
     chain: list[int] = []
@@ -268,6 +277,7 @@ def test_callbacks_use_the_executor(executor: Executor) -> None:
     assert chain == [81, 1, 4, 9]
 
 
+@each_system
 def test_many_threads_submit(executor: Executor) -> None:
     """Several threads may submit and wait at once."""
     results: list[int] = []
@@ -295,6 +305,7 @@ def test_no_warning_of_threads_and_forks(executor: Executor) -> None:
         assert warnings.filters == before
 
 
+@each_system
 def test_timeout_ends_one_call(kind: dict[str, Any]) -> None:
     """A call over its timeout is ended, and no other."""
     with Executor(2, timeout=0.4, **kind) as executor:
@@ -329,6 +340,7 @@ def test_views_have_their_own_policy(executor: Executor, tmp_path: Any) -> None:
     assert isinstance(executor.submit(fail, 1).exception(30), LookupError)
 
 
+@each_system
 def test_a_wait_for_a_retry_blocks_no_worker() -> None:
     """While a call waits for its next attempt, another one runs."""
     with Executor(1, retry=Retry(2, wait=1.0)) as executor:
@@ -350,6 +362,7 @@ def test_outcomes_tell_the_rest(executor: Executor) -> None:
         assert outcome.pid == future.pid
 
 
+@each_system
 def test_output_is_captured(executor: Executor, capfd: pytest.CaptureFixture[str]) -> None:
     """A view captures what its calls print, ``"group"`` shows it too, and others print as ever."""
     captured = executor.options(capture_output=True).submit(os.system, "echo quiet")
@@ -364,6 +377,7 @@ def test_output_is_captured(executor: Executor, capfd: pytest.CaptureFixture[str
     assert sorted(capfd.readouterr().out.split()) == ["loud", "plain"]
 
 
+@each_system
 def test_records_come_home_as_calls_end(
     executor: Executor, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -377,6 +391,7 @@ def test_records_come_home_as_calls_end(
         slow.result(30)
 
 
+@each_system
 def test_sections_come_home_as_calls_end(executor: Executor, tmp_path: Any) -> None:
     """The section of a call is in the main log when its future is done."""
     path = tmp_path / "main.log"
@@ -497,6 +512,7 @@ def test_wrong_calls(executor: Executor) -> None:
         executor.options(timeout=-1)
 
 
+@each_system
 def test_map_yields_in_call_order(kind: dict[str, Any]) -> None:
     """Whatever ends first; closures are inherited by reused workers, too."""
     with Executor(2, **kind) as executor:
@@ -571,6 +587,7 @@ def test_wrong_options_of_map(
         executor.map(square, itertools.count(), **options)
 
 
+@each_system
 def test_many_calls_wait_through_several_runs(
     kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from pcall import Executor
 from tests.helpers.processes import assert_ended
 from tests.helpers.waiting import until
 
-pytestmark = pytest.mark.usefixtures("each_system")
+each_system = pytest.mark.usefixtures("each_system")
 
 
 def square(x: int) -> int:
@@ -42,6 +42,7 @@ def test_a_queued_call_is_cancelled(kind: dict[str, Any], tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@each_system
 def test_a_running_call_is_cancelled(executor: Executor) -> None:
     """``cancel()`` is True at once, and the processes of the call end, those it started too."""
     pids: list[int] = []
@@ -138,6 +139,7 @@ def test_a_call_that_is_over_is_not_cancelled(executor: Executor) -> None:
     assert future.result() == 16
 
 
+@each_system
 def test_cancels_at_any_moment(executor: Executor) -> None:
     """Whatever a call does when it is cancelled, its future ends one way, and others are fine."""
     futures = []
@@ -186,6 +188,7 @@ def test_callbacks_of_cancelled_calls(executor: Executor) -> None:
     assert len(called) == 1
 
 
+@each_system
 def test_shutdown_waits_for_all_calls(kind: dict[str, Any]) -> None:
     """Also for those that queue; then no more are taken."""
     executor = Executor(1, **kind)
@@ -232,6 +235,7 @@ def test_shutdown_in_a_callback(kind: dict[str, Any]) -> None:
     executor.shutdown()
 
 
+@each_system
 @pytest.mark.parametrize("how", ["terminate_workers", "kill_workers"])
 def test_all_workers_are_ended(how: str, kind: dict[str, Any], tmp_path: Path) -> None:
     """Running calls die, queued ones are cancelled, and nothing more is taken."""
@@ -278,6 +282,7 @@ def test_a_block_that_an_interrupt_leaves(kind: dict[str, Any], error: Any) -> N
     assert queued.cancelled()
 
 
+@each_system
 def test_an_executor_that_is_collected(kind: dict[str, Any]) -> None:
     """What was submitted is run, and then everything ends."""
     futures = [Executor(1, **kind).submit(square, each) for each in range(3)]
@@ -399,3 +404,69 @@ def test_a_parent_that_is_killed(kind: dict[str, Any]) -> None:
         pid = int(lines[2])
         process.kill()
     assert_ended([pid])
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+from pcall import Executor
+
+def careful():
+    try:
+        time.sleep(60)
+    finally:
+        print("cleaned", flush=True)
+
+try:
+    with Executor(2, max_tasks_per_child={tasks}, grace_period=5) as executor:
+        futures = [executor.submit(careful) for _ in range(3)]
+        while not all(each.pid for each in futures[:2]):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        futures[0].result()
+except KeyboardInterrupt:
+    print([each.cancelled() or type(each.exception()).__name__ for each in futures])
+"""
+
+
+def test_ctrl_c_while_a_result_is_waited_for(kind: dict[str, Any]) -> None:
+    """The calls are ended, and can clean up; what queues is cancelled."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(tasks=kind["max_tasks_per_child"])],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["cleaned"] * 2 + ["['ChildDied', 'ChildDied', True]"]
+    assert done.stderr == ""
+
+
+def test_ctrl_c_at_any_moment(kind: dict[str, Any]) -> None:
+    """No future stays undone when it comes between two lines of ``submit``."""
+    for delay in range(6):
+        futures = []
+        timer = threading.Timer(0.02 * delay, signal.pthread_kill, (MAIN, signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt), Executor(2, grace_period=1, **kind) as executor:
+            timer.start()
+            for number in range(100_000):
+                futures.append(executor.submit(square, number))
+        timer.join()
+        assert not wait(futures, 10).not_done
+
+
+MAIN = threading.main_thread().ident or 0
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyError])
+def test_a_callback_that_raises(error: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it raises, other futures are set."""
+
+    def fail(_: Any) -> None:
+        raise error
+
+    with Executor(2) as executor:
+        futures = [executor.submit(square, each) for each in range(4)]
+        futures[0].add_done_callback(fail)
+        assert [each.result(30) for each in futures] == [0, 1, 4, 9]
+        assert executor.submit(square, 5).result(30) == 25

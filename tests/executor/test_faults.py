@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pcall import ChildDied, Executor, PcallTimeout, ResultError
-from tests.helpers.processes import children, descriptors, resident_memory
+from tests.helpers.processes import assert_ended, children, descriptors, resident_memory
 from tests.helpers.waiting import until
 from tests.local.test_crash_matrix import STAGES, WAYS, neighbour
 
@@ -104,8 +104,10 @@ def test_idle_workers_that_somebody_kills() -> None:
         for _ in range(5):
             calls = [executor.submit(neighbour, each) for each in range(6)]
             assert [each.result(30) for each in calls] == [11 * each for each in range(6)]
-            for pid in executor._processes:
+            pids = list(executor._processes)
+            for pid in pids:
                 os.kill(pid, signal.SIGKILL)
+            assert_ended(pids)
 
 
 def test_files_grow_with_nothing(kind: dict[str, Any]) -> None:

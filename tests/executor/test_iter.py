@@ -20,8 +20,6 @@ from pcall.exceptions import ChildProcessException
 from tests.executor.conftest import KINDS
 from tests.helpers.processes import assert_ended, children
 
-pytestmark = pytest.mark.usefixtures("each_system")
-
 
 def square(x: int) -> int:
     return x * x

@@ -64,17 +64,19 @@ def test_errors_are_the_originals(pool: Pool) -> None:
     assert not result.successful()
 
 
-def test_a_killed_worker_is_an_error(pool: Pool) -> None:
+def test_a_killed_worker_is_an_error(pool: Pool, tmp_path: Path) -> None:
     """No result hangs, and the pool goes on."""
     result = pool.map_async(lambda x: os._exit(5) if x == 3 else x, range(6))
     with pytest.raises(ChildDied, match="status 5"):
         result.get(30)
-    killed = pool.apply_async(time.sleep, (60,))
-    until(lambda: pool._pool)
-    for worker in pool._pool:  # one of them runs the call
-        os.kill(worker.pid, signal.SIGKILL)
+    killed = pool.apply_async(lambda: ((tmp_path / "begun").touch(), time.sleep(60)))
+    until((tmp_path / "begun").exists)
+    pids = [worker.pid for worker in pool._pool]
+    for pid in pids:  # one of them runs the call
+        os.kill(pid, signal.SIGKILL)
     with pytest.raises(ChildDied):
         killed.get(30)
+    assert_ended(pids)
     assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
 
 

@@ -267,6 +267,7 @@ class PoolEngine(LocalEngine):
             if not any(index in chunk for chunk in worker.given):
                 continue
             with DeferSignals():
+                worker.look()  # the next chunk can be taken back once the first one has begun
                 if worker.at == index:
                     # A worker that has begun another call by then does not mind the signal.
                     worker.control.counts[WorkerControl.CANCELLED] = index
