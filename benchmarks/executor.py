@@ -55,60 +55,79 @@ def loky_submits(stack: ExitStack) -> Submits:
     return executor.submit  # type: ignore[no-any-return]
 
 
-def submitted(
-    contenders: dict[str, Submits], way: Callable[[Submits, int], None], count: int
-) -> dict[str, Callable[[], object]]:
-    """What is measured, by name."""
-    return {name: partial(way, submit, count) for name, submit in contenders.items()}
+WAYS = {"one by one": one_by_one, "all at once": all_at_once}
+Contenders = dict[str, Submits]
+
+
+def contest(
+    kind: str, contenders: Contenders, count: int, rounds: int, targets: dict[str, float]
+) -> Iterator[Row]:
+    """pcall against all others, in both ways."""
+    for submit in contenders.values():
+        one_by_one(submit, 10)
+    for name, way in WAYS.items():
+        times = take_turns(
+            {who: partial(way, submit, count) for who, submit in contenders.items()}, rounds
+        )
+        work = f"{count} trivial calls submitted {name}, {kind}"
+        for who in contenders:
+            if who != "pcall":
+                target = targets.get(who) if way is one_by_one else None
+                yield ratio_row(work, times, "pcall", who, target)
+
+
+def against_bare(count: int, rounds: int) -> Iterator[Row]:
+    """A fresh process for each call, against ``os.fork`` and a pipe.
+
+    No other executor is there then: a bare fork beside threads may hang.
+    """
+    for name, way in WAYS.items():
+        window = 1 if way is one_by_one else WORKERS
+
+        def run(way: Callable[[Submits, int], None] = way) -> None:
+            with pcall.Executor(WORKERS) as executor:
+                way(executor.submit, count)
+
+        bare = f"bare fork, window of {window}"
+        run()
+        times = take_turns(
+            {"pcall": run, bare: partial(peers.bare_window, trivial, count, window)}, rounds
+        )
+        target = 1.15 if way is one_by_one else None
+        work = f"{count} trivial calls submitted {name}, fresh"
+        yield ratio_row(work, times, "pcall", bare, target)
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    """Fresh processes, then reused ones; one by one, then all at once; then ``map``."""
+    """Fresh processes, then reused ones; one by one, and all at once; then ``map``."""
     count, rounds = (100, 3) if quick else (1000, 5)
+    yield from against_bare(count, rounds)
+    with ExitStack() as stack:
+        contenders: Contenders = {"pcall": stack.enter_context(pcall.Executor(WORKERS)).submit}
+        if "pebble" in peers.POOLS:
+            contenders["pebble, max_tasks=1"] = pebble_submits(stack, max_tasks=1)
+            yield from contest("fresh", contenders, count // 5, 3, {})
     with ExitStack() as stack:
 
         def enter(executor: Executor) -> Submits:
             return stack.enter_context(executor).submit
 
-        fresh = {"pcall": enter(pcall.Executor(WORKERS))}
-        if "pebble" in peers.POOLS:
-            fresh["pebble, max_tasks=1"] = pebble_submits(stack, max_tasks=1)
-        reused = {
+        contenders = {
             "pcall": enter(pcall.Executor(WORKERS, max_tasks_per_child=None)),
             "ProcessPoolExecutor": enter(ProcessPoolExecutor(WORKERS, mp_context=peers.FORK)),
         }
         if "pebble" in peers.POOLS:
-            reused["pebble"] = pebble_submits(stack)
+            contenders["pebble"] = pebble_submits(stack)
         if importlib.util.find_spec("loky"):
-            reused["loky"] = loky_submits(stack)
-        for submit in (*fresh.values(), *reused.values()):
-            one_by_one(submit, 10)
-
-        for work, way in (("one by one", one_by_one), ("all at once", all_at_once)):
-            single = way is one_by_one
-            window = 1 if single else WORKERS
-            bare = f"bare fork, window of {window}"
-            runs = submitted(fresh, way, count)
-            runs[bare] = partial(peers.bare_window, trivial, count, window)
-            times = take_turns(runs, rounds)
-            for name in runs:
-                if name != "pcall":
-                    target = 1.15 if name == bare and single else None
-                    title = f"{count} trivial calls submitted {work}, fresh"
-                    yield ratio_row(title, times, "pcall", name, target)
-            runs = submitted(reused, way, count)
-            times = take_turns(runs, rounds)
-            targets = {"ProcessPoolExecutor": 1.0, "pebble": 0.3} if single else {}
-            for name in runs:
-                if name != "pcall":
-                    title = f"{count} trivial calls submitted {work}, reused"
-                    yield ratio_row(title, times, "pcall", name, targets.get(name))
+            contenders["loky"] = loky_submits(stack)
+        targets = {"ProcessPoolExecutor": 1.0, "pebble": 0.3}
+        yield from contest("reused", contenders, count, rounds, targets)
 
     def mapped(make: Callable[[], Executor]) -> object:
         with make() as executor:
             return list(executor.map(trivial, range(10 * count)))
 
-    runs = {
+    runs: dict[str, Callable[[], object]] = {
         "pcall": lambda: mapped(lambda: pcall.Executor(WORKERS, max_tasks_per_child=None)),
         "ProcessPoolExecutor": lambda: mapped(
             lambda: ProcessPoolExecutor(WORKERS, mp_context=peers.FORK)

@@ -470,3 +470,75 @@ def test_a_callback_that_raises(error: Any, caplog: pytest.LogCaptureFixture) ->
         futures[0].add_done_callback(fail)
         assert [each.result(30) for each in futures] == [0, 1, 4, 9]
         assert executor.submit(square, 5).result(30) == 25
+
+
+def test_submit_while_it_shuts_down(kind: dict[str, Any]) -> None:
+    """Each call is either refused or run to its end."""
+    executor = Executor(2, **kind)
+    futures = []
+
+    def submit() -> None:
+        try:
+            for number in range(100_000):
+                futures.append(executor.submit(square, number))
+        except RuntimeError as error:
+            assert "after shutdown" in str(error)
+
+    threads = [threading.Thread(target=submit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    executor.shutdown()
+    for thread in threads:
+        thread.join()
+    assert futures
+    assert not wait(futures, 30).not_done
+    assert all(each.exception() is None for each in futures)
+
+
+def test_signals_of_the_process_stay_as_they_are(kind: dict[str, Any]) -> None:
+    """Neither handlers nor the mask of a thread change."""
+    before = [signal.getsignal(each) for each in signal.valid_signals()]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with Executor(2, **kind) as executor:
+        futures = [executor.submit(square, each) for each in range(5)]
+        futures[-1].cancel()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+        assert futures[0].result(30) == 0
+    assert [signal.getsignal(each) for each in signal.valid_signals()] == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+
+
+FORKS = """
+import os, threading, time
+from pcall import Executor
+
+with Executor(2, max_tasks_per_child={tasks}) as executor:
+    assert executor.submit(abs, -1).result() == 1
+    while threading.active_count() > 1:
+        time.sleep(0.01)
+    for _ in range(2):
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert executor.submit(abs, -1).result() == 1
+        while threading.active_count() > 1:
+            time.sleep(0.01)
+pid = os.fork()
+if not pid:
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+
+
+def test_other_forks_of_the_program_are_not_warned_of(kind: dict[str, Any]) -> None:
+    """An idle executor has no thread, and so Python has nothing to warn of."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORKS.format(tasks=kind["max_tasks_per_child"])],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

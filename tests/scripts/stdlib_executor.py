@@ -2,7 +2,7 @@
 
 They come with a full CPython 3.13, in the package ``test``, and run on other versions as well:
 
-    python tests/scripts/stdlib_executor.py [/usr/lib/python3.13/test]
+    PYTHONPATH=. python tests/scripts/stdlib_executor.py [/usr/lib/python3.13/test]
 
 The argument is the folder of that package, where it is another than this Python's own. The exit
 status is 0 if all tests pass but those that are listed here with the reason why they can't.
