@@ -108,6 +108,11 @@ class Run:
         with self._lock, DeferSignals():
             self.state.grow(count, planned)
 
+    def pass_over(self) -> None:
+        """The next call that :meth:`grow` would bring is not wanted."""
+        with self._lock, DeferSignals():
+            self.state.scheduler.pass_over()
+
     def begin_calls(self) -> None:
         """Start the calls that may start now, in this thread, and do not wait.
 

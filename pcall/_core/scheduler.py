@@ -193,6 +193,10 @@ class Scheduler:
             self.queued += count
         return ()
 
+    def pass_over(self) -> None:
+        """The next call that would be added is not wanted: its number stays unused."""
+        self._count += 1
+
     def seal(self) -> None:
         """No further calls will come."""
         self._growing = False

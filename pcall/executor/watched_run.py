@@ -142,8 +142,9 @@ class WatchedRun:
     def skip(self, work: Work) -> None:
         """A call was cancelled before its turn came."""
         self.owed -= 1
-        self.run.grow(1, planned=True)
-        self.run.cancel(work.index)
+        self.run.pass_over()
+        self._calls.forget(work.index)
+        self.run.state.scheduler.forget(work.index)
 
     def take(self, works: Sequence[Work]) -> None:
         """It is the turn of these calls: fork in this thread if there is room."""
@@ -264,9 +265,7 @@ class WatchedRun:
         self.run.state.forget(index)
         self._calls.forget(index)
         self._cancelled.discard(index)
-        work = self.fed.pop(index, None)
-        if work is None:
-            return  # it was cancelled before its turn came
+        work = self.fed.pop(index)
         future = work.future
         future.outcome = outcome
         if future.cancelled() and outcome.pid is not None and self.run.lingers(outcome.pid):
