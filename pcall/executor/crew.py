@@ -76,6 +76,7 @@ class Crew:
         self._pending: deque[Work] = deque()
         self._current: dict[object, WatchedRun] = {}
         self._runs: dict[WatchedRun, None] = {}
+        self._threads: set[threading.Thread] = set()
         self._calls = 0
         self._drawn: Draw | None = None
         self._pid = os.getpid()
@@ -201,6 +202,10 @@ class Crew:
             if current is run:
                 del self._current[key]
 
+    def started(self, thread: threading.Thread) -> None:
+        """This thread watches one of its runs. The lock is held."""
+        self._threads = {each for each in self._threads if each.is_alive()} | {thread}
+
     def ended(self, run: WatchedRun) -> None:
         """This run is over. Another one gets the calls whose turn has not come."""
         self.retire(run)
@@ -262,13 +267,16 @@ class Crew:
         """Wait for the threads of all runs, but for the one that calls this."""
         while True:
             with self.lock:
-                threads = [run.thread for run in self._runs]
-            others = [each for each in threads if each not in (None, threading.current_thread())]
-            if not others:
+                threads = [each for each in self._threads if each is not threading.current_thread()]
+                self._threads.difference_update(threads)
+            if not threads:
                 return
-            for thread in others:
-                assert thread is not None
-                thread.join()
+            try:
+                while threads:
+                    threads[-1].join()
+                    threads.pop()
+            finally:  # interrupted: another join() waits for the others
+                self._threads.update(threads)
 
     def stop(self, number: int) -> None:
         """Take no more calls, cancel those that wait, and send this signal to those that run."""

@@ -30,6 +30,9 @@ __all__ = ["Owner", "WatchedRun"]
 
 _log = logging.getLogger("pcall")
 
+# Of a run: calls are in flight, or may come in a moment; it rests without a thread; it is over.
+_BUSY, _IDLE, _OVER = object(), object(), object()
+
 
 class Owner(Protocol):
     """What a run asks of its executor.
@@ -47,6 +50,9 @@ class Owner(Protocol):
 
     def retire(self, run: WatchedRun) -> None:
         """Give this run no more calls."""
+
+    def started(self, thread: threading.Thread) -> None:
+        """This thread watches one of its runs."""
 
     def ended(self, run: WatchedRun) -> None:
         """This run is over."""
@@ -214,6 +220,8 @@ class WatchedRun:
                 thread.start()
             except RuntimeError:
                 self._thread = None
+            else:
+                self._owner.started(thread)
         return self._thread is not None
 
     def wake(self) -> None:
@@ -229,11 +237,11 @@ class WatchedRun:
 
     def _watch(self) -> None:
         try:
-            while not self._is_idle():
+            while (state := self._look()) is _BUSY:
                 if self._failure is not None:
                     raise self._failure
                 self._step()
-            if self._thread is not None:
+            if state is _OVER:
                 self._finish()
         except BaseException as error:
             self._break(error)
@@ -278,23 +286,23 @@ class WatchedRun:
             settled.append(partial(self._writer.write_call, outcome))
         settled.append(lambda: future.conclude(outcome, outcome.value, error))
 
-    def _is_idle(self) -> bool:
-        """True if the thread may end: no call is in flight, and none came for a moment."""
+    def _look(self) -> object:
+        """What the thread has to do: go on, leave, or end the run."""
         with self._owner.lock:
             if self.fed or self._lingering or self.owed:
-                return False
+                return _BUSY
             if not self._retired and not self._owner.closing:
                 if time.monotonic() < self._idle_since + LINGER:
-                    return False
+                    return _BUSY
                 if self._stays:
                     thread, self._thread = self._thread, None
                     # In this order: abandon() takes no lock, sets it, and then looks for a thread.
                     if not self._owner.closing:
-                        return True
+                        return _IDLE
                     self._thread = thread
             self._owner.retire(self)
             self.run.seal()
-            return True
+            return _OVER
 
     def _finish(self) -> None:
         """Wait for processes that calls have left behind, and release everything."""

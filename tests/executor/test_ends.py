@@ -466,8 +466,8 @@ def test_a_callback_that_raises(error: Any, caplog: pytest.LogCaptureFixture) ->
         raise error
 
     with Executor(2) as executor:
+        executor.submit(time.sleep, 0.3).add_done_callback(fail)
         futures = [executor.submit(square, each) for each in range(4)]
-        futures[0].add_done_callback(fail)
         assert [each.result(30) for each in futures] == [0, 1, 4, 9]
         assert executor.submit(square, 5).result(30) == 25
 

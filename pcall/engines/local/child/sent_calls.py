@@ -90,7 +90,8 @@ class SentCallsWorker(Worker):
 
     def _receive(self) -> bytes:
         if self._idle is not None and not self._poll.poll(self._idle):
-            return b""
+            self._control.counts[WorkerControl.LEFT] = 1
+            return b""  # a call that comes now gets another worker
         return super()._receive()
 
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:

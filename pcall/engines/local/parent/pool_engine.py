@@ -57,6 +57,7 @@ class PoolEngine(LocalEngine):
         self._by_socket: dict[int, WorkerHandle] = {}
         self._table: ResultTable | None = None
         self._rows = 0  # the number of rows of the table
+        self._spared: set[int] = set()
         self._refresh_at = 0.0
 
     # ------------------------------------------------------------ the protocol of engines
@@ -228,7 +229,8 @@ class PoolEngine(LocalEngine):
             while worker.given:
                 chunk = worker.given[0]
                 at = worker.at
-                if worker.running or (worker.first < 0 and not worker.leaving):
+                idle_so_far = worker.first < 0 and not worker.leaving
+                if worker.running or (idle_so_far and not self._is_spared(worker, at)):
                     # A worker that dies before it has begun any call costs one, too. Otherwise it
                     # would be replaced, and its replacement, for ever.
                     self._recorder.fail(worker, at, None, worker.since or forked.started)
@@ -243,6 +245,19 @@ class PoolEngine(LocalEngine):
             self._strike_off(key, forked)
             self._dispatcher.remove(worker)
             del self._alive[key]
+
+    def _is_spared(self, worker: WorkerHandle, index: int) -> bool:
+        """True if another worker gets the call that this one has not begun.
+
+        In a run that grows, workers wait for calls. This one may have left since none came, or
+        somebody has killed it while it waited, which spares a call once.
+        """
+        if worker.control.counts[WorkerControl.LEFT]:
+            return True
+        if self._state.calls.kept or index in self._spared:
+            return False
+        self._spared.add(index)
+        return True
 
     # ------------------------------------------------------------ ending
 
