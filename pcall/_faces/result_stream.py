@@ -295,6 +295,8 @@ class ResultStream:
         run.finish()
         outcome = run.state.outcomes[0]
         assert outcome is not None
+        if outcome.ok:
+            self._options = self._options.but({"initializer": None})  # it was called
         outcome = replace(outcome, index=self._begun)
         self._begun += 1
         self._note(outcome)

@@ -75,6 +75,7 @@ class InlineEngine:
         self._interrupt: BaseException | None = None  # has interrupted the running call
         self._ended: list[Outcome] = []
         self._woken = threading.Event()
+        self._initialize = state.options.initialize
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -129,9 +130,9 @@ class InlineEngine:
             with running_inline(call, attempt, self._entropy):
                 if self._state.options.capture_output:
                     with capture_inline(get_system()) as found:
-                        value = self._workload.execute(call)
+                        value = self._initialize_and_execute(index)
                 else:
-                    value = self._workload.execute(call)
+                    value = self._initialize_and_execute(index)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
@@ -154,6 +155,12 @@ class InlineEngine:
             cpu_time=time.process_time() - cpu,
             **({} if captured is None else captured._asdict()),
         )
+
+    def _initialize_and_execute(self, index: int) -> Any:
+        if self._initialize is not None:
+            self._initialize()  # if it fails, so does the call, and the next one calls it again
+            self._initialize = None
+        return self._workload.execute(index)
 
     def wake(self) -> None:
         """End the wait of :meth:`poll`."""

@@ -15,6 +15,7 @@ from pcall._core.retry import Retry
 from pcall._core.slips import call_limit
 from pcall._faces.make_run import make_run
 from pcall.executor.call_future import CallFuture
+from pcall.executor.executor_errors import Initialize, InitializerFailed, public_error
 from pcall.executor.lazy_map import lazy_map
 
 __all__ = ["InlineExecutor"]
@@ -23,6 +24,21 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _First:
+    """What an executor and its views know of the initializer.
+
+    Args:
+        pending: True until it has been called.
+
+    Attributes:
+        error: that it has failed with, or None.
+    """
+
+    def __init__(self, pending: bool) -> None:
+        self.pending = pending
+        self.error: InitializerFailed | None = None
 
 
 class InlineExecutor(concurrent.futures.Executor):
@@ -51,7 +67,7 @@ class InlineExecutor(concurrent.futures.Executor):
         if type(max_workers) is int and max_workers <= 0:
             raise ValueError(f"max_workers must be greater than 0, not {max_workers}")
         call_limit(timeout)
-        checked = Options(
+        options = Options(
             max_workers=max_workers,
             max_tasks_per_child=max_tasks_per_child,
             max_errors=None,
@@ -64,8 +80,12 @@ class InlineExecutor(concurrent.futures.Executor):
             progress=progress,
         )
         self._max_workers = 1
-        self._initialize = checked.initialize
-        self._options = checked.but({"max_workers": 0, "max_tasks_per_child": 1})
+        changes: dict[str, Any] = {"max_workers": 0, "max_tasks_per_child": 1}
+        if initializer is not None:
+            changes["initializer"] = Initialize(initializer, tuple(options.initargs))
+            changes["initargs"] = ()
+        self._options = options.but(changes)
+        self._first = _First(initializer is not None)
         self._lock = threading.RLock()
         self._calls = 0
         self._is_shut_down = False
@@ -79,23 +99,26 @@ class InlineExecutor(concurrent.futures.Executor):
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
         with self._lock:
+            if self._first.error is not None:
+                raise InitializerFailed(str(self._first.error)) from self._first.error.__cause__
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             index, self._calls = self._calls, self._calls + 1
-            initialize, self._initialize = self._initialize, None
-        if initialize is not None:
-            initialize()
         decorator = self._options.decorator
         target: Any = fn if decorator is None else decorated(decorator, fn)
         future: CallFuture[T] = CallFuture()
         future.mark_running()
-        run = make_run(Calls(1, target, args, kwargs), self._options, None)
+        options = self._options if self._first.pending else self._options.but({"initializer": None})
+        run = make_run(Calls(1, target, args, kwargs), options, None)
         copy_context().run(run.start)
         run.finish()
         found = run.state.outcomes[0]
         assert found is not None
+        if isinstance(found.error, InitializerFailed):
+            self._first.error = found.error
+        self._first.pending = False
         outcome = replace(found, index=index)
-        future.conclude(outcome, outcome.value, outcome.error)
+        future.conclude(outcome, outcome.value, public_error(outcome.error))
         return future
 
     def map(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import os
+from concurrent.futures import BrokenExecutor
 
 import pytest
 
-from pcall import InlineExecutor
+from pcall import ChildProcessException, InlineExecutor, Pcall
 
 
 def test_calls_are_made_at_once() -> None:
@@ -48,6 +49,26 @@ def test_an_initializer_is_called_once() -> None:
     with InlineExecutor(initializer=made.append, initargs=(1,)) as executor:
         assert made == []
         assert [executor.submit(len, made).result() for _ in range(2)] == [1, 1]
+
+
+def test_an_initializer_that_fails() -> None:
+    """The future and all later calls get a ``BrokenExecutor``."""
+    with InlineExecutor(initializer=int, initargs=("x",)) as executor:
+        error = executor.submit(abs, -1).exception()
+        assert isinstance(error, BrokenExecutor)
+        assert isinstance(error.__cause__, ValueError)
+        with pytest.raises(BrokenExecutor, match="literal"):
+            executor.submit(abs, -1)
+
+
+def test_initializers_of_runs_without_children() -> None:
+    """They are called once in this process, before the first call."""
+    made: list[int] = []
+    inline = Pcall.options(max_workers=0, initializer=made.append, initargs=(1,))
+    assert inline.pcall(lambda x: len(made) + x, x=range(3)) == (1, 2, 3)
+    assert list(inline.iter(lambda x: len(made) + x, x=range(3))) == [2, 3, 4]
+    with pytest.raises(ChildProcessException, match="literal"):
+        Pcall.options(max_workers=0, initializer=int, initargs=("x",)).pcall(abs, iargs=[(1,)])
 
 
 def test_calls_do_not_change_the_context() -> None:
