@@ -130,7 +130,7 @@ def test_files_grow_with_nothing(kind: dict[str, Any]) -> None:
 @pytest.mark.parametrize("tasks", [1, None], ids=["fresh", "reused"])
 def test_a_long_life_takes_no_memory(tasks: int | None) -> None:
     """After thousands of calls, some of which fail, an executor is no larger than before."""
-    count = 20_000 if tasks is None else 3000
+    count = 20_000 if tasks is None else 800
     with Executor(2, max_tasks_per_child=tasks, grace_period=1) as executor:
 
         def work(calls: int) -> None:
@@ -142,7 +142,7 @@ def test_a_long_life_takes_no_memory(tasks: int | None) -> None:
                     else:
                         assert isinstance(future.exception(60), ZeroDivisionError)
 
-        work(1000)
+        work(1000 if tasks is None else 200)
         gc.collect()
         before = resident_memory()
         work(count)
