@@ -10,6 +10,7 @@ from typing import Any
 from pcall._core.calls import CallParts
 from pcall._core.growing_calls import GrowingCalls
 from pcall._core.records import Call
+from pcall._tuning import FIRST_READ
 from pcall._wire.call_pickle import load_call
 from pcall._wire.exception_codec import safe_str
 from pcall.engines.local.child.worker_main import Worker
@@ -97,22 +98,25 @@ class SentCallsWorker(Worker):
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
         # The parent has noted whether it has sent this call in the first bytes of the file.
         mailbox = self._mailboxes[(self._control.counts[WorkerControl.TAKEN] - 1) % 2]
-        size = int.from_bytes(os.pread(mailbox, 8, 0), "little")
+        first = os.pread(mailbox, FIRST_READ, 0)
+        size = int.from_bytes(first[:8], "little")
         if size:
-            self._sent.receive(start, _read(mailbox, size))
+            self._sent.receive(start, _read(mailbox, 8 + size, first)[8:])
         try:
             super()._run(context, start, stop, attempt, strict)
         finally:
             self._sent.drop()
 
 
-def _read(fd: int, size: int) -> bytes:
-    parts: list[bytes] = []
-    position, end = 8, 8 + size
-    while position < end:
-        part = os.pread(fd, end - position, position)
+def _read(fd: int, size: int, first: bytes) -> bytes:
+    """The first bytes of a file, of which some have been read."""
+    if len(first) >= size:
+        return first[:size]
+    parts, position = [first], len(first)
+    while position < size:
+        part = os.pread(fd, size - position, position)
         if not part:
             raise EOFError("a call that was sent is not complete")
         parts.append(part)
         position += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)

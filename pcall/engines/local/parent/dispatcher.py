@@ -69,6 +69,14 @@ class Dispatcher:
         """True if some call could start now."""
         return bool(self._scheduler.next_chunk(1, time.monotonic()))
 
+    def rests(self) -> bool:
+        """True if no worker has more than the call that it runs: nothing can be taken back."""
+        for worker in self.workers.values():
+            if len(worker.given) > 1 or (worker.given and len(worker.given[0]) > 1):
+                return False
+        self._preempt_at = math.inf
+        return True
+
     def missing_workers(self) -> int:
         """The number of workers to fork for the calls that could start now."""
         missing = min(self.worker_count - len(self.workers), self._scheduler.ready)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -59,6 +60,8 @@ class FreshEngine(LocalEngine):
         """Run no more calls at once than this machine can hold."""
         self._planned_for = count = len(self._state.calls)
         workers = self.capacity
+        if workers is not None and count >= workers:
+            self._planned_for = sys.maxsize  # further calls need no further room
         many = count if workers is None else min(workers, count)
         room = self._limit_to_room(many, fds=2 if self._state.options.capture_output else 0)
         if room < many:

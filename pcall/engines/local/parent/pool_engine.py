@@ -119,6 +119,9 @@ class PoolEngine(LocalEngine):
             self._make_table()
         scheduler.look_further()
         self._workload.drop_unneeded()
+        if not scheduler.queued and not scheduler.complete and dispatcher.rests():
+            self._guard(resources)
+            return  # calls come one by one, and each has a worker
         dispatcher.preempt_slow_chunks()
         while True:
             with DeferSignals():  # a call that the scheduler counts as dispatched has a worker
