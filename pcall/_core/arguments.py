@@ -48,7 +48,7 @@ def build_calls(
         ValueError: ``strict`` refuses an argument; the text names it and its length.
     """
     common, common_kwargs, columns, names = _columns(
-        targets, cargs, iargs, ckwargs, ikwargs, varkwargs
+        targets, cargs, iargs, ckwargs, ikwargs, varkwargs, strict
     )
     if not columns:
         return Calls(1, targets, common, common_kwargs)
@@ -98,6 +98,7 @@ def stream_calls(
     ckwargs: Any = None,
     ikwargs: Any = None,
     varkwargs: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> Iterator[CallParts]:
     """The same calls one by one: the columns, which may be endless, are read as they are needed.
 
@@ -105,7 +106,7 @@ def stream_calls(
         TypeError: an argument has the wrong type: at once, or when the call is reached.
     """
     common, common_kwargs, columns, names = _columns(
-        targets, cargs, iargs, ckwargs, ikwargs, varkwargs
+        targets, cargs, iargs, ckwargs, ikwargs, varkwargs, strict
     )
     if not columns:
         return iter([(targets, common, common_kwargs)])
@@ -115,7 +116,7 @@ def stream_calls(
     of_kwargs = None if ikwargs is None else first - 1
 
     def stream() -> Iterator[CallParts]:
-        for row in zip(*columns):  # noqa: B905 - the shortest column decides
+        for row in zip(*columns.values(), strict=strict):
             yield (
                 targets if several is None else row[several],
                 common if of_args is None else common + row[of_args],
@@ -136,28 +137,35 @@ def _columns(
     ckwargs: Any,
     ikwargs: Any,
     varkwargs: Mapping[str, Any] | None,
-) -> tuple[tuple[Any, ...], dict[str, Any], list[Iterable[Any]], tuple[str, ...]]:
+    strict: bool,
+) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Iterator[Any]], tuple[str, ...]]:
     """The arguments of all calls, the columns of the others, and the names of the last columns."""
+    if strict:
+        refuse_text("cargs", cargs)
     common = tuple(_iterate("cargs", cargs))
     common_kwargs = _mapping("ckwargs", {} if ckwargs is None else ckwargs)
 
-    columns: list[Iterable[Any]] = []
+    columns: dict[str, Iterator[Any]] = {}
     if not callable(targets):
         items = _iterate("targets", targets, "a callable or an iterable of callables")
-        columns.append(_each("targets", items, _target))
+        columns["targets"] = _each("targets", items, _target)
     if iargs is not None:
-        columns.append(_tuples(iargs))
+        columns["iargs"] = _tuples(iargs, strict)
     if ikwargs is not None:
-        columns.append(_each("ikwargs", _iterate("ikwargs", ikwargs), _mapping))
+        columns["ikwargs"] = _each("ikwargs", _iterate("ikwargs", ikwargs), _mapping)
     names = tuple(varkwargs or ())
     for name in names:
         values = (varkwargs or {})[name]
         expected = "an iterable with one value for each call"
-        columns.append(_iterate(name, values, expected, option_hint(name, values)))
+        if strict:
+            refuse_text(name, values)
+        columns[name] = _iterate(name, values, expected, option_hint(name, values))
     return common, common_kwargs, columns, names
 
 
-def _tuples(iargs: Any) -> Iterable[tuple[Any, ...]]:
+def _tuples(iargs: Any, strict: bool) -> Iterator[tuple[Any, ...]]:
+    if strict:
+        refuse_text("iargs", iargs)
     items = _iterate("iargs", iargs)
     if type(iargs) in (list, tuple) and set(map(type, iargs)) == {tuple}:
         return items  # the usual case: no need to convert each item

@@ -113,7 +113,7 @@ class Options:
             object.__setattr__(self, "initargs", tuple(self.initargs))
         except TypeError:
             raise TypeError(f"initargs must be an iterable, not {self.initargs!r}") from None
-        for name in ("tasklog", "ordered", "return_outcomes"):
+        for name in ("fail_fast", "strict", "tasklog", "ordered", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
 

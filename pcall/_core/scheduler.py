@@ -80,6 +80,7 @@ class Scheduler:
         self._own: dict[int, tuple[float | None, Retry | None]] = {}  # see set_policy()
         self._mixed = False  # True once deadlines may come in another order than starts
         self.unwanted: set[int] = set()
+        self._fail_fast = fail_fast
         self._stopped = False
         self.failed = 0
         self.disregarded: set[int] = set()

@@ -57,7 +57,7 @@ class ResultStream:
         given["cargs"] = cargs or None
         self._given = {name: value for name, value in given.items() if value is not None}
         self._source: Iterator[CallParts] | None = stream_calls(
-            targets, cargs, iargs, ckwargs, ikwargs, varkwargs
+            targets, cargs, iargs, ckwargs, ikwargs, varkwargs, options.strict
         )
         self._source_error: BaseException | None = None
         self._pooled = options.max_tasks_per_child != 1

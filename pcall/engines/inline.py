@@ -130,9 +130,9 @@ class InlineEngine:
             with running_inline(call, attempt, self._entropy):
                 if self._state.options.capture_output:
                     with capture_inline(get_system()) as found:
-                        value = self._initialize_and_execute(index)
+                        value = self._initialize_and_execute(call)
                 else:
-                    value = self._initialize_and_execute(index)
+                    value = self._initialize_and_execute(call)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
@@ -156,11 +156,11 @@ class InlineEngine:
             **({} if captured is None else captured._asdict()),
         )
 
-    def _initialize_and_execute(self, index: int) -> Any:
+    def _initialize_and_execute(self, call: Call) -> Any:
         if self._initialize is not None:
             self._initialize()  # if it fails, so does the call, and the next one calls it again
             self._initialize = None
-        return self._workload.execute(index)
+        return self._workload.execute(call)
 
     def wake(self) -> None:
         """End the wait of :meth:`poll`."""
