@@ -21,7 +21,7 @@ from written import Measured, load, write
 
 WORKLOADS = [
     *("fork", "fork500", "reused", "arrays", "with_pyats", "cpu", "plan", "idle", "logs"),
-    *("import", "growth", "sizes"),
+    *("import", "executor", "growth", "sizes"),
 ]
 LONGEST = 600  # seconds: a workload that takes longer hangs, or the machine is busy
 

@@ -36,6 +36,7 @@ if _typing.TYPE_CHECKING:
         TaskCancelled,
         WorkerLost,
     )
+    from pcall.executor import Executor, InlineExecutor, Pool
     from pcall.plan import Plan, run, run_iter
 else:
     # Hidden from type checkers, which would take any name for one of the package.
@@ -64,6 +65,7 @@ else:
                 "TaskCancelled",
                 "WorkerLost",
             ),
+            "pcall.executor": ("executor", "Executor", "InlineExecutor", "Pool"),
             "pcall.plan": ("plan", "Plan", "run", "run_iter"),
         },
     )
@@ -80,7 +82,9 @@ __all__ = [
     "CurrentCall",
     "CycleError",
     "DependenciesFailed",
+    "Executor",
     "FailedDependency",
+    "InlineExecutor",
     "NoWorkers",
     "NotStarted",
     "Outcome",
@@ -88,6 +92,7 @@ __all__ = [
     "PcallError",
     "PcallTimeout",
     "Plan",
+    "Pool",
     "RemoteError",
     "ResultError",
     "Retry",

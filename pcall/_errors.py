@@ -6,6 +6,7 @@ Users import them from :mod:`pcall.exceptions`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pickle import PicklingError
 from typing import Any
 
 __all__ = [
@@ -99,10 +100,11 @@ class CycleError(PcallError, ValueError):
         return type(self), (str(self), self.calls), {"__notes__": notes} if notes else {}
 
 
-class ResultError(PcallError):
+class ResultError(PcallError, PicklingError):
     """A result could not be pickled in the child, or not unpickled in the parent.
 
-    The text names the type of the value. The cause is the exception that pickling raised.
+    It is a :class:`pickle.PicklingError` as well. The text names the type of the value. The cause
+    is the exception that pickling raised.
     """
 
     __module__ = "pcall.exceptions"

@@ -65,6 +65,7 @@ def _iterate_calls(run: Run, limit: float | None, ordered: bool) -> Iterator[Out
             [each for each in state.outcomes if each is not None],
             state.timed_out,
             limit,
+            state.ended_by_us,
             ended_from_outside=state.ended_from_outside,
         )
 
@@ -73,7 +74,8 @@ def _iterate_calls(run: Run, limit: float | None, ordered: bool) -> Iterator[Out
 
 def _iterate_plan(plan: Plan, planned: PlanRun, ordered: bool) -> Iterator[Outcome]:
     def failure() -> BaseException | None:
-        return call_error(plan, [each for each in planned.outcomes if each is not None])
+        outcomes = [each for each in planned.outcomes if each is not None]
+        return call_error(plan, outcomes, planned.run.state.ended_by_us)
 
     try:
         planned.scheduler.look_at_all()

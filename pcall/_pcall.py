@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pcall._core.arguments import build_calls
 from pcall._core.failure_report import failure_of
@@ -24,6 +24,9 @@ from pcall.engines.local.parent.child_process import ChildProcess
 
 # A failure names its class by this module, in the child too, which must not have to import it.
 from pcall.exceptions import ChildProcessException, PcallTimeout
+
+if TYPE_CHECKING:
+    from pcall._faces.result_stream import ResultStream
 
 __all__ = ["Pcall"]
 
@@ -43,7 +46,8 @@ class Pcall(BuiltRun):
 
     Raises:
         TypeError: an argument has the wrong shape; the text names it and the call.
-        ValueError: the timeout is negative.
+        ValueError: the timeout is negative; or, with the option ``strict``, arguments have
+            different lengths, or one is a str or bytes.
     """
 
     _options = Options()
@@ -71,7 +75,9 @@ class Pcall(BuiltRun):
             ikwargs=ikwargs,
             varkwargs=varkwargs,
         )
-        calls = build_calls(targets, cargs, iargs, ckwargs, ikwargs, varkwargs)
+        calls = build_calls(
+            targets, cargs, iargs, ckwargs, ikwargs, varkwargs, strict=self._options.strict
+        )
         if self._options.decorator is not None:
             calls.decorate(self._options.decorator)
         given = {"timeout": timeout, "iargs": iargs, "ckwargs": ckwargs, "ikwargs": ikwargs}
@@ -81,7 +87,7 @@ class Pcall(BuiltRun):
         self._joined = False
         self._failure: ChildProcessException | PcallTimeout | None = None
         self._results: tuple[Any, ...] | None = None
-        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._finalizer = self._warn_if_dropped()
         self._owner = os.getpid()
         self._started = False
 
@@ -94,13 +100,17 @@ class Pcall(BuiltRun):
                 this process), ``max_tasks_per_child`` (default 1: a fresh child for every
                 call; None: reused workers), ``max_errors`` (default 0: after the first
                 failure no further call starts; None: no limit), ``retry`` (attempts in all,
-                a :class:`Retry`, or a decorator of the target), ``grace_period`` (seconds
+                a :class:`Retry`, or a decorator of the target), ``fail_fast`` (default
+                False; True: then running calls are ended, too), ``strict`` (default False;
+                True: arguments of different lengths are an error), ``grace_period`` (seconds
                 from SIGTERM to SIGKILL, default 5), ``progress`` (True, or observers of
                 :mod:`pcall.progress`), ``tasklog`` (default True; False: logging is left
                 alone), ``capture_output`` (default False; True: what a call writes to
                 stdout and stderr is in its outcome; ``"group"``: it is also written here,
-                call by call), ``return_outcomes`` (default False; True: nothing is raised for
-                a failed call), ``engine`` (default None: this machine; or a
+                call by call), ``initializer`` and ``initargs`` (called in each child before its
+                first call), ``ordered`` (of :meth:`iter`; default True: results come in call
+                order; False: as calls end), ``return_outcomes`` (default False; True: nothing is
+                raised for a failed call), ``engine`` (default None: this machine; or a
                 :class:`pcall.cluster.Cluster`), ``locality`` (of a cluster: a function of a call
                 and the workers, see ``docs/cluster.rst``).
 
@@ -116,6 +126,26 @@ class Pcall(BuiltRun):
         }
         return type(cls.__name__, (cls,), names)
 
+    @classmethod
+    def iter(
+        cls,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> ResultStream:
+        """Iterate over the results while later calls are made; see ``pcall.iter``."""
+        # Loaded for those who iterate.
+        from pcall._faces.result_stream import ResultStream
+
+        return ResultStream(
+            cls._options, targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs
+        )
+
     # ------------------------------------------------------------ running
 
     def start(self) -> None:
@@ -128,6 +158,7 @@ class Pcall(BuiltRun):
         if self._started:
             raise AssertionError("start() was called before; build a new Pcall to run again")
         self._started = True
+        self._let_go()
         # Neither an object that is dropped nor an interpreter that exits leaves children behind.
         self._finalizer = weakref.finalize(self, self._run.abandon_if_owner)
         try:
@@ -150,12 +181,13 @@ class Pcall(BuiltRun):
         try:
             while not self._run.over:
                 self._run.turn(None)
+            if not self._joined:
+                self._conclude()
         except BaseException:
+            # Also where the merge of the logs is interrupted: it is finished here.
             self._run.abandon_if_owner()
             self._let_go()
             raise
-        if not self._joined:
-            self._conclude()
         if self._failure is not None:
             raise self._failure.with_traceback(None)
 
@@ -171,7 +203,7 @@ class Pcall(BuiltRun):
                 [outcome for outcome in outcomes if outcome is not None],
                 state.timed_out,
                 self._limit,
-                ignored=state.ended_by_us,
+                ended_by_us=state.ended_by_us,
                 ended_from_outside=state.ended_from_outside,
             )
         elif not state.ended_by_us:

@@ -6,7 +6,7 @@ It has no thread of its own. Each use of a run (joining, polling, iterating, awa
 1. start the calls that the state lets start;
 2. wait for an end or a deadline, or for as long as the caller wants;
 3. collect the calls that have ended, and kill the processes that have outlived their grace period;
-4. end the calls whose time is up.
+4. end the calls whose time is up, or all of them where too many have failed.
 
 Whatever interrupts a turn (Ctrl-C, a signal handler that raises, a fork that fails) ends all
 calls before it propagates.
@@ -98,10 +98,59 @@ class Run:
 
     # ------------------------------------------------------------ growing
 
-    def grow(self, count: int) -> None:
-        """The last ``count`` of the state's calls are new. They start in the next turn."""
+    def grow(self, count: int, planned: bool = False) -> None:
+        """The last ``count`` of the state's calls are new. They start in the next turn.
+
+        Args:
+            count: how many.
+            planned: True if the observers know of them already.
+        """
         with self._lock, DeferSignals():
-            self.state.grow(count)
+            self.state.grow(count, planned)
+
+    def pass_over(self) -> None:
+        """The next call that :meth:`grow` would bring is not wanted."""
+        with self._lock, DeferSignals():
+            self.state.scheduler.pass_over()
+
+    def begin_calls(self) -> None:
+        """Start the calls that may start now, in this thread, and do not wait.
+
+        Raises:
+            OSError: a process could not be made, and waiting for another to end would not help.
+                The calls that run are not harmed.
+        """
+        self._check_owner()
+        with self._lock, DeferSignals():
+            if self._engine.is_open:
+                self._engine.start()
+
+    def fail_next(self, error: BaseException) -> int | None:
+        """See :meth:`RunState.fail_next`."""
+        with self._lock, DeferSignals():
+            return self.state.fail_next(error)
+
+    def cancel(self, index: int) -> None:
+        """See that a call ends, or does not start. Do not wait.
+
+        Harmless for a call that is over. A call that a worker is about to begin may begin: cancel
+        it again until it is over.
+        """
+        with self._lock, DeferSignals():
+            if self.state.scheduler.withdraw(index):
+                self.state.skip((index,))
+            elif self._engine.is_open:
+                self._engine.withdraw(index)
+
+    def pid(self, index: int) -> int | None:
+        """The id of the process that runs a call now; None if none does."""
+        with self._lock, DeferSignals():
+            return self._engine.pid(index)
+
+    def lingers(self, pid: int) -> bool:
+        """True while processes live that this child, which has ended, has left behind."""
+        with self._lock, DeferSignals():
+            return self._engine.lingers(pid)
 
     def seal(self) -> None:
         """No further calls will come: the run is over once those that there are have ended."""
@@ -257,10 +306,16 @@ class Run:
     def _take_turn(self, wait: float | None) -> None:
         # A signal handler may use this very run. It runs where the state is in order: during the
         # wait, and where the engine delivers signals.
-        with self._lock, DeferSignals():
-            self._do_posted()
-            self._engine.start()
-            pause = 0.0 if self.over else self.pause(wait)
+        pause = 0.0
+        # A call in this process that the last turn has chosen is executed at once: the preparation
+        # would take longer than the rest.
+        chosen = self._engine.synchronous and not self._engine.pause()
+        if self._posted or not chosen:
+            with self._lock, DeferSignals():
+                self._do_posted()
+                self._engine.start()
+                self._fail_fast()
+                pause = 0.0 if self.over else self.pause(wait)
         # Without the lock: meanwhile other threads may look at the run, or end it.
         ready = self._engine.poll(pause)
         with self._lock, DeferSignals():
@@ -268,6 +323,7 @@ class Run:
             self._expire()
             self._do_posted()
             self._engine.start()
+            self._fail_fast()
         # Without the lock: handlers and observers are the user's code.
         logs = self.state.logs
         if logs is not None:
@@ -296,7 +352,7 @@ class Run:
         for index, pid in running.items():
             _log.error(
                 "timeout of %g s: call %d, %s, is still running in process %d",
-                self.state.timeout,
+                scheduler.timeout_of(index),
                 index,
                 self.state.calls[index],
                 pid,
@@ -307,6 +363,11 @@ class Run:
             return
         for index in running:
             engine.cancel(index)
+
+    def _fail_fast(self) -> None:
+        """End the running calls where too many have failed, and the policy asks for that."""
+        if self.state.fail_fast():
+            self._engine.stop(signal.SIGTERM)
 
     def _release_if_over(self) -> None:
         """Close the engine after the last turn, or if the run was ended while no turn is taken."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 __all__ = [
     "ANSWER_LOOK_INTERVAL",
+    "BATCH_CALLS",
     "BUFFER_ALIGNMENT",
     "BYTES_PER_CHILD",
+    "CANCEL_LOOK_INTERVAL",
     "CHUNKS_PER_WORKER",
     "CHUNK_SECONDS",
     "DEEPEST_BUFFER",
@@ -24,6 +26,7 @@ __all__ = [
     "GUARD_DELAY",
     "LARGE_VALUE",
     "LEFTOVER_LOOK_INTERVAL",
+    "LINGER",
     "LOG_COPY_SIZE",
     "LONGEST_CHUNK",
     "LONGEST_FORK_BURST",
@@ -36,6 +39,8 @@ __all__ = [
     "POOL_LOOK_INTERVAL",
     "RACING_PROCESSES",
     "READ_AHEAD",
+    "ROWS",
+    "RUN_CALLS",
     "SEEDED_BLOCKS",
     "SHARE_OF_DESCRIPTORS",
     "SHARE_OF_MEMORY",
@@ -89,6 +94,25 @@ PLAN_CHUNK_CALLS = 32
 GRAPH_PIECE = 20_000
 
 # ------------------------------------------------------------------ waits of the parent
+
+# Seconds between two looks at calls that are being cancelled, until they are over: the first look
+# may come too early, when a worker has been sent a call and has not begun it.
+CANCEL_LOOK_INTERVAL = 0.02
+
+# Rows of the table of a run that forgets its calls. A run that has used them up is followed by
+# another, with new workers. Each row that was used takes 33 bytes.
+ROWS = 1 << 18
+
+# Calls of a map that workers inherit and that a run is given at a time, so that they go in chunks.
+BATCH_CALLS = 4096
+
+# Calls of a run of an executor after which another run takes its place: what children have logged
+# is read from a file that grows.
+RUN_CALLS = 10_000
+
+# Seconds that an executor's thread stays when nothing is in flight. To start one takes 60 us, to
+# set up a run 200 us.
+LINGER = 0.1
 
 # Seconds of the longest wait at a time. A signal handler or another thread may have set an earlier
 # deadline since the wait began (terminate() does), which does not end the wait.

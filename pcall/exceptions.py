@@ -12,7 +12,7 @@
           ├── DependenciesFailed        a call raises it: it can't use the values it got
           ├── FailedDependency          the value of a call is lost: for Plan.mark_failed
           ├── CycleError                calls of a plan wait for each other (also a ValueError)
-          ├── ResultError               a result could not be pickled or unpickled
+          ├── ResultError               a result could not be pickled (also a PicklingError)
           ├── ClusterError              a cluster can't run these calls, or is gone
           │    └── NoWorkers            a cluster has no worker that may run a call
           ├── WorkerLost                workers of a cluster died under a call, again and again

@@ -3,7 +3,7 @@
 Call *i* gets ``(*cargs, *iargs[i])`` and ``{**ckwargs, **ikwargs[i], **{name:
 values[i] for varkwargs}}``. The columns (several targets, ``iargs``, ``ikwargs``, each of
 ``varkwargs``) are read together, once each and left to right, as ``zip`` does. The shortest
-column determines the number of calls.
+column determines the number of calls; with ``strict``, all have the same length.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from pcall._core.calls import Calls
+from pcall._core.calls import CallParts, Calls
 from pcall._core.records import show
 from pcall._core.slips import option_hint
+from pcall._core.strict_columns import refuse_text, strict_rows
 
-__all__ = ["build_calls"]
+__all__ = ["build_calls", "stream_calls"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -27,6 +28,8 @@ def build_calls(
     ckwargs: Any = None,
     ikwargs: Any = None,
     varkwargs: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = False,
 ) -> Calls:
     """Build the calls, in call order.
 
@@ -37,33 +40,26 @@ def build_calls(
         ckwargs: keyword arguments for every call; None if not given.
         ikwargs: for each call, a mapping of keyword arguments; None if not given.
         varkwargs: for each keyword name, an iterable with one value per call.
+        strict: True: refuse columns of different lengths, and a str or bytes whose characters
+            would be taken for values.
 
     Raises:
         TypeError: an argument has the wrong type; the text names the argument and the call.
+        ValueError: ``strict`` refuses an argument; the text names it and its length.
     """
-    common = tuple(_iterate("cargs", cargs))
-    common_kwargs = _mapping("ckwargs", {} if ckwargs is None else ckwargs)
-
-    columns: list[Iterable[Any]] = []
-    if not callable(targets):
-        items = _iterate("targets", targets, "a callable or an iterable of callables")
-        columns.append(_each("targets", items, _target))
-    if iargs is not None:
-        columns.append(_tuples(iargs))
-    if ikwargs is not None:
-        columns.append(_each("ikwargs", _iterate("ikwargs", ikwargs), _mapping))
-    names = tuple(varkwargs or ())
-    for name in names:
-        values = (varkwargs or {})[name]
-        expected = "an iterable with one value for each call"
-        columns.append(_iterate(name, values, expected, option_hint(name, values)))
-
+    common, common_kwargs, columns, names = _columns(
+        targets, cargs, iargs, ckwargs, ikwargs, varkwargs, strict
+    )
     if not columns:
         return Calls(1, targets, common, common_kwargs)
     if iargs is not None and len(columns) == 1 and not common:
-        args = list(columns[0])
+        args = list(columns["iargs"])
         return Calls(len(args), targets, common, common_kwargs, args=args)
-    rows = list(zip(*columns))  # noqa: B905 - the shortest column decides
+    if strict:
+        sources = {"targets": targets, "iargs": iargs, "ikwargs": ikwargs, **(varkwargs or {})}
+        rows = strict_rows(columns, sources)
+    else:
+        rows = list(zip(*columns.values()))  # noqa: B905 - the shortest column decides
     count = len(rows)
     if len(names) == len(columns):
         return Calls(count, targets, common, common_kwargs, names=names, rows=rows)
@@ -95,11 +91,91 @@ def build_calls(
     )
 
 
-def _tuples(iargs: Any) -> Iterable[tuple[Any, ...]]:
+def stream_calls(
+    targets: Any,
+    cargs: Any = (),
+    iargs: Any = None,
+    ckwargs: Any = None,
+    ikwargs: Any = None,
+    varkwargs: Mapping[str, Any] | None = None,
+    strict: bool = False,
+) -> Iterator[CallParts]:
+    """The same calls one by one: the columns, which may be endless, are read as they are needed.
+
+    Raises:
+        TypeError: an argument has the wrong type: at once, or when the call is reached.
+    """
+    common, common_kwargs, columns, names = _columns(
+        targets, cargs, iargs, ckwargs, ikwargs, varkwargs, strict
+    )
+    if not columns:
+        return iter([(targets, common, common_kwargs)])
+    several = None if callable(targets) else 0
+    of_args = None if iargs is None else int(several is not None)
+    first = len(columns) - len(names)
+    of_kwargs = None if ikwargs is None else first - 1
+
+    def stream() -> Iterator[CallParts]:
+        for row in zip(*columns.values(), strict=strict):
+            yield (
+                targets if several is None else row[several],
+                common if of_args is None else common + row[of_args],
+                {
+                    **common_kwargs,
+                    **({} if of_kwargs is None else row[of_kwargs]),
+                    **dict(zip(names, row[first:], strict=True)),
+                },
+            )
+
+    return stream()
+
+
+def _columns(
+    targets: Any,
+    cargs: Any,
+    iargs: Any,
+    ckwargs: Any,
+    ikwargs: Any,
+    varkwargs: Mapping[str, Any] | None,
+    strict: bool,
+) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Iterator[Any]], tuple[str, ...]]:
+    """The arguments of all calls, the columns of the others, and the names of the last columns."""
+    if strict:
+        refuse_text("cargs", cargs)
+    common = tuple(_iterate("cargs", cargs))
+    common_kwargs = _mapping("ckwargs", {} if ckwargs is None else ckwargs)
+
+    columns: dict[str, Iterator[Any]] = {}
+    if not callable(targets):
+        items = _iterate("targets", targets, "a callable or an iterable of callables")
+        columns["targets"] = _each("targets", items, _target)
+    if iargs is not None:
+        columns["iargs"] = _tuples(iargs, strict)
+    if ikwargs is not None:
+        columns["ikwargs"] = _each("ikwargs", _iterate("ikwargs", ikwargs), _mapping)
+    names = tuple(varkwargs or ())
+    for name in names:
+        values = (varkwargs or {})[name]
+        expected = "an iterable with one value for each call"
+        if strict:
+            refuse_text(name, values)
+        columns[name] = _iterate(name, values, expected, option_hint(name, values))
+    return common, common_kwargs, columns, names
+
+
+def _tuples(iargs: Any, strict: bool) -> Iterator[tuple[Any, ...]]:
+    if strict:
+        refuse_text("iargs", iargs)
     items = _iterate("iargs", iargs)
     if type(iargs) in (list, tuple) and set(map(type, iargs)) == {tuple}:
         return items  # the usual case: no need to convert each item
-    return _each("iargs", items, lambda name, item: tuple(_iterate(name, item)))
+
+    def convert(name: str, item: Any) -> tuple[Any, ...]:
+        if strict:
+            refuse_text(name, item)
+        return tuple(_iterate(name, item))
+
+    return _each("iargs", items, convert)
 
 
 def _each(name: str, items: Iterable[Any], convert: Callable[[str, Any], Any]) -> Iterator[Any]:

@@ -6,6 +6,7 @@ A run may have 100 000 calls, so :class:`~pcall._core.records.Call` objects are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
 from itertools import groupby, repeat, starmap
 from operator import itemgetter
 from types import FunctionType
@@ -13,7 +14,7 @@ from typing import Any
 
 from pcall._core.records import Call, name_of, show
 
-__all__ = ["Calls"]
+__all__ = ["CallParts", "Calls", "decorated", "make_call"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -36,6 +37,8 @@ class Calls(Sequence[Call]):
         names: the names of further keyword arguments.
         rows: for each call, the values of ``names``.
     """
+
+    kept = True  # False: a call can be forgotten once it is over
 
     def __init__(
         self,
@@ -79,6 +82,10 @@ class Calls(Sequence[Call]):
         target = self._target if self._targets is None else self._targets[index]
         return (name_of(target),)
 
+    def context(self, index: int) -> Context | None:
+        """The context variables of a call; None: those of the run."""
+        return None
+
     def scopes(self, start: int, stop: int) -> Iterator[tuple[tuple[str, ...], int, int]]:
         """Split a range of calls by scope.
 
@@ -100,9 +107,9 @@ class Calls(Sequence[Call]):
             TypeError: the decorator returned an object that is not callable.
         """
         if self._targets is None:
-            self._target = _decorated(decorator, self._target)
+            self._target = decorated(decorator, self._target)
         else:
-            self._targets = [_decorated(decorator, target) for target in self._targets]
+            self._targets = [decorated(decorator, target) for target in self._targets]
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
         """An iterator that makes the next call at each step, and returns its value.
@@ -115,7 +122,7 @@ class Calls(Sequence[Call]):
         if positional is not None:
             # Stay in C between two calls: else trivial ones take 1.7 times as long.
             return starmap(self._target, positional)
-        return starmap(_call, self.parts(start, stop))
+        return starmap(make_call, self.parts(start, stop))
 
     def _positional(self, start: int, stop: int) -> Iterable[tuple[Any, ...]] | None:
         """The arguments of these calls, if all of them can be passed by position; else None.
@@ -157,14 +164,20 @@ def _first_parameters(target: Any, count: int) -> tuple[str, ...]:
     return code.co_varnames[: min(count, code.co_argcount)]
 
 
-def _decorated(decorator: Callable[[Any], Any], target: Any) -> Any:
-    decorated = decorator(target)
-    if not callable(decorated):
-        raise TypeError(f"retry={show(decorator)} must return a callable, not {show(decorated)}")
-    return decorated
+def decorated(decorator: Callable[[Any], Any], target: Any) -> Any:
+    """Apply a decorator to a target.
+
+    Raises:
+        TypeError: the decorator returned an object that is not callable.
+    """
+    made = decorator(target)
+    if not callable(made):
+        raise TypeError(f"retry={show(decorator)} must return a callable, not {show(made)}")
+    return made
 
 
-def _call(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def make_call(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call a target, and return its value."""
     return target(*args, **kwargs)
 
 

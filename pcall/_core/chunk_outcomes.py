@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Outcome
 from pcall._core.worker_figures import WorkerFigures
 
-__all__ = ["ChunkOutcomeStore"]
+__all__ = ["ChunkOutcomeStore", "PassingOutcomes"]
 
 
 class _Chunk(NamedTuple):
@@ -41,7 +42,7 @@ class ChunkOutcomeStore(OutcomeStore):
         super().__init__(calls, value_of)
         # What calls that returned have written, if it was anything; None: nothing is captured.
         self._captured: dict[int, Captured] | None = {} if captures else None
-        self._values: list[Any] = [None] * len(calls)
+        self._values: list[Any] = [None] * len(calls) if calls.kept else []
         self._chunks: list[_Chunk] = []
         self._sorted = 0  # the number of chunks at the front that are in call order
         self._workers: dict[int, WorkerFigures] = {}  # of calls that failed
@@ -97,16 +98,22 @@ class ChunkOutcomeStore(OutcomeStore):
         chunk = None if made else self._chunk(index)
         if chunk is None:
             return made
+        outcome = self._make(chunk, index, self._values[index])
+        if outcome.max_rss is not None:  # calls of less than a millisecond may be measured later
+            self._outcomes[index] = outcome
+        return outcome
+
+    def _make(self, chunk: _Chunk, index: int, value: Any) -> Outcome:
         worker = chunk.worker
         began = chunk.began if index == chunk.start else worker.ended[index - 1]
         rss = worker.max_rss[index]
         captured = None if self._captured is None else self._captured.get(index, SILENCE)
-        measured = rss > 0  # calls of less than a millisecond may be measured later
-        outcome = Outcome(
+        measured = rss > 0
+        return Outcome(
             index=index,
             call=self._calls[index],
             ok=True,
-            value=self._values[index],
+            value=value,
             pid=worker.pid,
             exitcode=0,
             attempts=1,
@@ -118,9 +125,6 @@ class ChunkOutcomeStore(OutcomeStore):
             stdout=None if captured is None else captured.stdout,
             stderr=None if captured is None else captured.stderr,
         )
-        if measured:
-            self._outcomes[index] = outcome
-        return outcome
 
     def note_output(self, index: int, captured: Captured) -> None:
         """Note what a call has written that is going to be recorded as part of a chunk."""
@@ -134,6 +138,12 @@ class ChunkOutcomeStore(OutcomeStore):
         if found is None and self._captured is not None and self._chunk(index) is not None:
             found = self._captured.get(index, SILENCE)
         return found
+
+    def forget(self, index: int) -> None:
+        super().forget(index)
+        self.disclaim(index)
+        if self._captured is not None:
+            self._captured.pop(index, None)
 
     def reopen(self, index: int) -> None:
         chunk = self._chunk(index)
@@ -150,3 +160,27 @@ class ChunkOutcomeStore(OutcomeStore):
 
     def values(self) -> tuple[Any, ...]:
         return tuple(self._values)
+
+
+class PassingOutcomes(ChunkOutcomeStore):
+    """Stores outcomes until they are taken and forgotten, so that a run may go on for ever."""
+
+    def __init__(self, calls: Calls, captures: bool = False) -> None:
+        super().__init__(calls, captures=captures)
+        self._new: deque[int] = deque()
+
+    def take(self) -> Outcome | None:
+        """The outcome of the next call that has ended; None if there is none."""
+        return self._outcomes[self._new.popleft()] if self._new else None
+
+    def record_chunk(
+        self, start: int, stop: int, began: float, worker: WorkerFigures, values: list[Any]
+    ) -> None:
+        chunk = _Chunk(start, stop, began, worker)
+        for index, value in zip(range(start, stop), values, strict=True):
+            self._outcomes[index] = self._make(chunk, index, value)
+        self._complete(range(start, stop))
+
+    def _complete(self, calls: range) -> None:
+        self.ended += len(calls)
+        self._new.extend(calls)

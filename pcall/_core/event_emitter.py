@@ -125,6 +125,11 @@ class EventEmitter:
             self._to.add(Event("done", scope, at, last - first, at - began, cpu, peak))
             began = at
 
+    def note(self, kind: Kind, scope: tuple[str, ...]) -> None:
+        """Report a call of this scope that the run does not know yet, or any more."""
+        if self._to:
+            self._to.add(Event(kind, scope, self._clock()))
+
     def _count(self, kind: Kind, indices: Iterable[int]) -> None:
         if not self._to:
             return

@@ -20,7 +20,7 @@ def failure_of(
     outcomes: Sequence[Outcome],
     timed_out: Sequence[int] = (),
     timeout: float | None = None,
-    ignored: Collection[int] = (),
+    ended_by_us: Collection[int] = (),
     ended_from_outside: Collection[int] = (),
 ) -> ChildProcessException | PcallTimeout | None:
     """The exception to raise for these outcomes; None if no call failed.
@@ -34,13 +34,14 @@ def failure_of(
         timed_out: indices of the calls that were running when one of them reached the timeout,
             and that were ended for it.
         timeout: the limit, in seconds.
-        ignored: indices of calls that were ended on request.
+        ended_by_us: indices of calls that were ended on request, or because others had failed.
+            These are no failures.
         ended_from_outside: indices of calls whose child died, or that ran too long. A call can
             also *raise* these errors, if it makes calls of its own.
     """
-    failures = tuple(o for o in outcomes if not o.ok and o.attempts)
-    reported = [o for o in failures if o.index not in ignored]
-    if not reported:
+    unsuccessful = [o for o in outcomes if not o.ok and o.attempts]
+    failures = tuple(o for o in unsuccessful if o.index not in ended_by_us)
+    if not failures:
         return None
     all_of_them = tuple(outcomes)
     error: ChildProcessException | PcallTimeout
@@ -50,7 +51,7 @@ def failure_of(
         error = PcallTimeout(_still_running(running, timeout), timeout, running, failures)
         error.outcomes = all_of_them
     else:
-        first = reported[0]
+        first = failures[0]
         cause = first.error
         ended = first.index in ended_from_outside
         if ended and isinstance(cause, ChildDied):
@@ -62,7 +63,8 @@ def failure_of(
             error = ChildProcessException(text_or_name(cause), failures, all_of_them)
     error.__cause__ = first.error
     error.add_note(call_note(first))
-    for note in failure_notes(first, failures, sum(not o.attempts for o in outcomes)):
+    skipped, ended_calls = sum(not o.attempts for o in outcomes), len(unsuccessful) - len(failures)
+    for note in failure_notes(first, failures, skipped, ended_calls):
         error.add_note(note)
     return error
 
@@ -75,13 +77,16 @@ def _still_running(running: Sequence[Outcome], timeout: float | None) -> str:
     return f"{len(running)} {verb} still running after {timeout:g} s: {', '.join(calls)}"
 
 
-def failure_notes(first: Outcome, failures: Sequence[Outcome], skipped: int) -> list[str]:
-    """Notes that count the other failures, by type and text, and the skipped calls.
+def failure_notes(
+    first: Outcome, failures: Sequence[Outcome], skipped: int, ended: int
+) -> list[str]:
+    """Notes that count the other failures, by type and text, the ended and the skipped calls.
 
     Args:
         first: the failure that is the cause.
         failures: all failures.
         skipped: the number of calls that did not start.
+        ended: the number of calls that were ended while they ran.
     """
     notes = []
     others = [o for o in failures if o is not first]
@@ -93,6 +98,8 @@ def failure_notes(first: Outcome, failures: Sequence[Outcome], skipped: int) -> 
             lines.append(f"  and {more} more {'kind' if more == 1 else 'kinds'}")
         verb = "call" if len(others) == 1 else "calls"
         notes.append("\n".join([f"{len(others)} more {verb} failed:", *lines]))
+    if ended:
+        notes.append(f"{ended} more {'was' if ended == 1 else 'were'} ended while running")
     if skipped:
         notes.append(f"{skipped} more {'was' if skipped == 1 else 'were'} not started for it")
     return notes

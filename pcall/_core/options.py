@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from pcall._core.observers import Choice, check_progress
@@ -60,6 +61,10 @@ class Options:
             limit. Default 0.
         retry: the number of attempts for each call; or a :class:`Retry`; or a decorator of the
             target, which tries again in the same child. Default None: one attempt.
+        fail_fast: True: once more calls than ``max_errors`` have failed, running calls are ended,
+            too, as by ``terminate()``. Default False: they are waited for.
+        strict: True: arguments of different lengths, and a str or bytes whose characters would
+            be the values of calls, are a ValueError. Default False: the shortest decides.
         grace_period: seconds between SIGTERM and SIGKILL. Default 5.
         progress: True chooses a display; False shows nothing. Otherwise one or several observers
             (see :mod:`pcall.progress`). Default None: the environment variable
@@ -70,6 +75,10 @@ class Options:
             stdout and stderr, and its last lines are a note of its error. ``"group"``: the same,
             and it is written to this process's streams, each call's whole, in call order. Default
             False.
+        initializer: called in each child before its first call. If it fails, so do the calls of
+            that child, with its error. Default None.
+        initargs: its positional arguments. Default ().
+        ordered: of ``iter``: True: results come in call order. False: as calls end. Default True.
         return_outcomes: True: the outcomes are returned instead of the values, and a failed
             call raises nothing. Default False.
         engine: a :class:`pcall.cluster.Cluster` on whose workers the calls run. Default None: they
@@ -83,10 +92,15 @@ class Options:
     max_tasks_per_child: int | None = 1
     max_errors: int | None = 0
     retry: int | Retry | Callable[[Any], Any] | None = None
+    fail_fast: bool = False
+    strict: bool = False
     grace_period: float = 5.0
     progress: bool | Observer | Iterable[Observer] | None = None
     tasklog: bool = True
     capture_output: bool | Literal["group"] = False
+    initializer: Callable[..., object] | None = None
+    initargs: Iterable[Any] = ()
+    ordered: bool = True
     return_outcomes: bool = False
     engine: Any = None
     locality: Callable[..., Any] | None = None
@@ -104,7 +118,13 @@ class Options:
             raise TypeError(f"engine must be a pcall.cluster.Cluster or None, not {self.engine!r}")
         if self.locality is not None and not callable(self.locality):
             raise TypeError(f"locality must be a function or None, not {self.locality!r}")
-        for name in ("tasklog", "return_outcomes"):
+        if self.initializer is not None and not callable(self.initializer):
+            raise TypeError(f"initializer must be a callable or None, not {self.initializer!r}")
+        try:
+            object.__setattr__(self, "initargs", tuple(self.initargs))
+        except TypeError:
+            raise TypeError(f"initargs must be an iterable, not {self.initargs!r}") from None
+        for name in ("fail_fast", "strict", "tasklog", "ordered", "return_outcomes"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
 
@@ -114,6 +134,11 @@ class Options:
         if isinstance(self.retry, int):
             return Retry(self.retry)
         return self.retry if isinstance(self.retry, Retry) else None
+
+    @property
+    def initialize(self) -> Callable[[], object] | None:
+        """The initializer with its arguments; None if there is none."""
+        return None if self.initializer is None else partial(self.initializer, *self.initargs)
 
     @property
     def progress_choice(self) -> Choice:

@@ -93,6 +93,10 @@ class OutcomeStore(Sequence[Outcome | None]):
         self._outcomes.pop(index, None)
         self.ended -= 1
 
+    def forget(self, index: int) -> None:
+        """Drop the outcome of a call that nobody asks about any more."""
+        self._outcomes.pop(index, None)
+
     def set_attempts(self, index: int, attempts: int) -> None:
         """Set the number of attempts of a call that returned."""
         outcome = self._find(index)

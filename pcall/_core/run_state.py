@@ -63,6 +63,7 @@ class RunState:
         timed_out: calls that were running when the timeout of one ended the run.
         ended_by_us: calls that were ended on request.
         stopped_on_request: True once :meth:`stop_on_request` was called.
+        failing_fast: True once :meth:`fail_fast` has returned True.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class RunState:
         self.overdue: set[int] = set()
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
-        self.stopped_on_request = False
+        self.stopped_on_request = self.failing_fast = False
         self._clock = clock
         self._chance = chance
         self._failed_attempts: dict[int, Outcome] = {}  # of calls that wait for another attempt
@@ -127,11 +128,39 @@ class RunState:
 
     # ------------------------------------------------------------ growing
 
-    def grow(self, count: int) -> None:
-        """Take note that the last ``count`` of the calls are new."""
+    def grow(self, count: int, planned: bool = False) -> None:
+        """Take note that the last ``count`` of the calls are new.
+
+        Args:
+            count: how many.
+            planned: True if the observers know of them already.
+        """
         total = len(self.calls)
-        self.events.planned(range(total - count, total))
+        if not planned:
+            self.events.planned(range(total - count, total))
         self.skip(self.scheduler.add(count))
+
+    def fail_next(self, error: BaseException) -> int | None:
+        """The next call to start could not be started: that is its failure.
+
+        Returns:
+            The call; None if none is to start now.
+        """
+        now = self._clock()
+        for index in self.scheduler.next_starts(1, now):
+            self.scheduler.dispatched(index, index + 1)
+            self.events.started(index, now)
+            self.conclude(Outcome(index, self.calls[index], False, error=error))
+            return index
+        return None
+
+    def forget(self, index: int) -> None:
+        """Drop what is known of a call that is over, and that nobody asks about any more."""
+        self.scheduler.forget(index)
+        self.outcomes.forget(index)
+        self.overdue.discard(index)
+        self._lost.discard(index)
+        self.ended_by_us.discard(index)
 
     # ------------------------------------------------------------ reports of an engine
 
@@ -267,6 +296,20 @@ class RunState:
         if expiry.fatal:
             self.timed_out = tuple(sorted(stopped))
             self.stop(f"call {expiry.overdue[0]} ran out of time")
+
+    def fail_fast(self) -> bool:
+        """Return True once, when too many calls have failed and the running ones are to end."""
+        if (
+            not self.options.fail_fast
+            or not self.scheduler.failed_too_often
+            # They are being ended already.
+            or self.failing_fast
+            or self.stopped_on_request
+            or self.timed_out
+        ):
+            return False
+        self.failing_fast = True
+        return True
 
     def stop_on_request(self) -> None:
         """Start nothing more: the caller ends the run."""

@@ -37,13 +37,16 @@ class Scheduler:
             no limit. It applies if calls queue: with ``max_workers``, or :meth:`limit`.
         timeout: seconds that a call may run from its start; None: no limit.
         retry: decides which failed calls are retried; None: none.
+        fail_fast: True: ``max_errors`` applies also if no call queues.
         growing: True while :meth:`add` may bring more calls; :meth:`seal` ends that.
+        first: the number of the first call.
 
     Attributes:
         queued: calls that wait to start, those that wait for another attempt included.
         failed: calls that have failed for good.
         disregarded: calls that a worker has although they were settled meanwhile: their answers
             count for nothing.
+        unwanted: calls that were withdrawn and are not over.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class Scheduler:
         max_errors: int | None = 0,
         timeout: float | None = None,
         retry: Retry | None = None,
+        fail_fast: bool = False,
         growing: bool = False,
+        first: int = 0,
     ) -> None:
-        self._count = count
+        self._count = first + count
         self._growing = growing
-        self._ready: deque[range] = deque([range(count)] if count else ())
+        self._ready: deque[range] = deque([range(first, first + count)] if count else ())
         self.queued = count
         self._waiting: list[tuple[float, int]] = []  # a heap: due time and call of each retry
         self._due: deque[range] = deque()  # retries whose wait has ended; go before the ready
@@ -72,6 +77,10 @@ class Scheduler:
         self._max_errors = max_errors
         self._timeout = timeout
         self._retry = retry
+        self._own: dict[int, tuple[float | None, Retry | None]] = {}  # see set_policy()
+        self._mixed = False  # True once deadlines may come in another order than starts
+        self.unwanted: set[int] = set()
+        self._fail_fast = fail_fast
         self._stopped = False
         self.failed = 0
         self.disregarded: set[int] = set()
@@ -104,6 +113,8 @@ class Scheduler:
     @property
     def next_deadline(self) -> float | None:
         """The time of the next deadline; None when there is none."""
+        if self._mixed:
+            return min(self._deadlines.values(), default=None)
         return next(iter(self._deadlines.values()), None)
 
     @property
@@ -111,9 +122,61 @@ class Scheduler:
         """The time when the next retry is due; None when no call waits for one."""
         return self._waiting[0][0] if self._waiting else None
 
+    @property
+    def failed_too_often(self) -> bool:
+        """True once more calls have failed than the policy tolerates."""
+        return self._max_errors is not None and self.failed > self._max_errors
+
     def set_timeout(self, timeout: float | None) -> None:
         """Set the seconds that a call may run, before any has started."""
         self._timeout = timeout
+
+    def set_policy(self, index: int, timeout: float | None, retry: Retry | None) -> None:
+        """Give a call that has not started a timeout and a rule for retries of its own."""
+        self._own[index] = (timeout, retry)
+        self._mixed = True
+
+    def timeout_of(self, index: int) -> float | None:
+        """The seconds that a call may take; None: no limit."""
+        return self._own[index][0] if index in self._own else self._timeout
+
+    def _rule_of(self, index: int) -> Retry | None:
+        return self._own[index][1] if index in self._own else self._retry
+
+    def withdraw(self, index: int) -> bool:
+        """Nobody wants a call any more: it will not start, or not again.
+
+        Returns:
+            True if it waited; False if it runs, or is over.
+        """
+        self.unwanted.add(index)
+        for queue in (self._due, self._ready):
+            for place, calls in enumerate(queue):
+                if index in calls:
+                    parts = (range(calls.start, index), range(index + 1, calls.stop))
+                    del queue[place]
+                    for part in filter(None, reversed(parts)):
+                        queue.insert(place, part)
+                    self.queued -= 1
+                    return True
+        for entry in self._waiting:
+            if entry[1] == index:
+                self._waiting.remove(entry)
+                heapq.heapify(self._waiting)
+                self.queued -= 1
+                return True
+        return False
+
+    @property
+    def paused(self) -> int:
+        """The number of calls that wait until their next attempt is due."""
+        return len(self._waiting)
+
+    def forget(self, index: int) -> None:
+        """Drop what is known of a call that is over."""
+        self._own.pop(index, None)
+        self._attempts.pop(index, None)
+        self.unwanted.discard(index)
 
     def add(self, count: int) -> tuple[int, ...]:
         """Add so many calls, with the next numbers.
@@ -130,6 +193,10 @@ class Scheduler:
             self._ready.append(calls)
             self.queued += count
         return ()
+
+    def pass_over(self) -> None:
+        """The next call that would be added is not wanted: its number stays unused."""
+        self._count += 1
 
     def seal(self) -> None:
         """No further calls will come."""
@@ -232,8 +299,9 @@ class Scheduler:
 
     def runs_since(self, index: int, now: float) -> None:
         """Take note that a running call began at this time."""
-        if self._timeout is not None and index not in self._deadlines:
-            self._deadlines[index] = now + self._timeout
+        timeout = self.timeout_of(index) if self._own else self._timeout
+        if timeout is not None and index not in self._deadlines:
+            self._deadlines[index] = now + timeout
 
     def answered(self, index: int) -> None:
         """A running call has answered. It ends with its process, however long that takes."""
@@ -268,7 +336,12 @@ class Scheduler:
             self._deadlines.pop(index, None)
         if self._stopped:
             return tuple(rest)
+        # In call order: other parts of the queue may have been queued again before, too.
+        before = []
+        while self._ready and self._ready[0].start < rest.start:
+            before.append(self._ready.popleft())
         self._ready.appendleft(rest)
+        self._ready.extendleft(reversed(before))
         self.queued += len(rest)
         return ()
 
@@ -306,9 +379,10 @@ class Scheduler:
         self._move_on(index, index + 1, now)
         if error is None:
             return _NOTHING
-        if self._retry is not None and self._may_retry(index, error):
+        rule = self._rule_of(index)
+        if rule is not None and self._may_retry(index, error):
             attempt = self._attempts[index] = self.attempt(index)
-            due = now + self._retry.delay(attempt, chance)
+            due = now + rule.delay(attempt, chance)
             heapq.heappush(self._waiting, (due, index))
             self.queued += 1
             return Ended(retried=True)
@@ -318,8 +392,8 @@ class Scheduler:
         """One more call has failed for good: stop where that is one too many."""
         self.failed += 1
         # If all may run at once, none is queued, although the last may not be forked yet.
-        queues = self._max_workers is not None
-        if queues and self._max_errors is not None and self.failed > self._max_errors:
+        limited = self._max_workers is not None or self._fail_fast
+        if limited and self.failed_too_often:
             return Ended(skipped=self.stop())
         return _NOTHING
 
@@ -363,12 +437,13 @@ class Scheduler:
             self._due.append(range(index, index + 1))
 
     def _may_retry(self, index: int, error: BaseException) -> bool:
-        if self._retry is None or self._stopped or self._tries(index) >= self._retry.attempts:
+        rule = self._rule_of(index)
+        if rule is None or self._stopped or index in self.unwanted:
             return False
-        return self._retry.decides(error)
+        return self._tries(index) < rule.attempts and rule.decides(error)
 
     def _tries(self, index: int) -> int:
         return self.attempt(index)  # those that the retry policy counts
 
     def _may_retry_timeout(self, index: int) -> bool:
-        return self._may_retry(index, PcallTimeout("timeout", self._timeout))
+        return self._may_retry(index, PcallTimeout("timeout", self.timeout_of(index)))

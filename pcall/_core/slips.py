@@ -36,6 +36,8 @@ def call_limit(timeout: Any) -> float | None:
         TypeError: it is not a number; if it has several values, the text says where these go.
         ValueError: it is negative or NaN.
     """
+    if timeout is None:
+        return None  # the usual case: the checks of abstract classes below touch many pages
     if isinstance(timeout, Iterable) and not isinstance(timeout, str | bytes):
         raise TypeError(
             f"timeout must be a number of seconds, not {show(timeout)}; values for each call go "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pcall._core.calls import Calls
 from pcall._faces.entry import Targets
 from pcall._run import Run
 
@@ -34,8 +36,6 @@ class BuiltRun:
     varkwargs: Mapping[str, Iterable[Any]]
 
     _run: Run
-    _owner: int  # the process that built it
-    _started = True  # until it is built: nothing is to be said of one whose arguments are wrong
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED:
@@ -47,16 +47,27 @@ class BuiltRun:
             raise AttributeError(f"{name} of a Pcall can't be deleted")
         super().__delattr__(name)
 
-    def __del__(self) -> None:
-        # Nobody drops a run at the end of the interpreter, nor the copy in a child.
-        dropped = not self._started and os.getpid() == self._owner and not sys.is_finalizing()
-        if dropped and (count := len(self._run.state.calls)):
-            calls = "call" if count == 1 else "calls"
-            warnings.warn(
-                f"{count} {calls} of {self._run.state.calls[0].name}() "
-                f"{'was' if count == 1 else 'were'} never made: a Pcall is run by its start(), "
-                f"in a with block, or when it is awaited; Pcall.pcall(...) does all at once",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
+    def _warn_if_dropped(self) -> weakref.finalize[Any, Any] | None:
+        """Warn when this is dropped, until the returned finalizer is detached.
+
+        A method ``__del__`` would be called for runs that have been made, too, and what a signal
+        handler raises in it is lost.
+        """
+        if not len(self._run.state.calls):
+            return None
+        finalizer = weakref.finalize(self, _warn, self._run.state.calls, os.getpid())
+        finalizer.atexit = False  # nobody drops a run at the end of the interpreter
+        return finalizer
+
+
+def _warn(calls: Calls, owner: int) -> None:
+    if os.getpid() != owner or sys.is_finalizing():
+        return  # the copy in a child was dropped
+    count = len(calls)
+    warnings.warn(
+        f"{count} {'call' if count == 1 else 'calls'} of {calls[0].name}() "
+        f"{'was' if count == 1 else 'were'} never made: a Pcall is run by its start(), "
+        f"in a with block, or when it is awaited; Pcall.pcall(...) does all at once",
+        ResourceWarning,
+        stacklevel=3,
+    )

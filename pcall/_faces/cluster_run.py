@@ -37,6 +37,7 @@ def make_cluster_run(calls: Calls, options: Options, timeout: float | None) -> R
         max_workers=options.max_workers or sys.maxsize,
         max_errors=options.max_errors,
         retry=options.rule,
+        fail_fast=options.fail_fast,
     )
     observers = observers_of(options.progress_choice)
     state = RunState(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from pcall._faces.result_stream import ResultStream
 
 __all__ = ["BoundEntry", "Entry", "Targets"]
 
@@ -97,10 +100,37 @@ class BoundEntry:
         results: tuple[Any, ...] = await run
         return results
 
+    def iter(
+        self,
+        /,
+        targets: Targets,
+        timeout: float | None = None,
+        cargs: Iterable[Any] = (),
+        iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None,
+        **varkwargs: Iterable[Any],
+    ) -> ResultStream:
+        """Iterate over the results while later calls are made.
+
+        The arguments are read as they are needed, so that they may be endless. As many calls are in
+        flight as ``max_workers`` says (None: one a core). Results come in call order; with the
+        option ``ordered=False`` as calls end. Both ``for`` and ``async for`` take what this
+        returns. Leaving the loop ends the calls that run.
+
+        Raises:
+            ChildProcessException: by ``next()``: that call failed. The calls that run are ended.
+        """
+        stream: ResultStream = self._run_class().iter(
+            targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs
+        )
+        return stream
+
 
 # Python's own errors about the arguments name the function by this.
 BoundEntry.__call__.__qualname__ = "pcall"
 BoundEntry.aio.__qualname__ = "pcall.aio"
+BoundEntry.iter.__qualname__ = "pcall.iter"
 
 
 class Entry:

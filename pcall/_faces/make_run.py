@@ -36,7 +36,7 @@ def _inline_run(calls: Calls, options: Options) -> Run:
     from pcall.engines.inline import InlineCalls, InlineEngine
 
     state = _make_state(calls, options, None, 1, OutcomeStore(calls))
-    return Run(state, InlineEngine(state, InlineCalls(calls)))
+    return Run(state, InlineEngine(state, InlineCalls()))
 
 
 def _cluster_run(calls: Calls, options: Options, timeout: float | None) -> Run:
@@ -69,6 +69,7 @@ def _make_state(
         max_errors=options.max_errors,
         timeout=timeout,
         retry=options.rule,
+        fail_fast=options.fail_fast,
     )
     observers = observers_of(options.progress_choice)
     return RunState(calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance)

@@ -22,13 +22,14 @@ _log = logging.getLogger("pcall")
 
 
 class RecordDelivery:
-    """Passes records to handlers, in call order.
+    """Passes records to handlers, in call order or as calls end.
 
     Args:
         handlers: the handlers, in the order of their numbers.
         system: the operating system's services.
         printed: the objects of this process that get what children print; in a frame, their numbers
             follow those of the handlers.
+        ordered: False: the records of a call are delivered once it has ended.
 
     Attributes:
         fd: descriptor of the file that children write records to; -1 where there are no handlers,
@@ -40,7 +41,9 @@ class RecordDelivery:
         handlers: tuple[logging.Handler, ...],
         system: System,
         printed: Sequence[Printed] = (),
+        ordered: bool = True,
     ) -> None:
+        self._ordered = ordered
         self.fd = -1
         self._handlers = handlers
         self._printed = printed
@@ -82,7 +85,7 @@ class RecordDelivery:
         self._final = self._final or final
         if self._reader is None or self._delivering:
             return
-        if self._final or self._next in self._ended:
+        if self._final or self._next in self._ended or (self._ended and not self._ordered):
             self._deliver()
 
     def finish(self) -> None:
@@ -114,12 +117,17 @@ class RecordDelivery:
 
     def _deliver_ended(self, reader: FrameReader, final: bool) -> None:
         # First, since more calls may end meanwhile, whose frames are not read then.
-        stop = self._next
-        while stop in self._ended:
+        stop, ended = self._next, list(self._ended)
+        while stop in self._ended and self._ordered:
             stop += 1
         with DeferSignals():  # a frame that has been read is known, whatever interrupts
             for frame in reader.new_frames(final):
                 self._waiting.setdefault(frame.call, deque()).append(frame)
+        if not self._ordered:
+            for call in [*ended, *(each for each in self._waiting if final)]:
+                self._deliver_call(reader, call)
+                self._ended.discard(call)
+            return
         while self._next < stop:
             self._deliver_call(reader, self._next)
             self._next += 1

@@ -28,6 +28,7 @@ def make_run_logs(
     *,
     tasklog: bool = True,
     printed: Sequence[Printed] = (),
+    ordered: bool = True,
 ) -> RunLogs | None:
     """Make the logs of a run; None if nothing needs any.
 
@@ -37,11 +38,12 @@ def make_run_logs(
         whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
         tasklog: False: leave the log handlers alone.
         printed: the objects of this process that children have to send something to.
+        ordered: False: what a call has logged is delivered when it ends, not in call order.
     """
     plan = plan_logs(whoami) if tasklog else None
     if plan is None and not printed:
         return None
-    return RunLogs(plan or _NO_HANDLERS, system, outcome, whoami, printed)
+    return RunLogs(plan or _NO_HANDLERS, system, outcome, whoami, printed, ordered)
 
 
 class RunLogs:
@@ -55,6 +57,7 @@ class RunLogs:
         outcome: returns the outcome of a call that ended well.
         whoami: identifies a child and its call, see :data:`~pcall._logs.child_logs.Whoami`.
         printed: the objects of this process that children have to send something to.
+        ordered: see :func:`make_run_logs`.
 
     Attributes:
         child: the logging set-up for the children.
@@ -69,9 +72,11 @@ class RunLogs:
         outcome: Callable[[int], Outcome | None],
         whoami: Whoami,
         printed: Sequence[Printed] = (),
+        ordered: bool = True,
     ) -> None:
         self._plan = plan
-        self._delivery = delivery = RecordDelivery(plan.forwarded, system, printed)
+        self._outcome, self._ordered = outcome, ordered
+        self._delivery = delivery = RecordDelivery(plan.forwarded, system, printed, ordered)
         self._sections = CallSections(plan.files, outcome)
         self._frameworks = FrameworkLogs(plan.consolidating)
         forwarders = [
@@ -131,17 +136,26 @@ class RunLogs:
             first: index of the first call of this child.
         """
         self._delivery.ended_well(calls)
-        self._sections.ended_well(calls, pid, first)
+        if self._ordered:
+            self._sections.ended_well(calls, pid, first)
+        else:
+            for index in calls:
+                outcome = self._outcome(index)
+                assert outcome is not None
+                self._sections.ended(outcome, None, index != first)
 
     def deliver(self, final: bool) -> None:
         """Pass records to the parent's handlers, in call order, unless another thread is at it.
 
-        The records of a call are delivered once it and all calls before it have ended.
+        The records of a call are delivered once it and all calls before it have ended. If the
+        order does not matter, they and the section of a call are delivered once it has ended.
 
         Args:
             final: True when the run is over: deliver the records of all calls.
         """
         self._delivery.deliver(final)
+        if not self._ordered:
+            self._sections.merge()
 
     # ------------------------------------------------------------ when the run is over
 

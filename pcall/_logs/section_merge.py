@@ -61,7 +61,8 @@ def merge_section(handler: logging.FileHandler, section: Section) -> None:
     """
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(open(section.file, "rb", opener=_open_no_link))
+            with DeferSignals():  # an interrupt in the opener would lose its descriptor
+                source = stack.enter_context(open(section.file, "rb", opener=_open_no_link))
         except FileNotFoundError:
             source = None
         writer = stack.enter_context(_writer(handler))  # waits for its lock, which may be held

@@ -8,6 +8,7 @@ the changes that other threads have made meanwhile, or make theirs permanent.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -19,6 +20,7 @@ __all__ = ["fork_warns", "ignore_fork_warning"]
 _WARNS_OF_THREADS = sys.version_info >= (3, 12)
 # The modules that fork.
 _MODULES = r"pcall\.(engines\.local\.parent\.(fork|orphan_guard)|_os\.process_groups)\Z"
+_numbers = itertools.count()
 
 
 def fork_warns() -> bool:
@@ -34,12 +36,32 @@ def ignore_fork_warning() -> None:
     """
     filters: Any = warnings.filters
     # A filter that was added since comes first, and would be asked first.
-    if not (filters and _is_ours(filters[0])):
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=_MODULES)
+    if filters and _is_ours(filters[0]):
+        return
+    # filterwarnings() takes an equal filter away before it adds one, and another thread may fork
+    # between the two. So each filter has a number, in a comment of its pattern, and the older ones
+    # are taken away once this one is there. Those before it are newer, of other threads.
+    number = f"(?#{next(_numbers)})"
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=_MODULES + number)
+    ours = [entry for entry in list(filters) if _is_ours(entry)]
+    for entry in ours[_position(ours, number) + 1 :]:
+        try:
+            filters.remove(entry)
+        except ValueError:
+            pass  # another thread was first
 
 
 def _is_ours(entry: Any) -> bool:
-    return getattr(entry[3], "pattern", None) == _MODULES
+    pattern = getattr(entry[3], "pattern", None)
+    return isinstance(pattern, str) and pattern.startswith(_MODULES)
+
+
+def _position(entries: list[Any], number: str) -> int:
+    """The place of the filter with this number; behind all if it is gone already."""
+    for position, entry in enumerate(entries):
+        if entry[3].pattern.endswith(number):
+            return position
+    return len(entries)
 
 
 def _has_foreign_threads() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import select
 import signal
 import struct
 
@@ -13,6 +12,7 @@ from pcall._os.private_fds import above_streams, duplicate
 from pcall._os.process_groups import kill_own_group_later
 from pcall._os.signals import PARENT_DIED, set_handler
 from pcall._os.system import Poller, Steps
+from pcall._os.waiting import EPOLLIN, epoll
 
 __all__ = ["LinuxSystem"]
 
@@ -24,13 +24,13 @@ _PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 
 class _Epoll:
     def __init__(self) -> None:
-        with select.epoll() as made:
+        with epoll() as made:
             # The object closes its own descriptor, which may be that of a standard stream.
-            self._epoll = select.epoll.fromfd(duplicate(made.fileno()))
+            self._epoll = epoll.fromfd(duplicate(made.fileno()))
         self._fds = 0
 
     def register(self, fd: int) -> None:
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, EPOLLIN)
         self._fds += 1
 
     def unregister(self, fd: int) -> None:
@@ -42,7 +42,8 @@ class _Epoll:
         return [fd for fd, _ in self._epoll.poll(timeout, min(self._fds + 1, 256))]
 
     def fileno(self) -> int | None:
-        return self._epoll.fileno()
+        fd: int = self._epoll.fileno()
+        return fd
 
     def close(self) -> None:
         self._epoll.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 import time
@@ -11,6 +10,7 @@ import time
 from pcall._os.private_fds import above_streams, duplicate
 from pcall._os.process_groups import kill_own_group_later
 from pcall._os.system import ROOM, Poller, Steps
+from pcall._os.waiting import POLLIN, poll
 
 __all__ = ["PortableSystem"]
 
@@ -27,9 +27,9 @@ class _Poll:
 
     def poll(self, timeout: float | None) -> list[int]:
         # One for each call: several threads can't share one.
-        poller = select.poll()
+        poller = poll()
         for fd in tuple(self._fds):
-            poller.register(fd, select.POLLIN)
+            poller.register(fd, POLLIN)
         # Round up: with a timeout rounded down, the last millisecond would be a busy loop.
         milliseconds = None if timeout is None else int(timeout * 1000 + 0.999)
         return [fd for fd, _ in poller.poll(milliseconds)]

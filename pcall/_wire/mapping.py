@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import mmap
 import sys
 import weakref
 from typing import Any
 
 from pcall._os.signals import DeferSignals
+from pcall._wire.weak_values import WeakValues
 
 __all__ = ["map_private"]
 
@@ -29,6 +31,17 @@ def map_private(fd: int, size: int) -> memoryview:
         return _map_by_libc(fd, size)
     except ImportError:  # a build of Python without ctypes
         return memoryview(mmap.mmap(fd, size, mmap.MAP_PRIVATE))
+
+
+class _Reference(weakref.ref[Any]):
+    """Refers to a mapped content. Its callback is a function of C, which gets it as an argument."""
+
+    _as_parameter_ = 0  # an argument too many, which that function does not look at
+
+
+# By number, and not by address, which another content has later.
+_mapped: WeakValues[int, Any] = WeakValues()
+_numbers = itertools.count()
 
 
 @functools.cache
@@ -55,5 +68,8 @@ def _map_by_libc(fd: int, size: int) -> memoryview:
         if address is None or address == ctypes.c_void_p(-1).value:
             raise OSError(ctypes.get_errno(), f"{size} bytes of a result could not be mapped")
         content = (ctypes.c_ubyte * size).from_address(address)
-        weakref.finalize(content, _libc().munmap, address, size).atexit = False
+        # In C from end to end: what a signal handler raised in a Python function that is called
+        # when an object is freed would be lost.
+        unmap = functools.partial(_libc().munmap, address, size)
+        _mapped.keep(next(_numbers), _Reference(content, unmap))
     return memoryview(content).cast("B")

@@ -92,6 +92,12 @@ class Engine(Protocol):
     def cancel(self, index: int) -> None:
         """End a running call: SIGTERM, the grace period, SIGKILL. Do not wait."""
 
+    def withdraw(self, index: int) -> None:
+        """Nobody wants a call any more: end it if it runs. Do not wait."""
+
+    def lingers(self, pid: int) -> bool:
+        """True while processes live that this process, which has ended, has left behind."""
+
     def cancel_all(self) -> None:
         """End all running calls, since the timeout of one has failed the run. Do not wait."""
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from pcall._core.calls import Calls
 from pcall._core.captured import Captured, add_last_lines
-from pcall._core.records import Outcome
+from pcall._core.records import Call, Outcome
 from pcall._core.run_state import RunState, not_started
 from pcall._os.current import get_system
+from pcall._wire.traceback_codec import users_part
 from pcall.engines.invoke import invoke, log_failure
 from pcall.engines.local.child.current_call import running_inline
 from pcall.engines.local.parent.captured_output import GroupWriter, capture_inline
@@ -27,7 +27,7 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 class InlineWorkload(Protocol):
     """Executes calls in this process, and keeps the values that other calls need."""
 
-    def execute(self, index: int) -> Any:
+    def execute(self, call: Call) -> Any:
         """Call the target, and return its value."""
 
     def reopen(self, index: int) -> None:
@@ -38,18 +38,11 @@ class InlineWorkload(Protocol):
 
 
 class InlineCalls:
-    """Independent calls.
+    """Independent calls."""
 
-    Args:
-        calls: of the run.
-    """
-
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
-
-    def execute(self, index: int) -> Any:
+    def execute(self, call: Call) -> Any:
         """Call the target, and return its value."""
-        return invoke(self._calls[index])
+        return invoke(call)
 
     def reopen(self, index: int) -> None:
         """Do nothing: only a retry executes a call again."""
@@ -82,6 +75,7 @@ class InlineEngine:
         self._interrupt: BaseException | None = None  # has interrupted the running call
         self._ended: list[Outcome] = []
         self._woken = threading.Event()
+        self._initialize = state.options.initialize
 
     @property
     def children(self) -> tuple[ChildProcess, ...]:
@@ -136,13 +130,14 @@ class InlineEngine:
             with running_inline(call, attempt, self._entropy):
                 if self._state.options.capture_output:
                     with capture_inline(get_system()) as found:
-                        value = self._workload.execute(index)
+                        value = self._initialize_and_execute(call)
                 else:
-                    value = self._workload.execute(index)
+                    value = self._initialize_and_execute(call)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
-            value, error = None, failure
+            # By the method: the attribute of a frozen exception can't be assigned to.
+            value, error = None, failure.with_traceback(users_part(failure.__traceback__))
             log_failure(call, failure)
         captured = found[0] if found else None
         if error is not None and captured is not None:
@@ -160,6 +155,12 @@ class InlineEngine:
             cpu_time=time.process_time() - cpu,
             **({} if captured is None else captured._asdict()),
         )
+
+    def _initialize_and_execute(self, call: Call) -> Any:
+        if self._initialize is not None:
+            self._initialize()  # if it fails, so does the call, and the next one calls it again
+            self._initialize = None
+        return self._workload.execute(call)
 
     def wake(self) -> None:
         """End the wait of :meth:`poll`."""
@@ -192,6 +193,10 @@ class InlineEngine:
 
     def cancel(self, index: int) -> None:
         """Not possible."""
+
+    def lingers(self, pid: int) -> bool:
+        """False: no call has a process."""
+        return False
 
     def cancel_all(self) -> None:
         """Not possible."""

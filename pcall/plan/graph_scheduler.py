@@ -32,7 +32,8 @@ class GraphScheduler(Scheduler):
         output: the calls whose values are wanted; None: all calls are executed, for no value.
         keep: True if the value of each call is wanted, until it is released.
         chunk_policy: the predictions about calls; None: each chunk has one call.
-        max_workers, max_errors, timeout, retry: see :class:`~pcall._core.scheduler.Scheduler`.
+        max_workers, max_errors, timeout, retry, fail_fast: see
+            :class:`~pcall._core.scheduler.Scheduler`.
 
     Attributes:
         state: the state of each call.
@@ -52,9 +53,15 @@ class GraphScheduler(Scheduler):
         max_errors: int | None = 0,
         timeout: float | None = None,
         retry: Retry | None = None,
+        fail_fast: bool = False,
     ) -> None:
         super().__init__(
-            0, max_workers=max_workers, max_errors=max_errors, timeout=timeout, retry=retry
+            0,
+            max_workers=max_workers,
+            max_errors=max_errors,
+            timeout=timeout,
+            retry=retry,
+            fail_fast=fail_fast,
         )
         count = len(plan.calls)
         self._plan, self._graph = plan, plan.graph

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pickle import loads
 from sys import getrefcount
@@ -17,6 +16,7 @@ from typing import Any
 
 from pcall._tuning import DEEPEST_BUFFER
 from pcall._wire.value_parts import ValueParts
+from pcall._wire.weak_values import WeakValues
 
 __all__ = ["HandedOff", "is_unshared"]
 
@@ -45,7 +45,7 @@ class HandedOff:
         return loads(self.parts.stream, buffers=self.parts.buffers)
 
 
-def is_unshared(view: memoryview, mappings: Mapping[int, Any]) -> bool:
+def is_unshared(view: memoryview, mappings: WeakValues[int, Any]) -> bool:
     """True if nothing but this view refers to its memory.
 
     Args:

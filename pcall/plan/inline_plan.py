@@ -5,6 +5,7 @@ from __future__ import annotations
 from pickle import dumps, loads
 from typing import Any
 
+from pcall._core.records import Call
 from pcall._os.signals import is_interrupt
 from pcall.engines.invoke import run_if_coroutine
 from pcall.plan.given_results import GivenResults
@@ -82,8 +83,9 @@ class InlinePlan:
         self._scheduler = scheduler
         self._values = values
 
-    def execute(self, index: int) -> Any:
+    def execute(self, call: Call) -> Any:
         """Call the function with the values of the calls that it needs."""
+        index = call.index
         value = run_if_coroutine(next(self._calls.results(index, index + 1)))
         self._values.keep(index, value)
         return value

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Hashable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
 from pcall._core.records import name_of, show
+from pcall._wire.weak_values import WeakValues
 from pcall.plan.nodes import ForeignNode, Node, PlanBase, ValueOf
 from pcall.plan.places import Lines, Place
 
 __all__ = ["PlanCall", "Settled", "plans"]
 
 # The plans of this process, by key.
-plans: weakref.WeakValueDictionary[str, PlanBase] = weakref.WeakValueDictionary()
+plans: WeakValues[str, PlanBase] = WeakValues()
 
 
 class Settled(NamedTuple):

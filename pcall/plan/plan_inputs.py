@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from weakref import WeakValueDictionary, ref
+from weakref import ref
 
 from pcall._errors import ResultError
 from pcall._os.private_fds import is_scarce
@@ -17,6 +17,7 @@ from pcall._wire.decode import Answer, decode, read_answer
 from pcall._wire.mapping import map_private
 from pcall._wire.result_table import HANDED_OFF, INT, ResultTable
 from pcall._wire.row_reader import Raised, read_row
+from pcall._wire.weak_values import WeakValues
 from pcall.plan.handoff import HandedOff
 from pcall.plan.plan import Plan
 from pcall.plan.value_store import Values
@@ -51,7 +52,7 @@ class PlanInputs:
         # The inputs that one call alone needs; of those that the current call has, the mappings.
         self._single: set[int] = set()
         self._taken: list[tuple[int, ref[Any]]] = []
-        self.mappings: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self.mappings: WeakValues[int, Any] = WeakValues()
         self.handed_off: HandedOff | None = None
 
     def value_of(self, index: int) -> Any:

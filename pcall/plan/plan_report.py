@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pcall._core.call_failures import CallError
 from pcall._core.failure_report import failure_notes
@@ -14,16 +14,20 @@ from pcall.plan.plan import Plan
 __all__ = ["call_error"]
 
 
-def call_error(plan: Plan, outcomes: Sequence[Outcome]) -> CallError | None:
+def call_error(
+    plan: Plan, outcomes: Sequence[Outcome], ended_by_us: Collection[int]
+) -> CallError | None:
     """The exception to raise for these outcomes; None if no call failed.
 
     Args:
         plan: the plan.
         outcomes: the outcomes of the calls that were needed, in plan order.
+        ended_by_us: calls that were ended because others had failed. These are no failures.
     """
-    failures = tuple(
+    unsuccessful = [
         each for each in outcomes if not each.ok and not isinstance(each.error, NotStarted)
-    )
+    ]
+    failures = tuple(each for each in unsuccessful if each.index not in ended_by_us)
     if not failures:
         return None
     first = failures[0]
@@ -37,6 +41,7 @@ def call_error(plan: Plan, outcomes: Sequence[Outcome]) -> CallError | None:
     named = "" if node.name == first.call.name else f" ({node.name})"
     scope = f", scope {' / '.join(map(str, node.scope))}" if node.scope else ""
     error.add_note(f"in call {first.index}, {first.call}{named}{scope}, planned at\n  {node.place}")
-    for note in failure_notes(first, failures, len(skipped)):
+    ended = len(unsuccessful) - len(failures)
+    for note in failure_notes(first, failures, len(skipped), ended):
         error.add_note(note)
     return error

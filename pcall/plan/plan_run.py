@@ -91,6 +91,7 @@ class PlanRun:
             # The nodes of a cluster watch it.
             timeout=None if inline or cluster else timeout,
             retry=rule,
+            fail_fast=options.fail_fast,
             chunk_policy=stats,
             is_used_up=self._values.is_used_up,
             is_stale=self._values.is_stale,

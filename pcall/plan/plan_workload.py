@@ -69,6 +69,10 @@ class PlanWorkload:
         """A fair share of the calls that are left. Predicted durations limit the chunk further."""
         return max(PLAN_CHUNK_CALLS, -(-self._scheduler.queued // (2 * workers)))
 
+    def known(self, chunk: range, inherited: int) -> range:
+        """All: no call is added to a plan that runs."""
+        return chunk
+
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
         """Send the worker the large values that these calls need."""
         assert isinstance(worker, PlanWorkerHandle)

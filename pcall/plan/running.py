@@ -39,6 +39,7 @@ def run(
     order_results: bool = True,
     max_tasks_per_child: int | None = None,
     grace_period: float = 5.0,
+    fail_fast: bool = False,
     tasklog: bool = True,
     capture_output: bool | Literal["group"] = False,
 ) -> Any:
@@ -70,6 +71,8 @@ def run(
         max_tasks_per_child: the number of calls after which a worker exits. Default None: no
             limit. 1: a fresh process for each call.
         grace_period: seconds from SIGTERM to SIGKILL. Default 5.
+        fail_fast: True: once more calls than ``max_errors`` have failed, running calls are ended
+            (SIGTERM, grace period, SIGKILL). Default False: they are waited for.
         tasklog: True: what calls log is passed to this process's handlers, in plan order. False:
             logging is left alone.
         capture_output: see ``Pcall.options``. Default False.
@@ -88,7 +91,7 @@ def run(
         plan, output, timeout, profile, order_results, False,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output, engine=engine,
+        capture_output=capture_output, fail_fast=fail_fast, engine=engine,
     )  # fmt: skip
     run = planned.run
     try:
@@ -104,7 +107,8 @@ def run(
             planned.note()
         made = None if planned.outcomes.failed else planned.output(structure)
         if planned.outcomes.failed:  # otherwise do not even make the outcomes
-            error = call_error(plan, [each for each in planned.outcomes if each is not None])
+            outcomes = [each for each in planned.outcomes if each is not None]
+            error = call_error(plan, outcomes, run.state.ended_by_us)
             if error is not None:
                 raise error
         return made
@@ -126,6 +130,7 @@ def run_iter(
     order_results: bool = True,
     max_tasks_per_child: int | None = None,
     grace_period: float = 5.0,
+    fail_fast: bool = False,
     tasklog: bool = True,
     capture_output: bool | Literal["group"] = False,
 ) -> Iterator[Outcome]:
@@ -148,7 +153,7 @@ def run_iter(
         plan, output, timeout, profile, order_results, True,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output, engine=engine,
+        capture_output=capture_output, fail_fast=fail_fast, engine=engine,
     )  # fmt: skip
     return _iterate(planned, order_results)
 

@@ -83,7 +83,8 @@ class Values:
         self._unneeded: Counter[tuple[int, int]] = Counter()
         self.stores: list[int] = []
         # An interrupt may come before anything refers to this object, or just before close().
-        weakref.finalize(self, _close_all, os.getpid(), self.stores, self.files).atexit = False
+        self._finalizer = weakref.finalize(self, _close_all, os.getpid(), self.stores, self.files)
+        self._finalizer.atexit = False
         with DeferSignals():
             try:
                 for _ in range(workers + 1):
@@ -244,6 +245,8 @@ class Values:
     def close(self) -> None:
         """Close all files."""
         _close_all(os.getpid(), self.stores, self.files)
+        # What a signal handler raises while a finalizer runs is lost.
+        self._finalizer.detach()
         self._mapped.clear()
 
 

@@ -75,7 +75,6 @@ def second_step(depth: int) -> None:
     raise LookupError("at the bottom")
 
 
-@pytest.mark.faulty("inline", why="the traceback begins with frames of the library")
 def test_frames() -> None:
     """``__traceback__`` of the cause walks the child's source lines, and none of the library's."""
     error = failure(first_step, 1).__cause__
@@ -93,7 +92,6 @@ def test_frames() -> None:
     assert error.__traceback__.tb_frame.f_globals["__name__"] == __name__
 
 
-@pytest.mark.faulty("inline", why="the traceback begins with frames of the library")
 def test_frames_of_endless_recursion() -> None:
     """A RecursionError brings its frames, as many as there were."""
 
@@ -284,19 +282,20 @@ def test_in_flight_calls_are_waited_for(level: int, tmp_path: Path) -> None:
     assert [outcome.value for outcome in error.outcomes] == [None, "slow"]
 
 
-@pytest.mark.faulty("inline", why="the traceback begins with frames of the library")
+def outer() -> None:
+    pcall(middle)
+
+
+def middle() -> None:
+    pcall(inner)
+
+
+def inner() -> None:
+    first_step(0)
+
+
 def test_three_levels() -> None:
     """Runs in children of children bring the first cause home, each level with its frames."""
-
-    def inner() -> None:
-        first_step(0)
-
-    def middle() -> None:
-        pcall(inner)
-
-    def outer() -> None:
-        pcall(middle)
-
     error = failure(outer)
     raised = [error, *causes(error)]
     kinds = [ChildProcessException] * 3
@@ -307,7 +306,14 @@ def test_three_levels() -> None:
     assert functions(raised[3]) == ["inner", "first_step", "second_step"]
     for one, name in zip(raised, ("outer", "middle", "inner"), strict=False):
         assert f"{name}()" in one.__notes__[0]
-    assert len({one.failures[0].pid for one in raised[:3]}) == 3
+
+
+@pytest.mark.needs("processes")
+def test_three_levels_of_processes() -> None:
+    """Each failure has the process id of the call that failed on its level."""
+    error = failure(outer)
+    levels = [error, *causes(error)][:3]
+    assert len({one.failures[0].pid for one in levels}) == 3
 
 
 @pytest.mark.parametrize("kind", [ChildDied, PcallTimeout, NotStarted, ResultError, TaskCancelled])

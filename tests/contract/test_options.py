@@ -21,7 +21,6 @@ from pcall import (
     TaskCancelled,
     pcall,
 )
-from tests.helpers.engines import OUT_OF_ORDER
 
 
 def square(x):
@@ -298,9 +297,7 @@ def test_without_max_workers_all_run_at_once(tmp_path):
     assert pcall(meet, x=range(12)) == (True,) * 12
 
 
-@pytest.mark.parametrize(
-    "max_errors", [0, pytest.param(1, marks=OUT_OF_ORDER), pytest.param(3, marks=OUT_OF_ORDER)]
-)
+@pytest.mark.parametrize("max_errors", [0, 1, 3])
 @pytest.mark.parametrize("max_workers", [0, 1])
 def test_max_errors_failures_are_tolerated(max_workers, max_errors):
     """After more than max_errors failed calls no further call starts."""

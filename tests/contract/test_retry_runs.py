@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from pcall import ChildDied, ChildProcessException, NotStarted, Pcall, PcallTimeout, Retry
-from tests.helpers.engines import OUT_OF_ORDER
 from tests.helpers.waiting import until
 
 LONG = 600  # seconds that no test waits: pytest-timeout would end it
@@ -230,7 +229,6 @@ def test_a_decorator_that_returns_nothing_is_told_at_once(monkeypatch):
 
 
 @pytest.mark.parametrize("max_workers", [1, 0])
-@OUT_OF_ORDER
 def test_the_wait_blocks_no_worker(tmp_path, max_workers):
     """While a call waits for its next attempt, its worker takes other calls."""
     flaky = Flaky(tmp_path, 1)
@@ -261,7 +259,6 @@ def test_the_wait_grows(tmp_path, max_workers):
 
 
 @pytest.mark.parametrize("max_workers", [1, 0])
-@OUT_OF_ORDER
 def test_max_errors_counts_calls_not_attempts(tmp_path, max_workers):
     """A call counts as failed once all its attempts have failed."""
     policy = {"max_workers": max_workers, "max_errors": 1, "retry": 3}
@@ -272,7 +269,6 @@ def test_max_errors_counts_calls_not_attempts(tmp_path, max_workers):
 
 
 @pytest.mark.parametrize("max_workers", [1, 0])
-@OUT_OF_ORDER
 def test_the_error_limit_gives_up_what_waits(max_workers):
     """After too many failures a call that waits is not tried again, and shows how it failed."""
 

@@ -28,11 +28,14 @@ DOCUMENTS = sorted(
 # What must be there, so that an empty search does not pass for a good one.
 WITH_CODE = [
     "README.rst",
+    "docs/coming_from.rst",
     "docs/errors.rst",
+    "docs/executor.rst",
     "docs/logs.rst",
     "docs/plans.rst",
     "docs/policy.rst",
     "docs/progress.rst",
+    "docs/testing.rst",
     "docs/timeouts.rst",
 ]
 

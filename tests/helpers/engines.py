@@ -31,7 +31,6 @@ from pcall.engines.engine import Engine
 
 __all__ = [
     "CALLS",
-    "OUT_OF_ORDER",
     "PLANS",
     "PROPERTIES",
     "EngineUse",
@@ -100,12 +99,6 @@ PLANS = (
     Row("pool", "PoolEngine", {}, _NOT_IN_A_POOL),
     Row("inline", "InlineEngine", {"max_workers": 0}, frozenset(PROPERTIES) - {"inheritance"}),
     Row("cluster", "ClusterEngine", {}, _NOT_ELSEWHERE | _NOT_IN_A_POOL, "cluster_policy"),
-)
-# It depends on how chunks were cut, so a test that shows it fails now and then.
-OUT_OF_ORDER = pytest.mark.faulty(
-    "reused",
-    why="after a failure the worker's next chunk goes before the rest of the failed one",
-    strict=False,
 )
 
 TABLES = {"engine": CALLS, "plan_engine": PLANS}

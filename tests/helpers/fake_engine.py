@@ -183,6 +183,12 @@ class FakeEngine:
         self._running[index].overdue = index in self._state.overdue
         self._signal(index, signals.SIGTERM)
 
+    def withdraw(self, index: int) -> None:
+        self.cancel(index)
+
+    def lingers(self, pid: int) -> bool:
+        return False
+
     def cancel_all(self) -> None:
         for index in list(self._running):
             self.cancel(index)
@@ -243,6 +249,7 @@ def fake_run(
         max_errors=options.max_errors,
         timeout=timeout,
         retry=options.rule,
+        fail_fast=options.fail_fast,
         growing=growing,
     )
     chance = random.Random(seed).random

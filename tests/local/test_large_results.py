@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,38 @@ def test_a_frame_gives_its_memory_back(each_system: str) -> None:
     del part
     gc.collect()
     assert nameless_files() == before
+
+
+@needs("numpy")
+def test_what_a_signal_handler_raises_while_a_result_is_freed_is_not_lost(monkeypatch) -> None:
+    """No Python function is called where a large result goes: its exception would be lost."""
+
+    class Broken(Exception):
+        pass
+
+    def handler(number: int, frame: Any) -> None:
+        raise Broken
+
+    def interrupt(frame: Any, event: str, arg: Any) -> None:
+        if event == "call" and Path(frame.f_code.co_filename).name == "weakref.py":
+            signal.raise_signal(signal.SIGUSR1)
+
+    lost: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: lost.append(repr(found.exc_value)))
+    results = pcall(array, x=(1, 2))
+    assert nameless_files() > SIZE
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        sys.setprofile(interrupt)
+        del results
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert not lost
+    assert nameless_files() == 0
+
+
+def array(x: int) -> Any:
+    import numpy
+
+    return numpy.full(SIZE // 8, x, dtype=float)

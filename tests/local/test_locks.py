@@ -54,6 +54,11 @@ def test_the_lock_of_an_import(tmp_path, system):
     run(tmp_path, system, "of_an_import")
 
 
+def test_the_lock_of_numpys_generator(tmp_path, system):
+    """Children draw from numpy's global generator while threads of the parent do, too."""
+    run(tmp_path, system, "of_numpy", runs=40)
+
+
 def test_the_lock_of_stdout(tmp_path, system):
     """Children print while threads of the parent print, and no line of a child is lost."""
     text = run(tmp_path, system, "of_stdout").stdout

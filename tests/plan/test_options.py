@@ -5,11 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 
 import pytest
 
-from pcall import CallError, PcallTimeout, Plan, run, run_iter
+from pcall import (
+    CallError,
+    NotStarted,
+    PcallTimeout,
+    Plan,
+    TaskCancelled,
+    run,
+    run_iter,
+)
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.engines(why="each test chooses the engines itself")
 
@@ -57,6 +67,60 @@ def test_a_child_is_killed_a_grace_period_after_sigterm():
         run(plan, timeout=0.5, grace_period=0.2, max_errors=None)
     assert isinstance(caught.value.__cause__, PcallTimeout)
     assert time.monotonic() - began < 4  # the usual grace period alone is 5 seconds
+
+
+def run_for_long(path):
+    path.touch()
+    time.sleep(60)
+
+
+def fail_when_there(path):
+    assert until(path.exists, 30, 0.01)
+    raise LookupError("enough")
+
+
+def test_a_failure_ends_running_calls(tmp_path):
+    """With ``fail_fast`` they are ended at once, and are no failures; the error tells of them."""
+    plan = Plan()
+    plan.call(run_for_long, tmp_path / "there")
+    failed = plan.call(fail_when_there, tmp_path / "there")
+    plan.call(str, failed)
+    began = time.monotonic()
+    with pytest.raises(CallError, match="enough") as caught:
+        run(plan, max_workers=2, fail_fast=True)
+    assert time.monotonic() - began < 30
+    error = caught.value
+    assert [outcome.index for outcome in error.failures] == [1]
+    assert [type(o.error) for o in error.outcomes] == [TaskCancelled, LookupError, NotStarted]
+    assert "1 more was ended while running" in error.__notes__
+
+
+@pytest.mark.parametrize("order_results", [True, False])
+def test_outcomes_of_ended_calls_are_yielded(tmp_path, order_results):
+    """``run_iter`` with ``fail_fast`` yields each call once, those that were ended too."""
+    plan = Plan()
+    plan.call(run_for_long, tmp_path / "there")
+    plan.call(fail_when_there, tmp_path / "there")
+    made = run_iter(plan, max_workers=2, fail_fast=True, order_results=order_results)
+    errors = {outcome.index: type(outcome.error) for outcome in made}
+    assert errors == {0: TaskCancelled, 1: LookupError}
+
+
+def test_a_call_that_is_marked_as_failed_ends_running_calls(tmp_path):
+    """It counts as any failure, also where it comes from another thread."""
+    plan = Plan()
+    running = plan.call(run_for_long, tmp_path / "there")
+    waiting = plan.call(str, running)
+
+    def mark():
+        assert until((tmp_path / "there").exists, 30, 0.01)
+        plan.mark_failed(waiting, LookupError("from outside"))
+
+    thread = threading.Thread(target=mark)
+    thread.start()
+    with pytest.raises(CallError, match="from outside"):
+        run(plan, max_workers=1, fail_fast=True)
+    thread.join()
 
 
 @pytest.mark.parametrize("tasklog", [True, False])

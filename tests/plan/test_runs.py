@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -401,6 +403,41 @@ def test_an_interrupt_ends_all_calls():
         assert time.monotonic() - began < 10
     finally:
         signal.signal(signal.SIGALRM, handler)
+
+
+class Broken(Exception):
+    """A signal handler raises it."""
+
+
+def test_what_a_signal_handler_raises_while_a_plan_is_freed_is_not_lost(unraisable):
+    """No function of weak references is called then: Python drops what such a one raises."""
+
+    def handler(number, frame):
+        raise Broken
+
+    def interrupt(frame, event, arg):
+        if event == "call" and os.path.basename(frame.f_code.co_filename) == "weakref.py":
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        plan = Plan()
+        assert run(plan, output=[plan.call(int, "3"), plan.call(bytes, 1_000)]) == [3, bytes(1_000)]
+        sys.setprofile(interrupt)
+        del plan
+        gc.collect()
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert not unraisable
+
+
+@pytest.fixture
+def unraisable(monkeypatch):
+    """The exceptions that Python could not raise."""
+    found = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda each: found.append(repr(each.exc_value)))
+    return found
 
 
 def test_calls_tell_after_the_run_what_became_of_them():

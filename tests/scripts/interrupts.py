@@ -63,13 +63,13 @@ def signal_me(number: int, after: float) -> int:
     me, (waits, goes) = os.getpid(), os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(goes)
         os.read(waits, 1)
         time.sleep(after)
         os.kill(me, number)
         os._exit(0)
-    os.write(goes, b"!")
     os.close(waits)
-    os.close(goes)
+    os.close(goes)  # the last line before the signal
     return pid
 
 

@@ -152,6 +152,23 @@ def of_stdout(runs: str) -> None:
         run_all(target, runs)
 
 
+def of_numpy(runs: str) -> None:
+    import numpy.random  # whole, before the threads use it
+
+    # Long enough for several forks, since numpy lets other threads run meanwhile; then a pause,
+    # since a run draws from the generator when it starts.
+    def draw() -> None:
+        numpy.random.standard_normal(200_000)
+        time.sleep(0.0005)
+
+    def target(n: int) -> int:
+        numpy.random.random()
+        return n
+
+    with threads(draw, draw):
+        run_all(target, runs)
+
+
 def of_the_user_not_needed(runs: str) -> None:
     lock, condition = threading.RLock(), threading.Condition()
     waiting: queue.Queue[int] = queue.Queue(1)

@@ -38,12 +38,11 @@ def interrupt() -> None:
 
 
 def join(run: Any) -> bool:
-    """Join; return whether that was interrupted, and join again then."""
+    """Join; return whether that was interrupted."""
     try:
         run.join()
     except KeyboardInterrupt:
         sys.settrace(None)
-        run.join()
         return True
     return False
 

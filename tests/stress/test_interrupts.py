@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.scripts import run_case
+from tests.helpers.scripts import run_case, run_python
 
 
 @pytest.fixture(params=["linux", "portable"])
@@ -69,3 +69,12 @@ def test_ctrl_c_while_a_block_is_left(play, how):
 def test_an_event_loop_is_told_once_of_a_signal(play, how):
     """Also where the signal came while handlers were put off, in a process with threads."""
     play("told_once_to_a_loop", how, "threads")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", ["threads", "alone"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_signals_at_random_moments_of_random_runs(name, threads):
+    """With progress, logs and captured output, too, each is raised once, and nothing is left."""
+    found = run_python("-m", "tests.scripts.interrupt_soak", 60, name, threads)
+    assert "60 rounds" in found.stdout

@@ -18,7 +18,9 @@ from pcall import (
     CurrentCall,
     CycleError,
     DependenciesFailed,
+    Executor,
     FailedDependency,
+    InlineExecutor,
     NotStarted,
     NoWorkers,
     Outcome,
@@ -26,6 +28,7 @@ from pcall import (
     PcallError,
     PcallTimeout,
     Plan,
+    Pool,
     RemoteError,
     ResultError,
     Retry,
@@ -105,6 +108,8 @@ def policy() -> None:
     Bounded = Pcall.options(
         max_workers=8,
         max_errors=None,
+        fail_fast=True,
+        strict=True,
         grace_period=0.5,
         max_tasks_per_child=1,
         retry=Retry(3, on=(OSError, KeyError), wait=1, max_wait=10, jitter=0.5),
@@ -200,10 +205,37 @@ def plans() -> None:
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))
     plan.mark_failed(call, FailedDependency())
     try:
-        run(plan, max_errors=None)
+        run(plan, max_errors=None, fail_fast=True)
     except CallError as error:
         assert_type(error.call, Call | None)
         assert_type(error.place, tuple[str, int, str] | None)
         assert_type(error.skipped, tuple[Call, ...])
     except CycleError as error:
         assert_type(error.calls, tuple[Any, ...])
+
+
+def executors() -> None:
+    with Executor(2, None, print, (1,), max_tasks_per_child=None, idle_timeout=None) as ex:
+        future = ex.submit(add, 1, y=2)
+        assert_type(future.result(), int)
+        assert_type(future.pid, int | None)
+        assert_type(future.outcome, Outcome | None)
+        assert_type(future.cancel(), bool)
+        assert_type(ex.map(add, [1], [2], buffersize=3), Iterator[int])
+        ex.options(timeout=1.5, retry=Retry(2), capture_output="group").submit(add, 1, 2)
+        ex.terminate_workers()
+        ex.kill_workers()
+        ex.shutdown(wait=False, cancel_futures=True)
+    with InlineExecutor() as inline:
+        assert_type(inline.submit(add, 1, 2).result(), int)
+    with Pool(2, print, (1,), 3) as pool:
+        pool.map(abs, [1], chunksize=1)
+        pool.apply_async(add, (1, 2), callback=print).get(timeout=1)
+        pool.imap_unordered(abs, [1])
+
+
+async def streams() -> None:
+    for value in pcall.iter(add, x=itertools.count(), y=[1]):
+        print(value)
+    async for value in Pcall.options(ordered=False, initializer=print, initargs=(1,)).iter(add):
+        print(value)

@@ -33,7 +33,7 @@ def test_all_is_sorted():
 @pytest.mark.fast
 def test_all_is_what_is_public():
     """What ``__all__`` names is there, and what is there without an underscore is named."""
-    modules = {"engines", "exceptions", "plan", "progress", "tasklog"}
+    modules = {"engines", "exceptions", "executor", "plan", "progress", "tasklog"}
     public = {name for name in dir(package) if not name.startswith("_")} - modules
     assert public | {"__version__"} == set(package.__all__)
 

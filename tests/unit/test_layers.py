@@ -24,7 +24,8 @@ ROOMS = [
     "tasklog",
     "_function",
     "_pcall",  # the faces: pcall and Pcall, and ...
-    "plan",  # ... plans
+    "plan",  # ... plans, and ...
+    "executor",  # ... executors
     "exceptions",
     "_faces",  # what the faces share
     "engines.dask",  # the cluster, from the caller's side to its workers'
@@ -53,6 +54,8 @@ INSIDE_FUNCTIONS = {
     # What a run needs is imported with it.
     ("_function", "_pcall"),
     ("_pcall", "_faces.asyncio_turns"),
+    ("_pcall", "_faces.result_stream"),
+    ("_faces.result_stream", "_faces.asyncio_turns"),
     ("_faces.completed_outcomes", "_faces.asyncio_turns"),
     ("_faces.make_run", "_core.chunk_outcomes"),
     ("_faces.make_run", "_faces.cluster_run"),

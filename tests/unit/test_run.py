@@ -152,6 +152,68 @@ def test_calls_in_flight_are_waited_for():
     assert outcomes(run)[1].value == "done"
 
 
+@pytest.mark.parametrize("max_workers", [None, 4])
+def test_calls_in_flight_are_ended_where_the_policy_asks_for_it(max_workers):
+    """With fail_fast, one failure too many ends the others at once, as terminate() does."""
+    script: dict[int, list[Attempt]] = {index: [Attempt(math.inf)] for index in range(6)}
+    script[1] = [Attempt(1.0)]
+    script[2] = [Attempt(2.0, error=ValueError("first"))]
+    run, engine = fake_run(calls(6), script, max_workers=max_workers, capacity=4, fail_fast=True)
+    play(run)
+    assert started(engine) == [0, 1, 2, 3, 4]
+    ended = [(when, index) for when, what, index in engine.log if what == "SIGTERM"]
+    assert ended == [(2.0, 0), (2.0, 3), (2.0, 4)]
+    assert run.state.ended_by_us == {0, 3, 4}
+    kinds = [type(outcome.error) for outcome in outcomes(run)]
+    assert kinds == [ChildDied, type(None), ValueError, ChildDied, ChildDied, NotStarted]
+
+
+def test_tolerated_failures_end_nothing():
+    """With fail_fast as without it, max_errors failures are tolerated, and retries are none."""
+    script = {
+        0: [Attempt(math.inf)],
+        1: [Attempt(1.0, error=OSError()), Attempt(1.0)],
+        2: [Attempt(1.0, error=ValueError())],
+        3: [Attempt(5.0, error=ValueError())],
+    }
+    policy = {"retry": Retry(2, on=OSError, wait=1.0), "max_errors": 1, "fail_fast": True}
+    run, engine = fake_run(calls(4), script, **policy)
+    play(run)
+    assert [each for each in engine.log if each[1] == "SIGTERM"] == [(5.0, "SIGTERM", 0)]
+    assert [outcome.ok for outcome in outcomes(run)] == [False, True, False, False]
+
+
+def test_a_failure_gives_up_what_waits_for_another_attempt():
+    """With fail_fast a call that waits is not tried again, and fails with its last error."""
+    script = {0: [Attempt(1.0, error=OSError())], 1: [Attempt(2.0, error=ValueError())]}
+    policy = {"retry": Retry(2, on=OSError, wait=60.0), "fail_fast": True}
+    run, engine = fake_run(calls(2), script, **policy)
+    play(run)
+    assert started(engine) == [0, 1]
+    assert [type(outcome.error) for outcome in outcomes(run)] == [OSError, ValueError]
+    assert run.state.ended_by_us == set()
+
+
+def test_what_ignores_the_end_is_killed():
+    """What is ended for a failure has the grace period, and no more."""
+    script = {0: [FOREVER], 1: [Attempt(1.0, error=ValueError())]}
+    run, engine = fake_run(calls(2), script, fail_fast=True, grace_period=3.0)
+    play(run)
+    assert engine.log[-1] == (4.0, "end", 0)
+
+
+def test_a_timeout_that_ends_the_run_sends_no_second_signal():
+    """With fail_fast too, each call gets one SIGTERM, and all count as out of time."""
+    script = {index: [Attempt(math.inf, grace=index)] for index in range(3)}
+    run, engine = fake_run(calls(3), script, timeout=5.0, fail_fast=True)
+    play(run)
+    assert [each for each in engine.log if each[1] == "SIGTERM"] == [
+        (5.0, "SIGTERM", index) for index in range(3)
+    ]
+    assert run.state.timed_out == (0, 1, 2)
+    assert run.state.ended_by_us == set()
+
+
 def test_no_limit_of_errors():
     """With max_errors=None every call runs, whatever fails."""
     failing = {index: [Attempt(error=ValueError())] for index in range(5)}

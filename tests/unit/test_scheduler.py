@@ -170,3 +170,16 @@ def test_a_hundred_thousand_calls(retry):
     assert begun == (count if retry is None else 2 * count)
     assert scheduler.failed == count
     assert ended == Ended()
+
+
+def test_calls_that_are_queued_again_go_back_in_call_order():
+    """Parts of several chunks may come back, the later one last: the earliest call is the next."""
+    scheduler = Scheduler(9, max_workers=2)
+    scheduler.started(0, 0.0, 3)
+    scheduler.started(3, 0.0, 6)
+    scheduler.ended(0, None)
+    assert scheduler.requeue(1) == ()
+    assert scheduler.requeue(3) == ()
+    assert scheduler.next_chunk(9) == range(1, 3)
+    scheduler.started(1, 1.0, 3)
+    assert scheduler.next_chunk(9) == range(3, 6)

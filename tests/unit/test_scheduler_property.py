@@ -123,7 +123,7 @@ class AgainstModel(RuleBasedStateMachine):
             self.skipped += chunk
         else:
             assert skipped == ()
-            self.ready = chunk + self.ready
+            self.ready = sorted(chunk + self.ready)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), error=st.none() | failures | failures, chance=chances)

@@ -28,9 +28,10 @@ from typing import Any
 from pcall._core.call_failures import ChildDied
 from pcall._core.captured import Captured
 from pcall._core.decisions import Expiry
+from pcall._core.options import Options
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
-from pcall._errors import ClusterError, DependenciesFailed, NoWorkers, WorkerLost
+from pcall._errors import ClusterError, DependenciesFailed, NoWorkers, TaskCancelled, WorkerLost
 from pcall._os.private_fds import above_streams, register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals, deliver_due
 from pcall._version import __version__
@@ -40,6 +41,7 @@ from pcall.engines.dask.cluster_work import ClusterWork
 from pcall.engines.dask.link import Link, Worker
 from pcall.engines.dask.plugin import NodeDied
 from pcall.engines.dask.preferences import Preferences
+from pcall.engines.dask.sending import NotSendable, dumps
 from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, Record, RunSpec
 from pcall.engines.local.parent.call_outcome import outcome_of
 from pcall.engines.local.parent.captured_output import GroupWriter
@@ -222,6 +224,7 @@ class ClusterEngine:
             version=__version__,
             strict=self._work.strict or options.max_errors is not None,
             keeps=self._work.keeps,
+            initialize=_pickled_initializer(options),
         )
         if options.capture_output == "group":
             self._state.use_output(GroupWriter(self._state.outcomes))
@@ -321,6 +324,10 @@ class ClusterEngine:
                 unregister_private_fd(fd)
                 os.close(fd)
             self._work.close()
+
+    def lingers(self, pid: int) -> bool:
+        """False: what a call leaves behind is ended by its node."""
+        return False
 
     def withdraw(self, index: int) -> None:
         """A call was settled meanwhile: end it where it runs, and see that it starts nowhere."""
@@ -816,3 +823,17 @@ def _release(future: Any) -> None:
     if future is not None:
         with suppress(Exception):  # the connection is gone
             future.cancel() if future.status == "pending" else future.release()
+
+
+def _pickled_initializer(options: Options) -> bytes | None:
+    if options.initialize is None:
+        return None
+    try:
+        return dumps(options.initialize)
+    except TaskCancelled:
+        raise
+    except Exception as error:
+        raise NotSendable(
+            f"initializer {options.initializer!r} or its initargs can't be pickled, which calls on "
+            f"a cluster need: {error}"
+        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -121,7 +122,10 @@ class NodeEngine(LocalEngine):
     """
 
     def __init__(self, spec: RunSpec, send: Send) -> None:
-        options = Options(grace_period=spec.grace_period, capture_output=spec.capture)
+        initialize = None if spec.initialize is None else pickle.loads(spec.initialize)
+        options = Options(
+            grace_period=spec.grace_period, capture_output=spec.capture, initializer=initialize
+        )
         self._calls: list[Any] = []
         state: Any = SimpleNamespace(options=options, calls=self._calls, outcomes=())
         super().__init__(state, self._describe)
@@ -161,7 +165,9 @@ class NodeEngine(LocalEngine):
                 get_system(), self.spec.grace_period, self._child_logs(), self.spec.capture
             )
             resources.child_context = resources.child_context._replace(
-                seeds=_seeds_from(self.spec.seeds), entropy=self.spec.entropy
+                seeds=_seeds_from(self.spec.seeds),
+                entropy=self.spec.entropy,
+                initialize=self._state.options.initialize,
             )
             self._resources = resources
 

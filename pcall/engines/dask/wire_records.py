@@ -43,6 +43,7 @@ class RunSpec(NamedTuple):
         version: of this library at the caller.
         strict: True if after a failed call no other starts in its place before the caller knows.
         keeps: True if the values of calls stay at the node until they are dropped.
+        initialize: a pickle of what each child calls first; None: nothing.
     """
 
     run: str
@@ -60,6 +61,7 @@ class RunSpec(NamedTuple):
     version: str
     strict: bool
     keeps: bool = False
+    initialize: bytes | None = None
 
 
 class ValueAt(NamedTuple):

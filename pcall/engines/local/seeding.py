@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sys import modules
 from typing import Any, NamedTuple
 
-__all__ = ["Draw", "Seeds", "call_seed", "chance", "draw", "seed"]
+__all__ = ["Draw", "Seeds", "call_seed", "chance", "draw", "free_lock", "seed"]
 
 _HALF = (1 << 32) - 1
 _MASK = (1 << 64) - 1
@@ -89,6 +89,23 @@ def seed(seeds: Seeds, index: int, attempt: int = 1) -> None:
             numpy.seed(words)
         except TypeError:  # not numpy's default generator
             numpy.set_bit_generator(type(numpy.get_bit_generator())(words))
+
+
+def free_lock() -> None:
+    """In a child: free the lock of numpy's global generator.
+
+    Another thread of the parent may have been drawing numbers at the fork. It does not exist here,
+    and will never release the lock.
+    """
+    numpy: Any = modules.get("numpy.random")
+    try:
+        lock = numpy.get_bit_generator().lock
+    except AttributeError:
+        try:  # numpy before 1.24
+            lock = modules["numpy.random.mtrand"]._rand._bit_generator.lock
+        except (AttributeError, KeyError):
+            return  # numpy is not there, or another thread is importing it
+    lock._at_fork_reinit()
 
 
 def call_seed(entropy: int, index: int, attempt: int = 1) -> int:

@@ -57,10 +57,11 @@ class WorkerControl:
 
     SIZE = 128
     # By the worker: TAKEN chunks begun; FINISHED chunks ended; WRITTEN bytes of its file that are
-    # in use; RUNNING the call that was begun last, or will be at once, -1 for none.
+    # in use; RUNNING the call that was begun last, or will be at once, -1 for none; LEFT 1 once it
+    # exits because no call came.
     # By the parent: CANCELLED the call that a SIGTERM is meant for, or EVERY_CALL; PREEMPT the
     # request to stop early, see below, 0 for none.
-    TAKEN, FINISHED, WRITTEN, CANCELLED, PREEMPT, RUNNING = range(6)
+    TAKEN, FINISHED, WRITTEN, CANCELLED, PREEMPT, RUNNING, LEFT = range(7)
     # Values of PREEMPT: end the chunk at the next look; exit at the next look.
     CHUNK, WORKER = 1, 2
 
@@ -71,7 +72,7 @@ class WorkerControl:
 
     def reset(self) -> None:
         """Prepare the block for a new worker."""
-        for number in range(6):
+        for number in range(7):
             self.counts[number] = 0
         self.counts[self.CANCELLED] = EVERY_CALL
         self.counts[self.RUNNING] = -1

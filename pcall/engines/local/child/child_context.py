@@ -37,6 +37,7 @@ class ChildContext(NamedTuple):
         threads: True when the parent has other threads at the fork.
         exits: the number of exit handlers if the target has registered none.
         entropy: to make the seeds of calls from.
+        initialize: what the child calls before its first call; None: nothing.
     """
 
     parent: int
@@ -51,6 +52,7 @@ class ChildContext(NamedTuple):
     threads: bool = False
     exits: int = 0
     entropy: int = 0
+    initialize: Callable[[], object] | None = None
 
 
 #: Index, target, positional and keyword arguments of a call.

@@ -2,7 +2,8 @@
 
 A child starts as a copy of its parent, whatever the parent's threads were doing. Before the target
 runs, the child removes what would act for the parent (wake-up descriptors, exit handlers), and
-renews what another thread may have held at the fork (locks of streams and of unfinished imports).
+renews what another thread may have held at the fork (locks of streams, of numpy's generator and of
+unfinished imports).
 Signals stay blocked from before the fork until the target's handler is in place, so that none is
 lost and none is raised where nothing could report it.
 
@@ -38,7 +39,7 @@ from pcall.engines.local.child.child_state import (
     state,
 )
 from pcall.engines.local.child.worker_main import copies
-from pcall.engines.local.seeding import seed
+from pcall.engines.local.seeding import free_lock, seed
 from pcall.engines.local.std_streams import flush_std_streams, renew_streams
 
 __all__ = ["perform", "run_child", "serve"]
@@ -51,7 +52,7 @@ def run_child(task: Task) -> NoReturn:
         task: the work of this child.
     """
     child, _, _, answer, _, steps, work, child_context, _ = task
-    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _ = child_context
+    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _, _ = child_context
     known, _, _, _, _ = bootstrap
     status, begun = 1, False
     try:
@@ -64,6 +65,7 @@ def run_child(task: Task) -> NoReturn:
             _exit(1)  # the parent died before this process could watch it
         if threads:
             renew_streams()
+            free_lock()
             _forget_unfinished_imports()
         state["logs"] = logs
         if logs is not None:
@@ -111,13 +113,15 @@ def perform(task: Task) -> int:
     _, _, parts, answer, attempt, _, _, child_context, _ = task
     assert parts is not None
     index, target, args, kwargs = parts
-    _, _, _, _, run, seeds, stdin, _, mask, _, _, _ = child_context
+    _, _, _, _, run, seeds, stdin, _, mask, _, _, _, initialize = child_context
     pid = getpid()
     failure: BaseException | None = None
     try:
         try:
             sys.stdin = stdin
             set_mask(SIG_SETMASK, mask)
+            if initialize is not None:
+                run(initialize)
             if seeds is not None:
                 seed(seeds, index, attempt)
             value = run(target, *args, **kwargs)
@@ -148,6 +152,7 @@ def serve(task: Task) -> int:
         task.job, task.answer, child_context.system, child_context.seeds, on_sigterm
     )
     worker.capture(task.output)
+    worker.initialize = child_context.initialize
     state["cancelled"] = worker.serve(child_context.context, child_context.mask)
     return 1 if state["cancelled"] else 0
 

@@ -15,9 +15,10 @@ from pcall.engines.local.seeding import call_seed
 
 __all__ = ["current_call", "running_inline"]
 
-# The call that is executed in this process without a fork, and the process: a child that was forked
-# meanwhile has a copy of the variable.
-_inline: ContextVar[tuple[int, CurrentCall] | None] = ContextVar("pcall_inline_call", default=None)
+# The process, and what the record of its call is made of, for a call that is executed without a
+# fork. A child that was forked meanwhile has a copy of the variable.
+_Inline = tuple[int, tuple[Call, int, int]]
+_inline: ContextVar[_Inline | None] = ContextVar("pcall_inline_call", default=None)
 
 
 def current_call() -> CurrentCall | None:
@@ -31,7 +32,7 @@ def current_call() -> CurrentCall | None:
     """
     inline, task = _inline.get(), state["task"]
     if inline is not None and inline[0] == getpid():
-        return inline[1]
+        return make_record(*inline[1])
     if task is None:
         return None
     worker, entropy = state["worker"], task.child_context.entropy
@@ -53,10 +54,10 @@ class running_inline:
     """
 
     def __init__(self, call: Call, attempt: int, entropy: int) -> None:
-        self._record = make_record(call, attempt, entropy)
+        self._parts = call, attempt, entropy
 
     def __enter__(self) -> None:
-        self._token = _inline.set((getpid(), self._record))
+        self._token = _inline.set((getpid(), self._parts))
 
     def __exit__(self, *error: object) -> None:
         _inline.reset(self._token)

@@ -16,6 +16,8 @@ from signal import SIG_DFL, SIG_SETMASK, raise_signal, signal
 from time import monotonic
 from types import FrameType
 
+from pcall._core.calls import Calls
+from pcall._core.failing_calls import FailingCalls
 from pcall._core.records import Call
 from pcall._errors import TaskCancelled
 from pcall._logs.child_logs import end_call, opened
@@ -65,6 +67,7 @@ class Worker:
 
     Attributes:
         first: the first call that it ran; -1 before.
+        initialize: what it calls before its first call; None: nothing.
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class Worker:
         handler: Callable[[int, FrameType | None], None],
         writer: AnswerWriter | None = None,
     ) -> None:
-        self._calls, self._table, self._control = spec.calls, spec.table, spec.control
+        self._calls: Calls = spec.calls
+        self._table, self._control = spec.table, spec.control
         self._socket, self._block = spec.socket, spec.block
         self._writer = writer or AnswerWriter(
             spec.table, spec.control, spec.socket, common_file, system
@@ -88,6 +92,7 @@ class Worker:
         self._attempt = 1
         self._marks: OutputMarks | None = None
         self.first = -1
+        self.initialize: Callable[[], object] | None = None
         self._failing = -1  # the call whose error is being logged
         self._held = False  # after a failure, until the parent sends RESUME
         self._state = _IDLE
@@ -143,6 +148,8 @@ class Worker:
                 counts[WorkerControl.RUNNING] = -1  # the old number may be in this chunk, too
                 counts[WorkerControl.TAKEN] += 1
                 set_handler(SIGTERM, self._handler)  # a call may have left its own
+                if self.initialize is not None:
+                    self._initialize(context, self.initialize)
                 if not self._held:
                     self._run(context, start, stop, attempt, strict)
                 self._state = _IDLE
@@ -156,6 +163,14 @@ class Worker:
             if self._cancelled or self._writer.full or ending:
                 return self._cancelled
             self._notify()
+
+    def _initialize(self, context: Context, initialize: Callable[[], object]) -> None:
+        """Call the initializer. If it fails, so do all calls of this worker, with its error."""
+        self.initialize = None
+        try:
+            context.run(initialize)
+        except BaseException as error:
+            self._calls = FailingCalls(self._calls, error)
 
     def _run(self, context: Context, start: int, stop: int, attempt: int, strict: bool) -> None:
         """Run a chunk, or the first calls of it."""

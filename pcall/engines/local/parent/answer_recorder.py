@@ -81,7 +81,9 @@ class AnswerRecorder:
                 worker.finish_chunk()
                 if unstarted:
                     self._state.requeue(unstarted.start)
-                if worker.held:
+                if worker.held and not worker.given:
+                    # Only now: it skips the chunk that it had beside the failed one. That goes
+                    # back behind the rest of the failed one, before any later call is dispatched.
                     worker.resume()
 
     def _record(
@@ -102,8 +104,8 @@ class AnswerRecorder:
             return
         figures = self._figures[worker.number]
         ended = figures.ended
-        # Answers that come too late: after the timeout, or after the call was settled.
-        late = state.overdue | state.scheduler.disregarded
+        # Answers that come too late: after the timeout, or after the call was settled or withdrawn.
+        late = state.overdue | state.scheduler.disregarded | state.scheduler.unwanted
         late = {index for index in late if start <= index < stop}
         at, since = start, began
         for index in [*sorted({*errors, *late}), stop]:
@@ -143,13 +145,14 @@ class AnswerRecorder:
         """Record the failure of a call that a worker has begun."""
         state = self._state
         self._outcomes.claim(index, self._figures[worker.number])
-        if state.stopped_on_request and self._terminator.was_signalled(worker.number):
+        ended_by_us = state.stopped_on_request or state.failing_fast
+        if ended_by_us and self._terminator.was_signalled(worker.number):
             # When the signal was sent, the worker may still have run an earlier call.
             state.ended_by_us.add(index)
         failed = answer is not None and answer.error is not None
         worker.held = failed and self._workload.pauses_on_failure
         cancelled = answer is None or isinstance(answer.error, TaskCancelled)
-        settled = index in state.scheduler.disregarded
+        settled = index in state.scheduler.disregarded or index in state.scheduler.unwanted
         if (settled or index in state.overdue) and not (cancelled or state.is_stopping):
             # The call ended just before the SIGTERM, or ignored it. The call that the worker has
             # begun since has a time limit of its own.
@@ -182,7 +185,7 @@ class AnswerRecorder:
             forked,
             answer,
             signalled=self._terminator.was_signalled(worker.number),
-            overdue=state.timeout if index in state.overdue else None,
+            overdue=state.scheduler.timeout_of(index) if index in state.overdue else None,
             attempt=state.scheduler.attempt(index),
             began=since,
             figures=measured,

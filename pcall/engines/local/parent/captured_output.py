@@ -19,6 +19,7 @@ from typing import Any
 
 from pcall._core.captured import SILENCE, Captured, decode_output
 from pcall._core.outcome_store import OutcomeStore
+from pcall._core.records import Outcome
 from pcall._os.signals import DeferSignals
 from pcall._os.system import Steps, System
 from pcall._wire.exception_codec import safe_str
@@ -154,6 +155,13 @@ class GroupWriter:
                             self._write(number, text)
             finally:
                 self._writing = False
+
+    def write_call(self, outcome: Outcome) -> None:
+        """Write the output of this call now, whatever the order."""
+        with self._lock:
+            for number, text in enumerate((outcome.stdout, outcome.stderr)):
+                if text:
+                    self._write(number, text)
 
     def _write(self, number: int, text: str) -> None:
         stream = self._streams[number]

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import select
 import signal
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import Context
 from multiprocessing.process import _dangling  # type: ignore[attr-defined]
 from typing import Any
 
@@ -20,6 +20,7 @@ from pcall._os.private_fds import above_streams, register_private_fd, unregister
 from pcall._os.process_groups import signal_group
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
+from pcall._os.waiting import POLLIN, poll
 from pcall.engines.local.child.child_context import Task
 from pcall.engines.local.child.child_main import perform
 
@@ -129,8 +130,8 @@ class ForkedProcess:
             if self.sentinel is None:
                 time.sleep(left)
             else:
-                poller = select.poll()
-                poller.register(self.sentinel, select.POLLIN)
+                poller = poll()
+                poller.register(self.sentinel, POLLIN)
                 poller.poll(left * 1000)
         return self.returncode
 
@@ -230,6 +231,7 @@ class ChildProcess(multiprocessing.Process):
         work: does the job, in the child.
         kept: private descriptors of the parent that stay open in this child.
         attempt: the number of the call's attempt, from 1.
+        context: the context variables that the call sees; None: those of the run.
         task: in the child, if multiprocessing runs it: the task.
         forked: the process itself, once it has been forked; also after ``close()``.
     """
@@ -253,6 +255,7 @@ class ChildProcess(multiprocessing.Process):
         self.work = work
         self.kept = kept
         self.attempt = 1
+        self.context: Context | None = None
         self.task: Task | None = None
         self.forked: ForkedProcess | None = None
 

@@ -48,7 +48,6 @@ class Dispatcher:
         self._workload = workload
         self._refresh = refresh
         self._most = state.options.max_tasks_per_child or sys.maxsize  # calls that a worker takes
-        self._known: dict[int, int] = {}  # by worker, the number of calls that it inherited
         self._preempt_at = math.inf  # the time of the next look for calls that others could run
         self.workers: dict[int, WorkerHandle] = {}
         self.worker_count = worker_count
@@ -56,12 +55,10 @@ class Dispatcher:
     def add(self, worker: WorkerHandle) -> None:
         """Take note of a worker that has been forked."""
         self.workers[worker.number] = worker
-        self._known[worker.number] = len(self._state.calls)
 
     def remove(self, worker: WorkerHandle) -> None:
         """Take note of a worker that has ended."""
         del self.workers[worker.number]
-        del self._known[worker.number]
 
     def pause(self) -> float:
         """Seconds until :meth:`preempt_slow_chunks` is due."""
@@ -71,6 +68,14 @@ class Dispatcher:
     def waits(self) -> bool:
         """True if some call could start now."""
         return bool(self._scheduler.next_chunk(1, time.monotonic()))
+
+    def rests(self) -> bool:
+        """True if no worker has more than the call that it runs: nothing can be taken back."""
+        for worker in self.workers.values():
+            if len(worker.given) > 1 or (worker.given and len(worker.given[0]) > 1):
+                return False
+        self._preempt_at = math.inf
+        return True
 
     def missing_workers(self) -> int:
         """The number of workers to fork for the calls that could start now."""
@@ -85,14 +90,16 @@ class Dispatcher:
         full = len(self.workers) >= self.worker_count
         for depth in range(CHUNKS_PER_WORKER if full else 1):
             for worker in self.workers.values():
-                if worker.leaving or worker.preempt_requested_at or len(worker.given) > depth:
+                if worker.leaving or worker.held or worker.preempt_requested_at:
+                    continue
+                if len(worker.given) > depth:
                     continue
                 chunk = self._next_chunk()
                 if not chunk:
                     return
                 attempt = self._scheduler.attempt(chunk.start)
                 chunk = chunk[: self._most - worker.calls]
-                chunk = range(chunk.start, min(chunk.stop, self._known[worker.number]))
+                chunk = self._workload.known(chunk, worker.inherited)
                 if self._is_unfit(worker, chunk, attempt):
                     if not worker.given:
                         worker.leave()  # a fit worker takes its place

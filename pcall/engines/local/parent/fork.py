@@ -163,6 +163,7 @@ def fork_all(
             # A sibling's copy of the descriptor would keep a result alive that the parent has
             # dropped. Also, the target needs the descriptors if few are allowed.
             closing = ((closerange, *each) for each in _without(kept, others))
+            own = child.context
             tasks.append(
                 Task(
                     child,
@@ -172,7 +173,9 @@ def fork_all(
                     child.attempt,
                     (*steps, *(redirect_steps(output) if output else ()), *closing),
                     child.work,
-                    child_context,
+                    child_context
+                    if own is None
+                    else child_context._replace(context=own, run=own.run),
                     output,
                 )
             )

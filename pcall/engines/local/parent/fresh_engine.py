@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -17,6 +18,7 @@ from pcall.engines.local.parent.captured_output import read_all
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
+from pcall.engines.local.seeding import Draw
 
 __all__ = ["FreshEngine"]
 
@@ -28,10 +30,11 @@ class FreshEngine(LocalEngine):
 
     Args:
         state: of the run.
+        drawn: see :class:`LocalEngine`.
     """
 
-    def __init__(self, state: RunState) -> None:
-        super().__init__(state, partial(_describe_call, state.calls))
+    def __init__(self, state: RunState, drawn: Draw | None = None) -> None:
+        super().__init__(state, partial(_describe_call, state.calls), drawn)
         self._interrupted: set[int] = set()  # calls at whose answers something broke in
         self._answered: set[int] = set()  # calls whose children have answered and not ended
         self._look_at = 0.0
@@ -57,6 +60,8 @@ class FreshEngine(LocalEngine):
         """Run no more calls at once than this machine can hold."""
         self._planned_for = count = len(self._state.calls)
         workers = self.capacity
+        if workers is not None and count >= workers:
+            self._planned_for = sys.maxsize  # further calls need no further room
         many = count if workers is None else min(workers, count)
         room = self._limit_to_room(many, fds=2 if self._state.options.capture_output else 0)
         if room < many:
@@ -114,6 +119,11 @@ class FreshEngine(LocalEngine):
         """End the child of a call."""
         self._terminator.signal(index, signal.SIGTERM)
 
+    def withdraw(self, index: int) -> None:
+        """Nobody wants a call any more: end its child."""
+        if index in self._alive:
+            self._terminator.signal(index, signal.SIGTERM)
+
     def _end_on_request(self, key: int, signal_number: int) -> None:
         self._state.ended_by_us.add(key)
         self._terminator.signal(key, signal_number)
@@ -127,6 +137,7 @@ class FreshEngine(LocalEngine):
             call = self._state.calls[index]
             child = self._children[index] = ChildProcess(f"{call.name}-{index}", call)
             child.attempt = self._state.scheduler.attempt(index)
+            child.context = self._state.calls.context(index)
         return child
 
     def _watch(self, key: int, forked: ForkedProcess, resources: RunResources) -> None:
@@ -152,7 +163,7 @@ class FreshEngine(LocalEngine):
                 forked,
                 answer,
                 signalled=self._terminator.was_signalled(key),
-                overdue=state.timeout if key in state.overdue else None,
+                overdue=state.scheduler.timeout_of(key) if key in state.overdue else None,
                 attempt=state.scheduler.attempt(key),
                 captured=read_all(forked.output),
             )
@@ -166,6 +177,9 @@ class FreshEngine(LocalEngine):
                 self._interrupted.discard(key)
             # The last of it: until then an interrupt has it done again.
             del self._alive[key]
+            if not state.calls.kept:
+                self._children.pop(key, None)
+                self._interrupted.discard(key)
 
 
 def _describe_call(calls: Calls, index: int) -> str:

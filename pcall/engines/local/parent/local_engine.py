@@ -27,6 +27,7 @@ from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
 from pcall.engines.local.parent.fork import fork_all
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.terminator import Terminator
+from pcall.engines.local.seeding import Draw
 
 __all__ = ["LocalEngine"]
 
@@ -40,12 +41,19 @@ class LocalEngine:
         state: of the run.
         describe: names the work of a child in messages, by its key; None: the child's own name. It
             must not refer to the engine: results would live on in the cycle.
+        drawn: random numbers for the children; None: the run draws its own.
     """
 
     synchronous = False
 
-    def __init__(self, state: RunState, describe: Callable[[int], str] | None = None) -> None:
+    def __init__(
+        self,
+        state: RunState,
+        describe: Callable[[int], str] | None = None,
+        drawn: Draw | None = None,
+    ) -> None:
         self._state = state
+        self._drawn = drawn
         self._logs: RunLogs | None = None
         self._children: dict[int, ChildProcess] = {}
         self._alive: dict[int, ForkedProcess] = {}
@@ -138,6 +146,10 @@ class LocalEngine:
     def refresh(self) -> None:
         """Do nothing: the ends of children are reported at once."""
 
+    def lingers(self, pid: int) -> bool:
+        """True while processes live that this child, which has ended, has left behind."""
+        return pid in self._terminator.leftovers
+
     def cancel_all(self) -> None:
         """Send SIGTERM to all children, since the timeout of one call has failed the run."""
         for key in list(self._alive):
@@ -204,13 +216,16 @@ class LocalEngine:
                 whoami,
                 tasklog=state.options.tasklog,
                 printed=find_printed(text=not capture),
+                ordered=state.calls.kept,
             )
             if self._logs is not None:
                 state.use_logs(self._logs)
             child_logs = None if self._logs is None else self._logs.child
             grace_period = state.options.grace_period
-            self._resources = RunResources(system, grace_period, child_logs, capture)
-            if state.options.capture_output == "group":
+            self._resources = RunResources(
+                system, grace_period, child_logs, capture, self._drawn, state.options.initialize
+            )
+            if state.options.capture_output == "group" and state.calls.kept:
                 state.use_output(GroupWriter(state.outcomes))
 
     def _guard(self, resources: RunResources) -> None:
@@ -259,6 +274,8 @@ class LocalEngine:
         )
 
     def _fork_error(self, error: OSError) -> OSError:
+        if not self._state.scheduler.complete:
+            return OSError(error.errno, f"{error.strerror}: the call could not be forked")
         return OSError(
             error.errno,
             f"{error.strerror}: call {self._forks} of {len(self._state.calls)} could not be "

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import select
 import signal
 import time
 from typing import NoReturn
@@ -19,6 +18,7 @@ from typing import NoReturn
 from pcall._os.fork_warning import fork_warns, ignore_fork_warning
 from pcall._os.process_groups import close_all_but, kill_groups_later
 from pcall._os.signals import DeferSignals
+from pcall._os.waiting import POLLIN, poll
 
 __all__ = ["OrphanGuard"]
 
@@ -106,8 +106,8 @@ def _guard(pids: memoryview, parent: int, sentinel: int, grace: float) -> NoRetu
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         close_all_but(sentinel)
-        poller = select.poll()
-        poller.register(sentinel, select.POLLIN)
+        poller = poll()
+        poller.register(sentinel, POLLIN)
         while os.getppid() == parent:
             poller.poll()
             # The sentinel shows the parent's end a moment before this process gets a new parent.

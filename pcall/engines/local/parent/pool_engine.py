@@ -12,7 +12,7 @@ from pcall._core.options import Options
 from pcall._core.run_state import RunState
 from pcall._core.worker_figures import WorkerFigures
 from pcall._os.signals import DeferSignals
-from pcall._tuning import CHUNKS_PER_WORKER, POOL_LOOK_INTERVAL
+from pcall._tuning import CHUNKS_PER_WORKER, POOL_LOOK_INTERVAL, ROWS
 from pcall._wire.result_table import ResultTable
 from pcall.engines.local.parent.answer_recorder import AnswerRecorder
 from pcall.engines.local.parent.child_process import ChildProcess, ForkedProcess
@@ -21,6 +21,7 @@ from pcall.engines.local.parent.local_engine import LocalEngine
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.engines.local.parent.workload import Workload
+from pcall.engines.local.seeding import Draw
 from pcall.engines.local.worker_control import EVERY_CALL, WorkerControl
 
 __all__ = ["PoolEngine", "pool_size"]
@@ -35,10 +36,17 @@ class PoolEngine(LocalEngine):
         state: of the run; its scheduler has ``max_workers=pool_size(...)``, see :func:`pool_size`.
         outcomes: of the state.
         workload: decides about chunks and values.
+        drawn: see :class:`LocalEngine`.
     """
 
-    def __init__(self, state: RunState, outcomes: ChunkOutcomeStore, workload: Workload) -> None:
-        super().__init__(state)
+    def __init__(
+        self,
+        state: RunState,
+        outcomes: ChunkOutcomeStore,
+        workload: Workload,
+        drawn: Draw | None = None,
+    ) -> None:
+        super().__init__(state, drawn=drawn)
         self._outcomes = outcomes
         self._workload = workload
         workers = _worker_count(state.options, len(state.calls), not state.scheduler.complete)
@@ -49,6 +57,7 @@ class PoolEngine(LocalEngine):
         self._by_socket: dict[int, WorkerHandle] = {}
         self._table: ResultTable | None = None
         self._rows = 0  # the number of rows of the table
+        self._spared: set[int] = set()
         self._refresh_at = 0.0
 
     # ------------------------------------------------------------ the protocol of engines
@@ -95,6 +104,8 @@ class PoolEngine(LocalEngine):
         count = len(self._state.calls)
         growing = not self._state.scheduler.complete
         self._rows = max(2 * count, 1024) if growing else count
+        if not self._state.calls.kept:
+            self._rows = count + ROWS
         extra = self._dispatcher.worker_count * WorkerControl.SIZE
         self._table = ResultTable(self._rows, extra, bool(self._state.options.capture_output))
 
@@ -108,6 +119,9 @@ class PoolEngine(LocalEngine):
             self._make_table()
         scheduler.look_further()
         self._workload.drop_unneeded()
+        if not scheduler.queued and not scheduler.complete and dispatcher.rests():
+            self._guard(resources)
+            return  # calls come one by one, and each has a worker
         dispatcher.preempt_slow_chunks()
         while True:
             with DeferSignals():  # a call that the scheduler counts as dispatched has a worker
@@ -150,8 +164,9 @@ class PoolEngine(LocalEngine):
     def pid(self, index: int) -> int | None:
         """The id of the worker that runs a call; None if none does."""
         for worker in self._workers.values():
-            if worker.given and worker.at == index and worker.since is not None:
-                return worker.pid
+            if worker.given and worker.at == index:
+                worker.look()  # it may have begun the call just now
+                return worker.pid if worker.since is not None else None
         return None
 
     # ------------------------------------------------------------ forking
@@ -217,7 +232,8 @@ class PoolEngine(LocalEngine):
             while worker.given:
                 chunk = worker.given[0]
                 at = worker.at
-                if worker.running or (worker.first < 0 and not worker.leaving):
+                idle_so_far = worker.first < 0 and not worker.leaving
+                if worker.running or (idle_so_far and not self._is_spared(worker, at)):
                     # A worker that dies before it has begun any call costs one, too. Otherwise it
                     # would be replaced, and its replacement, for ever.
                     self._recorder.fail(worker, at, None, worker.since or forked.started)
@@ -232,6 +248,19 @@ class PoolEngine(LocalEngine):
             self._strike_off(key, forked)
             self._dispatcher.remove(worker)
             del self._alive[key]
+
+    def _is_spared(self, worker: WorkerHandle, index: int) -> bool:
+        """True if another worker gets the call that this one has not begun.
+
+        In a run that grows, workers wait for calls. This one may have left since none came, or
+        somebody has killed it while it waited, which spares a call once.
+        """
+        if worker.control.counts[WorkerControl.LEFT]:
+            return True
+        if self._state.calls.kept or index in self._spared:
+            return False
+        self._spared.add(index)
+        return True
 
     # ------------------------------------------------------------ ending
 
@@ -256,6 +285,7 @@ class PoolEngine(LocalEngine):
             if not any(index in chunk for chunk in worker.given):
                 continue
             with DeferSignals():
+                worker.look()  # the next chunk can be taken back once the first one has begun
                 if worker.at == index:
                     # A worker that has begun another call by then does not mind the signal.
                     worker.control.counts[WorkerControl.CANCELLED] = index

@@ -6,7 +6,7 @@ import contextvars
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from pcall._logs.child_logs import ChildLogs
@@ -22,10 +22,11 @@ from pcall._tuning import GUARD_DELAY
 from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
 from pcall.engines.local.coverage_data import coverage_steps
+from pcall.engines.local.greenlets import greenlet_steps
 from pcall.engines.local.parent.captured_output import make_output_steps
 from pcall.engines.local.parent.fork import make_steps, unread_stdin
 from pcall.engines.local.parent.orphan_guard import OrphanGuard
-from pcall.engines.local.seeding import draw
+from pcall.engines.local.seeding import Draw, draw
 
 __all__ = ["RunResources"]
 
@@ -40,6 +41,8 @@ class RunResources:
         grace_period: seconds from SIGTERM to SIGKILL.
         logs: the changes to log handlers in children.
         capture: True if the output of children is captured.
+        drawn: random numbers for the children; None: draw them now.
+        initialize: what each child calls first; None: nothing.
 
     Attributes:
         poller: reports the children that have ended.
@@ -55,13 +58,15 @@ class RunResources:
         grace_period: float,
         logs: ChildLogs | None,
         capture: bool = False,
+        drawn: Draw | None = None,
+        initialize: Callable[[], object] | None = None,
     ) -> None:
         self._grace_period = grace_period
         self._guard: OrphanGuard | None = None
         self._guard_at = time.monotonic() + GUARD_DELAY
         self._descriptors: list[int] = []
         parent = os.getpid()
-        context, drawn, stdin = contextvars.copy_context(), draw(), unread_stdin()
+        context, drawn, stdin = contextvars.copy_context(), drawn or draw(), unread_stdin()
         null = above_streams(os.open(os.devnull, os.O_RDWR))
         self._descriptors.append(null)
         try:
@@ -86,9 +91,11 @@ class RunResources:
             stdin=stdin,
             logs=logs,
             entropy=drawn.entropy,
+            initialize=initialize,
         )
         watch = system.parent_watch(parent, grace_period)
-        self.steps = (*make_steps(watch, null, closed_streams()), *coverage_steps())
+        first = make_steps(watch, null, closed_streams())
+        self.steps = (*first, *greenlet_steps(), *coverage_steps())
         if capture:
             self.steps = (*self.steps, *make_output_steps())
         self.capture = capture
@@ -105,7 +112,9 @@ class RunResources:
             pids: by key, the processes that are alive.
         """
         self._guard_at = math.inf  # do not try again, even if it fails
-        with DeferSignals(), suppress(OSError):  # without room for it, the run goes on unguarded
+        # Without room for it the run goes on unguarded, and where Python 3.12 forks no more, since
+        # the interpreter is about to exit.
+        with DeferSignals(), suppress(OSError, RuntimeError):
             self._guard = OrphanGuard(self._sentinel, self._grace_period)
             for key, pid in pids.items():
                 self._guard.watch(key, pid)

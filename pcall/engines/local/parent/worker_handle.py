@@ -61,6 +61,7 @@ class WorkerHandle:
         announced: True once the start of its current call was reported to observers.
         first: the first call that it ran; -1 before.
         owner: its number in the outcome store.
+        inherited: the number of calls that there were before its fork.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class WorkerHandle:
         self.announced = False
         self.first = -1
         self.owner = 0
+        self.inherited = len(calls)
         self._done = 0  # the number of its chunks that are known to have ended
 
     @property

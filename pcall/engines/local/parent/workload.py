@@ -39,6 +39,14 @@ class Workload(Protocol):
     def chunk_size(self, workers: int) -> int:
         """The largest number of calls for the next chunk."""
 
+    def known(self, chunk: range, inherited: int) -> range:
+        """The first calls of a chunk that can be given to a worker.
+
+        Args:
+            chunk: the calls.
+            inherited: the number of calls that there were when the worker was forked.
+        """
+
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
         """Prepare a worker for a chunk; return the part that it can take now."""
 
@@ -92,6 +100,10 @@ class IndependentCalls:
             return min(self.block, fair)
         least = int(SHORTEST_CHUNK / self._pace)
         return max(1, min(max(fair, least), int(CHUNK_SECONDS / self._pace)))
+
+    def known(self, chunk: range, inherited: int) -> range:
+        """Those that the worker has inherited."""
+        return range(chunk.start, min(chunk.stop, inherited))
 
     def fit(self, worker: WorkerHandle, chunk: range) -> range:
         """The whole chunk: workers inherit the calls."""
