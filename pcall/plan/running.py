@@ -10,6 +10,7 @@ from pcall._core.options import Options
 from pcall._core.records import Observer, Outcome, show
 from pcall._core.retry import Retry
 from pcall._core.seconds import limit_of
+from pcall._profiles.current_profiles import ProfileKind
 from pcall.plan.gathering import Gatherer
 from pcall.plan.nodes import Node
 from pcall.plan.plan import Plan
@@ -34,7 +35,7 @@ def run(
     retry: _Retry = None,
     timeout: float | None = None,
     progress: _Progress = None,
-    profile: str | None = None,
+    profile: ProfileKind | None = None,
     engine: Any = None,
     order_results: bool = True,
     max_tasks_per_child: int | None = None,
@@ -64,7 +65,9 @@ def run(
             is ended; with ``max_errors=0``, all calls are.
         progress: see ``Pcall.options``. The scopes are those of the plan; a call without one is
             counted under its function's name.
-        profile: None; there is no other choice yet.
+        profile: ``"cpu"`` or ``"memory"``: each call is profiled; the plan's attribute ``profile``
+            has all of them, merged, and each outcome its call's (see :mod:`pcall.profiling`).
+            Default None.
         engine: None, this machine; there is no other choice yet.
         order_results: has no effect here; see :func:`run_iter`.
         max_tasks_per_child: the number of calls after which a worker exits. Default None: no
@@ -87,10 +90,10 @@ def run(
         OSError: a child could not be forked.
     """
     planned, structure = _prepare(
-        plan, output, timeout, profile, engine, order_results, False,
+        plan, output, timeout, engine, order_results, False,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output, fail_fast=fail_fast,
+        capture_output=capture_output, fail_fast=fail_fast, profile=profile,
     )  # fmt: skip
     run = planned.run
     try:
@@ -124,7 +127,7 @@ def run_iter(
     retry: _Retry = None,
     timeout: float | None = None,
     progress: _Progress = None,
-    profile: str | None = None,
+    profile: ProfileKind | None = None,
     engine: Any = None,
     order_results: bool = True,
     max_tasks_per_child: int | None = None,
@@ -149,10 +152,10 @@ def run_iter(
         TypeError, ValueError, CycleError: at once, as in :func:`run`.
     """
     planned, _ = _prepare(
-        plan, output, timeout, profile, engine, order_results, True,
+        plan, output, timeout, engine, order_results, True,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output, fail_fast=fail_fast,
+        capture_output=capture_output, fail_fast=fail_fast, profile=profile,
     )  # fmt: skip
     return _iterate(planned, order_results)
 
@@ -201,7 +204,6 @@ def _prepare(
     plan: Plan,
     output: Any,
     timeout: float | None,
-    profile: str | None,
     engine: Any,
     order_results: bool,
     keep: bool,
@@ -209,9 +211,8 @@ def _prepare(
 ) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
-    for name, value in (("profile", profile), ("engine", engine)):
-        if value is not None:
-            raise NotImplementedError(f"{name} must be None: there is no other choice yet")
+    if engine is not None:
+        raise NotImplementedError("engine must be None: there is no other choice yet")
     if not isinstance(order_results, bool):
         raise TypeError(f"order_results must be True or False, not {show(order_results)}")
     options = Options(**policy)

@@ -24,6 +24,7 @@ NAMES = [
     "08_policy.py",
     "09_progress.py",
     "10_plan.py",
+    "13_profile.py",
     "14_executor.py",
     "15_iter.py",
     "checksum_stdlib.py",

@@ -20,6 +20,7 @@ PACKAGE = Path(pcall.__file__).parent
 ROOMS = [
     "__init__",  # the public names
     "tasklog",
+    "profiling",
     "_function",
     "_pcall",  # the faces: pcall and Pcall, and ...
     "plan",  # ... plans, and ...
@@ -28,6 +29,7 @@ ROOMS = [
     "_faces",  # what the faces share
     "_run",  # state and engine, composed
     "engines.inline",
+    "engines.inline_profile",
     "engines.local.parent",
     "engines.local.child",
     "engines.local",  # what both sides of a fork share
@@ -35,6 +37,7 @@ ROOMS = [
     "progress",
     "_logs",
     "_core",
+    "_profiles",  # how they are taken, merged and printed
     "_wire",
     "_os",
     "_lazy",
@@ -55,6 +58,7 @@ INSIDE_FUNCTIONS = {
     ("_faces.result_stream", "_faces.asyncio_turns"),
     ("_faces.completed_outcomes", "_faces.asyncio_turns"),
     ("_faces.make_run", "_core.chunk_outcomes"),
+    ("_faces.make_run", "_profiles.run_profile"),
     ("_faces.make_run", "engines.inline"),
     ("_faces.make_run", "engines.local.parent.pool_engine"),
     ("_faces.make_run", "engines.local.parent.workload"),
@@ -62,7 +66,10 @@ INSIDE_FUNCTIONS = {
     ("_os.linux", "ctypes"),
     ("_os.portable", "tempfile"),
     ("_wire.mapping", "ctypes"),
+    ("engines.inline", "engines.inline_profile"),
     ("engines.invoke", "asyncio"),
+    ("engines.local.parent.local_engine", "engines.local.parent.profile_files"),
+    ("engines.local.parent.run_resources", "engines.local.child.profiled_calls"),
     ("progress.pretty", "rich"),
     ("progress.notebook", "IPython"),
 }
