@@ -67,6 +67,7 @@ else:
             ),
             "pcall.executor": ("executor", "Executor", "InlineExecutor", "Pool"),
             "pcall.plan": ("plan", "Plan", "run", "run_iter"),
+            "pcall.profiling": ("profiling",),
         },
     )
 

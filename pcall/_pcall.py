@@ -27,6 +27,7 @@ from pcall.exceptions import ChildProcessException, PcallTimeout
 
 if TYPE_CHECKING:
     from pcall._faces.result_stream import ResultStream
+    from pcall._profiles.run_profile import Profile
 
 __all__ = ["Pcall"]
 
@@ -109,10 +110,12 @@ class Pcall(BuiltRun):
                 stdout and stderr is in its outcome; ``"group"``: it is also written here,
                 call by call), ``initializer`` and ``initargs`` (called in each child before its
                 first call), ``ordered`` (of :meth:`iter`; default True: results come in call
-                order; False: as calls end), ``return_outcomes`` (default False; True: nothing is
-                raised for a failed call), ``engine`` (default None: this machine; or a
-                :class:`pcall.cluster.Cluster`), ``locality`` (of a cluster: a function of a call
-                and the workers, see ``docs/cluster.rst``).
+                order; False: as calls end), ``profile`` (default None; ``"cpu"`` or
+                ``"memory"``: each call is profiled, see :mod:`pcall.profiling`),
+                ``return_outcomes`` (default False; True: nothing is raised for a failed call),
+                ``engine`` (default None: this machine; or a :class:`pcall.cluster.Cluster`),
+                ``locality`` (of a cluster: a function of a call and the workers, see
+                ``docs/cluster.rst``).
 
         Raises:
             TypeError: an unknown name, with the nearest known one, or a value of the
@@ -334,6 +337,13 @@ class Pcall(BuiltRun):
         """The outcome of each call, in call order; None for a call that has not ended."""
         self._poll()
         return tuple(self._run.state.outcomes)
+
+    @property
+    def profile(self) -> Profile | None:
+        """The profile over all calls that have ended; None without the option ``profile``."""
+        self._poll()
+        profiles = self._run.state.profiles
+        return None if profiles is None or self._options.profile is None else profiles.merged
 
     @property
     def childs(self) -> tuple[ChildProcess, ...]:

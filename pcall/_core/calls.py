@@ -77,6 +77,10 @@ class Calls(Sequence[Call]):
         """The callables: one for all calls, or one for each."""
         return (self._target,) if self._targets is None else self._targets
 
+    def name(self, index: int) -> str:
+        """The name of a call's function."""
+        return name_of(self._target if self._targets is None else self._targets[index])
+
     def scope(self, index: int) -> tuple[str, ...]:
         """The names that progress counts a call under: the name of its function."""
         target = self._target if self._targets is None else self._targets[index]

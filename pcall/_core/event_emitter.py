@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import not_
 
 from pcall._core.calls import Calls
 from pcall._core.observers import Observers
 from pcall._core.records import Event, Kind, Outcome
+from pcall._core.spans import ChunkSpans, Span
 from pcall._core.worker_figures import WorkerFigures
 
 __all__ = ["EventEmitter"]
@@ -22,12 +23,19 @@ class EventEmitter:
         calls: of the run.
         observers: the receivers of the events.
         clock: gives the time in seconds.
+
+    Attributes:
+        workers: the names of reused workers, by process id.
     """
 
     def __init__(self, calls: Calls, observers: Observers, clock: Callable[[], float]) -> None:
         self._calls = calls
         self._to = observers
         self._clock = clock
+        self.workers: dict[int, str] = {}
+        self._spans = False
+        # Begin and process of the calls that run, if spans are wanted.
+        self._began: dict[int, tuple[float, int | None]] = {}
 
     def __bool__(self) -> bool:
         """True if the run has observers."""
@@ -39,6 +47,7 @@ class EventEmitter:
         Args:
             planned: the calls that are part of the run.
         """
+        self._spans = self._to.want_spans
         self._to.begin()
         self.planned(planned)
 
@@ -54,17 +63,46 @@ class EventEmitter:
         """Report the end of the run."""
         self._to.end()
 
-    def started(self, index: int, at: float) -> None:
-        """Report that a call runs."""
-        self._started(index, at, 1)
+    def started(self, index: int, at: float, pid: int | None = None) -> None:
+        """Report that a call runs, in this process."""
+        self._started(index, at, 1, pid)
 
     def not_started(self, index: int) -> None:
         """Report that a call which was reported as started waits after all."""
         self._started(index, self._clock(), -1)
 
-    def _started(self, index: int, at: float, count: int) -> None:
-        if self._to:
-            self._to.add(Event("started", self._calls.scope(index), at, count))
+    def _started(self, index: int, at: float, count: int, pid: int | None = None) -> None:
+        if not self._to:
+            return
+        spans: tuple[Span, ...] = ()
+        if self._spans:
+            if count > 0:
+                self._began[index] = at, pid
+            else:
+                at, pid = self._began.pop(index, (at, None))
+            worker = None if pid is None else self.workers.get(pid)
+            spans = (Span(index, self._calls.name(index), 1, at, None, pid, worker),)
+        self._to.add(Event("started", self._calls.scope(index), at, count, spans=spans))
+
+    def _span(self, outcome: Outcome) -> tuple[Span, ...]:
+        """The span of an attempt that has ended."""
+        if not self._spans or outcome.duration is None:
+            return ()
+        index, pid = outcome.index, outcome.pid
+        began, _ = self._began.pop(index, (self._clock() - outcome.duration, None))
+        return (
+            Span(
+                index=index,
+                name=self._calls.name(index),
+                attempt=outcome.attempts,
+                began=began,
+                ended=began + outcome.duration,
+                pid=pid,
+                worker=None if pid is None else self.workers.get(pid),
+                cpu=outcome.cpu_time,
+                max_rss=outcome.max_rss,
+            ),
+        )
 
     def ended(self, outcome: Outcome, retried: bool) -> None:
         """Report the end of an attempt; ``retried`` if another attempt follows."""
@@ -80,6 +118,7 @@ class EventEmitter:
                 cpu=outcome.cpu_time or 0.0,
                 max_rss=outcome.max_rss or 0,
                 outcome=None if outcome.ok else outcome,
+                spans=self._span(outcome),
             )
         )
 
@@ -122,7 +161,12 @@ class EventEmitter:
             # The peak of a worker never falls; calls that it has not measured yet have 0.
             known = bisect_left(rss, True, key=not_)
             peak = rss[known - 1] if known else 0
-            self._to.add(Event("done", scope, at, last - first, at - began, cpu, peak))
+            spans: Sequence[Span] = ()
+            if self._spans:
+                self._began.pop(first, None)
+                worker = self.workers.get(figures.pid)
+                spans = ChunkSpans(range(first, last), began, figures, worker, self._calls.name)
+            self._to.add(Event("done", scope, at, last - first, at - began, cpu, peak, spans=spans))
             began = at
 
     def note(self, kind: Kind, scope: tuple[str, ...]) -> None:

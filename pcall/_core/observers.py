@@ -91,6 +91,11 @@ class Observers:
         """True while there are observers, so that events are worth making."""
         return bool(self._observers)
 
+    @property
+    def want_spans(self) -> bool:
+        """True if one of them wants to know when and where each call ran."""
+        return any(getattr(observer, "wants_spans", False) for observer in self._observers)
+
     def begin(self) -> None:
         """The run starts."""
         for observer in list(self._observers):

@@ -12,6 +12,7 @@ from pcall._core.observers import Choice, check_progress
 from pcall._core.records import Observer
 from pcall._core.retry import Retry
 from pcall._core.seconds import check_seconds
+from pcall._profiles.current_profiles import ProfileKind, inherited_kind
 
 __all__ = ["Options"]
 
@@ -47,6 +48,13 @@ def _check_capture(value: Any) -> None:
     raise kind(f"capture_output must be True, False or 'group', not {value!r}")
 
 
+def _check_profile(value: Any) -> None:
+    if value is None or (isinstance(value, str) and value in ("cpu", "memory")):
+        return
+    kind = ValueError if isinstance(value, str) else TypeError
+    raise kind(f"profile must be 'cpu', 'memory' or None, not {value!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options that ``Pcall.options`` takes.
@@ -79,6 +87,9 @@ class Options:
             that child, with its error. Default None.
         initargs: its positional arguments. Default ().
         ordered: of ``iter``: True: results come in call order. False: as calls end. Default True.
+        profile: ``"cpu"``: each call runs under ``cProfile``. ``"memory"``: under ``tracemalloc``.
+            The profiles are those of the run and of its outcomes (see :mod:`pcall.profiling`).
+            Default None: calls are not profiled.
         return_outcomes: True: the outcomes are returned instead of the values, and a failed
             call raises nothing. Default False.
         engine: a :class:`pcall.cluster.Cluster` on whose workers the calls run. Default None: they
@@ -101,6 +112,7 @@ class Options:
     initializer: Callable[..., object] | None = None
     initargs: Iterable[Any] = ()
     ordered: bool = True
+    profile: ProfileKind | None = None
     return_outcomes: bool = False
     engine: Any = None
     locality: Callable[..., Any] | None = None
@@ -114,10 +126,16 @@ class Options:
         if math.isinf(check_seconds("grace_period", self.grace_period)):
             raise ValueError("grace_period must be finite: without an end nothing would be killed")
         _check_capture(self.capture_output)
+        _check_profile(self.profile)
         if self.engine is not None and not callable(getattr(self.engine, "make_engine", None)):
             raise TypeError(f"engine must be a pcall.cluster.Cluster or None, not {self.engine!r}")
         if self.locality is not None and not callable(self.locality):
             raise TypeError(f"locality must be a function or None, not {self.locality!r}")
+        if self.engine is not None and self.profile is not None:
+            raise ValueError(
+                f"profile must be None on a cluster, not {self.profile!r}: calls are profiled on "
+                "this machine only"
+            )
         if self.initializer is not None and not callable(self.initializer):
             raise TypeError(f"initializer must be a callable or None, not {self.initializer!r}")
         try:
@@ -144,6 +162,11 @@ class Options:
     def progress_choice(self) -> Choice:
         """The option ``progress``, with its observers as a tuple."""
         return check_progress(self.progress)
+
+    @property
+    def profile_kind(self) -> ProfileKind | None:
+        """The kind of profiles to take: also where the run is part of a profiled call."""
+        return self.profile or inherited_kind()
 
     @property
     def decorator(self) -> Callable[[Any], Any] | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcall._core.calls import Calls
 from pcall._core.captured import Captured
 from pcall._core.records import Outcome
 from pcall._os.signals import is_interrupt
+
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import RunProfile
 
 __all__ = ["OutcomeStore"]
 
@@ -28,7 +31,10 @@ class OutcomeStore(Sequence[Outcome | None]):
         completed: the calls that have ended, in the order in which they did.
         ended: the number of calls that have ended.
         failed: the number of calls that have ended without a value.
+        profiles: the profiles of the calls; None: none are taken.
     """
+
+    profiles: RunProfile | None = None
 
     def __init__(self, calls: Calls, value_of: Callable[[int], Any] | None = None) -> None:
         self._calls = calls
@@ -45,6 +51,8 @@ class OutcomeStore(Sequence[Outcome | None]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         outcome = self._find(index)
+        if outcome is not None and self.profiles is not None:
+            outcome = replace(outcome, profile=self.profiles.of(index))
         if outcome is None or not outcome.ok or self._value_of is None:
             return outcome
         try:

@@ -6,9 +6,13 @@ import functools
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pcall._wire.exception_codec import dump_exception, load_exception, portable
+
+if TYPE_CHECKING:
+    from pcall._core.spans import Span
+    from pcall._profiles.run_profile import Profile
 
 __all__ = ["Call", "CurrentCall", "Event", "Kind", "Observer", "Outcome", "name_of", "show"]
 
@@ -113,6 +117,8 @@ class Outcome:
             captured (option ``capture_output``), or None. Of several attempts, the last one's.
         stderr: likewise.
         worker: the name of the worker that ran it, on a cluster; None on one machine.
+        profile: the profile of the call, over all its attempts, if one was taken (option
+            ``profile``), or None.
     """
 
     index: int
@@ -132,6 +138,7 @@ class Outcome:
     stdout: str | None = None
     stderr: str | None = None
     worker: str | None = None
+    profile: Profile | None = None
 
     def result(self) -> Any:
         """Return the value of the call, or raise its exception.
@@ -177,6 +184,8 @@ class Event:
             its own. Otherwise None.
         settled: True for a call that was marked as done or failed from outside: it ends without
             having started.
+        spans: for each of the calls that began or ended when and where it ran, as far as that is
+            known; empty for a run none of whose observers has a true ``wants_spans``.
     """
 
     kind: Kind
@@ -188,10 +197,14 @@ class Event:
     max_rss: int = 0
     outcome: Outcome | None = None
     settled: bool = False
+    spans: Sequence[Span] = ()
 
 
 class Observer(Protocol):
-    """Gets the events of a run while it goes on, in the thread that waits for the run."""
+    """Gets the events of a run while it goes on, in the thread that waits for the run.
+
+    One with an attribute ``wants_spans`` that is true gets events with :attr:`Event.spans`.
+    """
 
     def begin(self) -> None:
         """The run starts."""

@@ -59,6 +59,7 @@ class RunState:
         calls, options, timeout, scheduler, outcomes: as given.
         events: converts state changes into events for the observers.
         logs: collects the log messages of calls; None if nothing does.
+        profiles: collects the profiles of calls; None: none are taken.
         overdue: calls that have run longer than the timeout, in their current attempt.
         timed_out: calls that were running when the timeout of one ended the run.
         ended_by_us: calls that were ended on request.
@@ -85,6 +86,7 @@ class RunState:
         self.events = EventEmitter(calls, observers, clock)
         self.logs: LogSink | None = None
         self.output: OutputWriter | None = None
+        self.profiles = outcomes.profiles
         self.overdue: set[int] = set()
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
@@ -164,10 +166,10 @@ class RunState:
 
     # ------------------------------------------------------------ reports of an engine
 
-    def started(self, index: int, at: float) -> None:
+    def started(self, index: int, at: float, pid: int | None = None) -> None:
         """Note that a call which was next to start has been running since ``at``."""
         self.scheduler.started(index, at)
-        self.events.started(index, at)
+        self.events.started(index, at, pid)
 
     def child_died(self, index: int) -> None:
         """Note that the child of a call ended before it answered."""

@@ -18,7 +18,7 @@ __all__ = ["BuiltRun"]
 __tracebackhide__ = True  # pytest shows the frames of its user
 
 _BUILT_WITH = {"targets", "cargs", "iargs", "ckwargs", "ikwargs", "varkwargs"}
-_FIXED = _BUILT_WITH | {"results", "outcomes", "childs", "pids", "livings", "done"}
+_FIXED = _BUILT_WITH | {"results", "outcomes", "childs", "pids", "livings", "done", "profile"}
 
 
 class BuiltRun:

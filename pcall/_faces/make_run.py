@@ -14,7 +14,7 @@ from pcall._run import Run
 from pcall.engines.local.parent.fresh_engine import FreshEngine
 from pcall.engines.local.seeding import chance
 
-__all__ = ["make_run"]
+__all__ = ["make_run", "use_profiles"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -29,6 +29,16 @@ def make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
         return _pool_run(calls, options, timeout)
     state = _make_state(calls, options, timeout, options.max_workers, OutcomeStore(calls))
     return Run(state, FreshEngine(state))
+
+
+def use_profiles(outcomes: OutcomeStore, options: Options) -> None:
+    """Have the profiles of calls collected, if the options ask for that."""
+    kind = options.profile_kind
+    if kind is not None:
+        # Loaded for those who profile their calls.
+        from pcall._profiles.run_profile import RunProfile
+
+        outcomes.profiles = RunProfile(kind)
 
 
 def _inline_run(calls: Calls, options: Options) -> Run:
@@ -72,4 +82,5 @@ def _make_state(
         fail_fast=options.fail_fast,
     )
     observers = observers_of(options.progress_choice)
+    use_profiles(outcomes, options)
     return RunState(calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance)

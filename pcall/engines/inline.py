@@ -98,7 +98,7 @@ class InlineEngine:
             now = time.monotonic()
             for index in self._state.scheduler.next_starts(1, now):
                 self._reopen()  # the scheduler may have found calls to execute again
-                self._state.started(index, now)
+                self._state.started(index, now, os.getpid())
                 self._next.append(index)
 
     def _reopen(self) -> None:
@@ -160,7 +160,13 @@ class InlineEngine:
         if self._initialize is not None:
             self._initialize()  # if it fails, so does the call, and the next one calls it again
             self._initialize = None
-        return self._workload.execute(call)
+        profiles = self._state.profiles
+        if profiles is None:
+            return self._workload.execute(call)
+        # Loaded for those who profile their calls.
+        from pcall.engines.inline_profile import profile_inline
+
+        return profile_inline(profiles, call, self._workload.execute)
 
     def wake(self) -> None:
         """End the wait of :meth:`poll`."""

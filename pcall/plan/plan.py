@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcall._core.records import show
 from pcall._errors import CycleError, FailedDependency
@@ -16,6 +16,9 @@ from pcall.plan.picture import Box, dot_text, svg_text
 from pcall.plan.places import CallSites
 from pcall.plan.plan_call import PlanCall, Settled, plans
 from pcall.plan.signatures import Signatures
+
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import Profile
 
 __all__ = ["Plan"]
 
@@ -37,6 +40,8 @@ class Plan(PlanBase):
         graph: the dependencies between them.
         key: identifies the plan in calls that were pickled.
         states: by call, the state at the end of the last run; empty before the first.
+        profile: of the last run: a ``CpuProfile`` or ``MemoryProfile`` of :mod:`pcall.profiling`
+            over all of its calls; None without the option ``profile``.
     """
 
     def __init__(self, stacklevel: int = 1) -> None:
@@ -49,6 +54,7 @@ class Plan(PlanBase):
         self._told: list[weakref.WeakMethod[_Told]] = []
         self.calls: list[PlanCall] = []
         self.states = b""
+        self.profile: Profile | None = None
         self._gatherer = Gatherer(self)
         self._signatures = Signatures()
         self._sites = CallSites()

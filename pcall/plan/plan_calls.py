@@ -73,6 +73,9 @@ class PlanCalls(Calls):
         node = self._nodes[index]
         return Call(node.index, node.fn, node.args, dict(node.kwargs))
 
+    def name(self, index: int) -> str:
+        return self._nodes[index].name
+
     def scope(self, index: int) -> tuple[str, ...]:
         node = self._nodes[index]
         return tuple(map(str, node.scope)) or (node.name,)

@@ -12,6 +12,7 @@ from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
 from pcall._errors import ResultError
+from pcall._faces.make_run import use_profiles
 from pcall._faces.run_observers import observers_of
 from pcall._os.signals import is_interrupt
 from pcall._run import Run
@@ -125,6 +126,9 @@ class PlanRun:
             state = self._state(calls, options, timeout)
             self._engine = PoolEngine(state, outcomes, self._workload)
         self.run = Run(state, self._engine)
+        profiles = self.outcomes.profiles
+        chosen = profiles is not None and options.profile is not None
+        self._plan.profile = profiles.merged if profiles is not None and chosen else None
         # Not before it is complete: another thread may settle a call now.
         calls.plan.attach(self.settle)
         for index, result in given.changes().items():  # since they were taken from the plan
@@ -132,6 +136,7 @@ class PlanRun:
 
     def _state(self, calls: PlanCalls, options: Options, timeout: float | None) -> RunState:
         observers = observers_of(options.progress_choice)
+        use_profiles(self.outcomes, options)
         return RunState(
             calls,
             options,

@@ -10,6 +10,7 @@ from pcall._core.options import Options
 from pcall._core.records import Observer, Outcome, show
 from pcall._core.retry import Retry
 from pcall._core.seconds import limit_of
+from pcall._profiles.current_profiles import ProfileKind
 from pcall.plan.gathering import Gatherer
 from pcall.plan.nodes import Node
 from pcall.plan.plan import Plan
@@ -34,7 +35,7 @@ def run(
     retry: _Retry = None,
     timeout: float | None = None,
     progress: _Progress = None,
-    profile: str | None = None,
+    profile: ProfileKind | None = None,
     engine: Any = None,
     order_results: bool = True,
     max_tasks_per_child: int | None = None,
@@ -64,7 +65,9 @@ def run(
             is ended; with ``max_errors=0``, all calls are.
         progress: see ``Pcall.options``. The scopes are those of the plan; a call without one is
             counted under its function's name.
-        profile: None; there is no other choice yet.
+        profile: ``"cpu"`` or ``"memory"``: each call is profiled; the plan's attribute ``profile``
+            has all of them, merged, and each outcome its call's (see :mod:`pcall.profiling`).
+            Default None.
         engine: a :class:`pcall.cluster.Cluster` on whose workers the calls run. Default None: on
             this machine.
         order_results: has no effect here; see :func:`run_iter`.
@@ -88,10 +91,10 @@ def run(
         OSError: a child could not be forked.
     """
     planned, structure = _prepare(
-        plan, output, timeout, profile, order_results, False,
+        plan, output, timeout, order_results, False,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output, fail_fast=fail_fast, engine=engine,
+        capture_output=capture_output, fail_fast=fail_fast, profile=profile, engine=engine,
     )  # fmt: skip
     run = planned.run
     try:
@@ -125,7 +128,7 @@ def run_iter(
     retry: _Retry = None,
     timeout: float | None = None,
     progress: _Progress = None,
-    profile: str | None = None,
+    profile: ProfileKind | None = None,
     engine: Any = None,
     order_results: bool = True,
     max_tasks_per_child: int | None = None,
@@ -150,10 +153,10 @@ def run_iter(
         TypeError, ValueError, CycleError: at once, as in :func:`run`.
     """
     planned, _ = _prepare(
-        plan, output, timeout, profile, order_results, True,
+        plan, output, timeout, order_results, True,
         max_workers=max_workers, max_tasks_per_child=max_tasks_per_child, max_errors=max_errors,
         retry=retry, grace_period=grace_period, progress=progress, tasklog=tasklog,
-        capture_output=capture_output, fail_fast=fail_fast, engine=engine,
+        capture_output=capture_output, fail_fast=fail_fast, profile=profile, engine=engine,
     )  # fmt: skip
     return _iterate(planned, order_results)
 
@@ -202,15 +205,12 @@ def _prepare(
     plan: Plan,
     output: Any,
     timeout: float | None,
-    profile: str | None,
     order_results: bool,
     keep: bool,
     **policy: Any,
 ) -> tuple[PlanRun, Any]:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, not {show(plan)} ({type(plan).__name__})")
-    if profile is not None:
-        raise NotImplementedError("profile must be None: there is no other choice yet")
     if not isinstance(order_results, bool):
         raise TypeError(f"order_results must be True or False, not {show(order_results)}")
     options = Options(**policy)

@@ -16,10 +16,12 @@ from pcall._lazy import lazy_names as _lazy_names
 
 if _typing.TYPE_CHECKING:
     from pcall._core.records import Event, Observer
+    from pcall._core.spans import Span
     from pcall.progress.console import ConsoleProgress
     from pcall.progress.html import HtmlProgress
     from pcall.progress.log_lines import LogProgress
     from pcall.progress.notebook import NotebookProgress
+    from pcall.progress.timeline import TimelineProgress
 else:
     __getattr__, __dir__ = _lazy_names(
         globals(),
@@ -29,6 +31,8 @@ else:
             "pcall.progress.html": ("HtmlProgress",),
             "pcall.progress.log_lines": ("LogProgress",),
             "pcall.progress.notebook": ("NotebookProgress",),
+            "pcall._core.spans": ("Span",),
+            "pcall.progress.timeline": ("TimelineProgress",),
         },
     )
 
@@ -39,4 +43,6 @@ __all__ = [
     "LogProgress",
     "NotebookProgress",
     "Observer",
+    "Span",
+    "TimelineProgress",
 ]

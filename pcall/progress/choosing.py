@@ -16,6 +16,7 @@ from pcall.progress.console import ConsoleProgress
 from pcall.progress.html import HtmlProgress
 from pcall.progress.log_lines import LogProgress
 from pcall.progress.notebook import NotebookProgress
+from pcall.progress.timeline import TimelineProgress
 
 __all__ = ["automatic", "named"]
 
@@ -32,6 +33,7 @@ _console = functools.cache(ConsoleProgress)
 _notebook = functools.cache(NotebookProgress)
 _log = functools.cache(LogProgress)
 _page = functools.cache(HtmlProgress)
+_timeline = functools.cache(TimelineProgress)
 
 
 def named(names: str) -> tuple[Observer, ...]:
@@ -51,6 +53,8 @@ def _named(word: str) -> Observer:
     kind, _, path = word.partition(":")
     if kind == "html" and path:
         return _page(os.path.realpath(path))
+    if kind == "timeline" and path:
+        return _timeline(os.path.realpath(path))
     if word == "1":
         return automatic()
     if word == "console":
@@ -58,8 +62,9 @@ def _named(word: str) -> Observer:
     if word == "log":
         return _log()
     raise ValueError(
-        "the environment variable PCALL_PROGRESS takes 1, console, log and html:PATH, several "
-        f"separated by commas, or 0 for none; not {word!r}"
+        "the environment variable PCALL_PROGRESS takes 1, console, log, html:PATH and "
+        "timeline:PATH, several separated by commas, or 0 for none; not "
+        f"{word!r}"
     )
 
 

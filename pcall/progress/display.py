@@ -61,6 +61,7 @@ class Display:
             return
         with self._lock:
             self._state.add(events)
+            self._take(events)
             now = time.monotonic()
             pause = max(self._interval, self._pause)
             if self._state.failures.count > self._counted:
@@ -87,6 +88,9 @@ class Display:
 
         An override that sets ``_drawn`` to the current time skips the first drawing.
         """
+
+    def _take(self, events: Sequence[Event]) -> None:
+        """Take in further events, which the state has already."""
 
     def _draw(self, now: float) -> None:
         """Draw the state at this time."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
+from pcall._core.records import Event
 from pcall.progress.display import Display
 from pcall.progress.markup import STYLE, FailuresMarkup, escaped, figures_markup
+from pcall.progress.page_paths import check_replaceable, checked_path
 from pcall.progress.plain import one_line
+from pcall.progress.timeline_bars import TimelineBars
+from pcall.progress.timeline_markup import TIMELINE_SCRIPT, TIMELINE_STYLE, timeline_markup
 from pcall.progress.wording import duration, plural
 
 __all__ = ["HtmlProgress"]
@@ -41,6 +46,9 @@ _SCRIPT = """
 class HtmlProgress(Display):
     """Progress as an HTML page.
 
+    Below the figures is a timeline of the last ten minutes, with at most 2000 bars: then neighbours
+    are merged.
+
     The file is replaced as a whole, so that readers always get a complete page. The page refreshes
     itself while the run lasts. Each group of equal exceptions can be opened, and in it each
     exception, up to 1000 in all.
@@ -53,34 +61,25 @@ class HtmlProgress(Display):
         ValueError: the path is empty or not that of a regular file, or its folder does not exist.
     """
 
+    wants_spans = True
+
     _interval = 0.4
     _keep = 1000
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"path must be that of a file, not {path!r}")
-        name = os.fspath(path)
-        if not name:
-            raise ValueError("path must be that of a file, not empty")
-        # Resolved now: the run may change the working directory.
-        self._path = os.path.realpath(name)
-        folder = os.path.dirname(self._path)
-        if not os.path.isdir(folder):
-            raise ValueError(f"path must be in a folder that is there; {folder!r} is not")
-        self._check_path()
-
-    def _check_path(self) -> None:
-        # The page would replace a device, and can't replace a folder.
-        if os.path.exists(self._path) and not os.path.isfile(self._path):
-            raise ValueError(f"path must be that of a file; {self._path!r} is something else")
+        self._path = checked_path(path)
 
     def _open(self) -> None:
-        self._check_path()
+        check_replaceable(self._path)
         self._failures = FailuresMarkup()
+        self._bars = TimelineBars()
         self._run = f"{os.getpid()} {time.time()}"
         self._write(time.monotonic())  # now, so that a problem with the path is reported at once
         self._drawn = time.monotonic()
+
+    def _take(self, events: Sequence[Event]) -> None:
+        self._bars.add(events)
 
     def _draw(self, now: float) -> None:
         self._write(now)
@@ -110,6 +109,7 @@ class HtmlProgress(Display):
         total = state.total(now)
         share = 100 * total.over // max(1, total.total)
         failures = self._failures.make(state.failures)
+        timeline = timeline_markup(self._bars, state.begun, now if live else state.ended or now)
         # A script runs only with the nonce, so text from a call can't run as one.
         nonce = os.urandom(16).hex()
         policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'"
@@ -120,16 +120,17 @@ class HtmlProgress(Display):
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width">{reload}
 <title>{share} % - {escaped(one_line(state, now).partition(":")[0])}</title>
-<style>body {{ margin: 24px; }} .pcall h1 {{ font-size: 18px; }} .pcall h2 {{ font-size: 15px; }}
-{STYLE}</style></head>
+<style>:root {{ color-scheme: light dark; }}
+body {{ margin: 24px; }} .pcall h1 {{ font-size: 18px; }} .pcall h2 {{ font-size: 15px; }}
+{STYLE}{TIMELINE_STYLE}</style></head>
 <body class="pcall" data-run="{self._run}" data-written="{time.time():.1f}"{" data-live" * live}>
 <h1>{share} %, {what}</h1>
 <p class="note">written {time.strftime("%Y-%m-%d %H:%M:%S")}
 <b id="silent" hidden>There has been no news for a while: nobody waits for the run, or it was
 killed.</b></p>
 {figures_markup(state, now)}
-<h2>{plural(state.failures.count, "failed attempt") if failures else "No failures"}</h2>
+{timeline}<h2>{plural(state.failures.count, "failed attempt") if failures else "No failures"}</h2>
 {failures}
-<script nonce="{nonce}">{_SCRIPT}</script>
+<script nonce="{nonce}">{_SCRIPT}{TIMELINE_SCRIPT}</script>
 </body></html>
 """

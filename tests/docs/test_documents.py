@@ -34,6 +34,7 @@ WITH_CODE = [
     "docs/logs.rst",
     "docs/plans.rst",
     "docs/policy.rst",
+    "docs/profiling.rst",
     "docs/progress.rst",
     "docs/testing.rst",
     "docs/timeouts.rst",

@@ -25,6 +25,7 @@ NAMES = [
     "09_progress.py",
     "10_plan.py",
     "12_cluster.py",
+    "13_profile.py",
     "14_executor.py",
     "15_iter.py",
     "checksum_stdlib.py",

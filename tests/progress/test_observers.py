@@ -302,7 +302,7 @@ def test_an_environment_that_is_wrong_is_told(text, monkeypatch):
     monkeypatch.setenv("PCALL_PROGRESS", text)
     with pytest.raises(ValueError) as caught:
         observers_of(None)
-    assert "PCALL_PROGRESS takes 1, console, log and html:PATH" in str(caught.value)
+    assert "PCALL_PROGRESS takes 1, console, log, html:PATH and timeline:PATH" in str(caught.value)
 
 
 @pytest.mark.needs("processes")

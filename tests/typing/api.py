@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import multiprocessing
+import pstats
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any, assert_type
 
@@ -40,6 +43,18 @@ from pcall import (
     run,
     run_iter,
 )
+from pcall.profiling import CpuProfile, MemoryProfile
+
+
+def profiles(cpu: CpuProfile, memory: MemoryProfile) -> None:
+    assert_type(cpu.stats, pstats.Stats)
+    cpu.print_stats(10, "tsub", "desc", [("name", 40), ("ttot", 8)], per_worker=True)
+    cpu.print_stats(strip_dirs=False, include=["json"], exclude="json.tool", file=sys.stderr)
+    cpu.save("profile")
+    cpu.merge(cpu)
+    assert_type(memory.statistics("filename"), list[tracemalloc.Statistic])
+    memory.print_top("lineno", 10, memory, True, False, ["json"], (), sys.stderr)
+    assert_type(memory.workers, tuple[str, ...])
 
 
 def add(x: int, y: int) -> int:
@@ -155,6 +170,7 @@ def looking(outcome: Outcome) -> None:
     assert_type(outcome.rss_growth, int | None)
     assert_type(outcome.log, str | None)
     assert_type(outcome.stdout, str | None)
+    assert_type(outcome.profile, CpuProfile | MemoryProfile | None)
     assert_type(outcome.stderr, str | None)
     print(outcome.value, outcome.result())
     assert_type(outcome.call.args, tuple[Any, ...])
@@ -200,6 +216,8 @@ def plans() -> None:
     print(run(plan, output=[low, {"high": high}], max_workers=2, retry=Retry(2)))
     assert_type(run_iter(plan, order_results=False, timeout=2.5), Iterator[Outcome])
     run(plan, max_tasks_per_child=1, grace_period=0.5, tasklog=False)
+    run(plan, profile="cpu")
+    assert_type(plan.profile, CpuProfile | MemoryProfile | None)
     assert_type(plan.render("svg"), str)
     plan.mark_done(call, 1)
     plan.mark_failed(call, DependenciesFailed({"x": [call]}))

@@ -33,7 +33,7 @@ def test_all_is_sorted():
 @pytest.mark.fast
 def test_all_is_what_is_public():
     """What ``__all__`` names is there, and what is there without an underscore is named."""
-    modules = {"engines", "exceptions", "executor", "plan", "progress", "tasklog"}
+    modules = {"engines", "exceptions", "executor", "plan", "profiling", "progress", "tasklog"}
     public = {name for name in dir(package) if not name.startswith("_")} - modules
     assert public | {"__version__"} == set(package.__all__)
 
@@ -117,11 +117,11 @@ def test_pcall_is_the_classmethod():
 # ------------------------------------------------------------------ Pcall
 
 METHODS = ["start", "join", "wait", "as_completed", "terminate", "kill", "options"]
-PROPERTIES = ["results", "outcomes", "childs", "pids", "livings", "done"]
+PROPERTIES = ["results", "outcomes", "childs", "pids", "livings", "done", "profile"]
 BUILT_WITH = [*SEVEN, "varkwargs"]
 OUTCOME = ["index", "call", "ok", "value", "error", "pid", "exitcode", "attempts", "started"]
-OUTCOME += ["duration", "cpu_time", "max_rss", "rss_growth", "log", "stdout", "stderr"]
-OUTCOME += ["worker"]
+OUTCOME += ["duration", "cpu_time", "max_rss", "rss_growth", "log", "stdout", "stderr", "worker"]
+OUTCOME += ["profile"]
 
 
 @pytest.mark.parametrize("name", METHODS)

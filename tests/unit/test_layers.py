@@ -22,6 +22,7 @@ ROOMS = [
     "cluster",
     "_executing",  # a job of a cluster
     "tasklog",
+    "profiling",
     "_function",
     "_pcall",  # the faces: pcall and Pcall, and ...
     "plan",  # ... plans, and ...
@@ -31,6 +32,7 @@ ROOMS = [
     "engines.dask",  # the cluster, from the caller's side to its workers'
     "_run",  # state and engine, composed
     "engines.inline",
+    "engines.inline_profile",
     "engines.local.parent",
     "engines.local.child",
     "engines.local",  # what both sides of a fork share
@@ -38,6 +40,7 @@ ROOMS = [
     "progress",
     "_logs",
     "_core",
+    "_profiles",  # how they are taken, merged and printed
     "_wire",
     "_os",
     "_lazy",
@@ -59,6 +62,7 @@ INSIDE_FUNCTIONS = {
     ("_faces.completed_outcomes", "_faces.asyncio_turns"),
     ("_faces.make_run", "_core.chunk_outcomes"),
     ("_faces.make_run", "_faces.cluster_run"),
+    ("_faces.make_run", "_profiles.run_profile"),
     ("_faces.make_run", "engines.inline"),
     ("_faces.make_run", "engines.local.parent.pool_engine"),
     ("_faces.make_run", "engines.local.parent.workload"),
@@ -70,8 +74,11 @@ INSIDE_FUNCTIONS = {
     # A node loads them if its caller draws random numbers.
     ("engines.dask.node_engine", "random"),
     ("_wire.mapping", "ctypes"),
+    ("engines.inline", "engines.inline_profile"),
     ("engines.invoke", "asyncio"),
     ("plan.plan_run", "plan.cluster_plan"),
+    ("engines.local.parent.local_engine", "engines.local.parent.profile_files"),
+    ("engines.local.parent.run_resources", "engines.local.child.profiled_calls"),
     ("progress.pretty", "rich"),
     ("progress.notebook", "IPython"),
 }

@@ -38,6 +38,8 @@ class ChildContext(NamedTuple):
         exits: the number of exit handlers if the target has registered none.
         entropy: to make the seeds of calls from.
         initialize: what the child calls before its first call; None: nothing.
+        profiled: makes the calls of a worker profiled ones: takes the calls, the descriptor of the
+            file for profiles, and a function that tells the number of the attempt; or None.
     """
 
     parent: int
@@ -53,6 +55,7 @@ class ChildContext(NamedTuple):
     exits: int = 0
     entropy: int = 0
     initialize: Callable[[], object] | None = None
+    profiled: Callable[..., Any] | None = None
 
 
 #: Index, target, positional and keyword arguments of a call.
@@ -72,6 +75,7 @@ class Task(NamedTuple):
         work: does the job, and returns the exit status.
         child_context: shared by all children of the run.
         output: descriptors of the files for stdout and stderr; None: they are not captured.
+        profile: descriptor of the file for profiles; None: the calls are not profiled.
     """
 
     child: BaseProcess
@@ -83,3 +87,4 @@ class Task(NamedTuple):
     work: Callable[[Task], int]
     child_context: ChildContext
     output: tuple[int, int] | None = None
+    profile: int | None = None

@@ -51,8 +51,8 @@ def run_child(task: Task) -> NoReturn:
     Args:
         task: the work of this child.
     """
-    child, _, _, answer, _, steps, work, child_context, _ = task
-    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _, _ = child_context
+    child, _, _, answer, _, steps, work, child_context, _, _ = task
+    parent, bootstrap, _, _, _, _, _, logs, _, threads, exits, _, _, _ = child_context
     known, _, _, _, _ = bootstrap
     status, begun = 1, False
     try:
@@ -110,10 +110,10 @@ def run_child(task: Task) -> NoReturn:
 
 def perform(task: Task) -> int:
     """Run one call, write its answer, and return the exit status."""
-    _, _, parts, answer, attempt, _, _, child_context, _ = task
+    _, _, parts, answer, attempt, _, _, child_context, _, _ = task
     assert parts is not None
     index, target, args, kwargs = parts
-    _, _, _, _, run, seeds, stdin, _, mask, _, _, _, initialize = child_context
+    _, _, _, _, run, seeds, stdin, _, mask, _, _, _, initialize, _ = child_context
     pid = getpid()
     failure: BaseException | None = None
     try:
@@ -121,7 +121,7 @@ def perform(task: Task) -> int:
             sys.stdin = stdin
             set_mask(SIG_SETMASK, mask)
             if initialize is not None:
-                run(initialize)
+                child_context.context.run(initialize)  # not profiled
             if seeds is not None:
                 seed(seeds, index, attempt)
             value = run(target, *args, **kwargs)
@@ -153,6 +153,9 @@ def serve(task: Task) -> int:
     )
     worker.capture(task.output)
     worker.initialize = child_context.initialize
+    if task.profile is not None:
+        assert child_context.profiled is not None
+        worker.profile(child_context.profiled, task.profile)
     state["cancelled"] = worker.serve(child_context.context, child_context.mask)
     return 1 if state["cancelled"] else 0
 

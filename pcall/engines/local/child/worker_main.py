@@ -15,6 +15,7 @@ from os import _exit
 from signal import SIG_DFL, SIG_SETMASK, raise_signal, signal
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 from pcall._core.calls import Calls
 from pcall._core.failing_calls import FailingCalls
@@ -118,6 +119,15 @@ class Worker:
         """Mark where the output of each call lies in these files; None: it is not captured."""
         if files is not None and self._table.output is not None:
             self._marks = OutputMarks(self._table.output, files)
+
+    def profile(self, profiled: Callable[..., Any], fd: int) -> None:
+        """Have each call profiled.
+
+        Args:
+            profiled: makes profiled calls of the calls.
+            fd: of the file for the profiles.
+        """
+        self._calls = profiled(self._calls, fd, lambda: self._attempt)
 
     def serve(self, context: Context, mask: tuple[int, ...]) -> bool:
         """Receive and make calls until the parent wants no more, or a SIGTERM ends it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pcall._core.captured import Captured
 from pcall._core.chunk_outcomes import ChunkOutcomeStore
@@ -19,6 +20,9 @@ from pcall.engines.local.parent.terminator import Terminator
 from pcall.engines.local.parent.worker_handle import WorkerHandle
 from pcall.engines.local.parent.workload import Workload
 
+if TYPE_CHECKING:
+    from pcall.engines.local.parent.profile_files import ProfileFiles
+
 __all__ = ["AnswerRecorder"]
 
 
@@ -30,6 +34,9 @@ class AnswerRecorder:
         outcomes: of the state.
         workload: learns the durations of calls.
         terminator: knows which workers were signalled.
+
+    Attributes:
+        profiles: reads the profiles of calls; None: none are taken.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class AnswerRecorder:
         self._workload = workload
         self._terminator = terminator
         self._figures: dict[int, WorkerFigures] = {}  # by the number of the worker
+        self.profiles: ProfileFiles | None = None
 
     def add(self, worker: WorkerHandle, figures: WorkerFigures) -> None:
         """Take note of a worker that has been forked."""
@@ -115,6 +123,9 @@ class AnswerRecorder:
                     worker.first = at
                 for each in good if worker.table.output is not None else ():
                     self._outcomes.note_output(each, self._captured(worker, each))
+                if self.profiles is not None:
+                    for each in good:
+                        self.profiles.take(worker.number, each)
                 self._outcomes.record_chunk(
                     at, index, since, figures, values[at - start : index - start]
                 )
@@ -139,7 +150,7 @@ class AnswerRecorder:
         if worker.running and not worker.announced:
             assert worker.since is not None
             worker.announced = True
-            self._state.events.started(worker.at, worker.since)
+            self._state.events.started(worker.at, worker.since, worker.pid)
 
     def fail(self, worker: WorkerHandle, index: int, answer: Answer | None, since: float) -> None:
         """Record the failure of a call that a worker has begun."""
@@ -159,9 +170,11 @@ class AnswerRecorder:
             self._terminator.forgive(worker.number)
         if worker.first < 0:
             worker.first = index
+        if self.profiles is not None:
+            self.profiles.take(worker.number, index)
         outcome = self._outcome(worker, index, answer, since)
         if not worker.announced:
-            state.events.started(index, since)
+            state.events.started(index, since, worker.pid)
         worker.announced = False
         state.conclude(outcome, later=index != worker.first)
         if state.is_retried(index):

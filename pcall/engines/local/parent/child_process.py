@@ -40,6 +40,7 @@ class ForkedProcess:
         answer: descriptor of the file for its answer.
         pair: of :meth:`~pcall._os.system.System.before_fork`.
         output: descriptors of the files for its stdout and stderr; None: they are not captured.
+        profile: descriptor of the file for profiles; None: its calls are not profiled.
 
     Attributes:
         pid: process id.
@@ -47,6 +48,7 @@ class ForkedProcess:
         answer: descriptor of the file for its answer.
         output: descriptors of the files for its stdout and stderr, or None.
         output_end: of a worker: where the output of its last recorded call ends in these files.
+        profile: descriptor of the file for profiles, or None.
         started: time of the fork, on the monotonic clock.
         rss: bytes of resident memory at the fork.
         ended: True once it is known to have ended.
@@ -66,6 +68,7 @@ class ForkedProcess:
         answer: int,
         pair: tuple[int, int] | None,
         output: tuple[int, int] | None = None,
+        profile: int | None = None,
     ) -> None:
         self.pid = pid
         self.started = started
@@ -73,6 +76,7 @@ class ForkedProcess:
         self.answer = answer
         self.output = output
         self.output_end = (0, 0)
+        self.profile = profile
         self._system = system
         # Reentrant, since a signal handler of the user's may interrupt a method and end the run.
         self._lock = threading.RLock()
@@ -202,7 +206,8 @@ class ForkedProcess:
             unregister_private_fd(answer)
             os.close(answer)
         output, self.output = self.output, None
-        for fd in output or ():
+        profile, self.profile = self.profile, None
+        for fd in (*(output or ()), *(() if profile is None else (profile,))):
             unregister_private_fd(fd)
             os.close(fd)
         if self.sentinel is not None:

@@ -32,7 +32,7 @@ from pcall._os.signals import (
     restore_handlers_in_child,
     set_handler,
 )
-from pcall._os.system import Steps
+from pcall._os.system import Steps, System
 from pcall._tuning import LONGEST_FORK_BURST
 from pcall.engines.local.child.child_context import CallParts, ChildContext, Task
 from pcall.engines.local.child.child_main import run_child
@@ -109,6 +109,7 @@ def fork_all(
     steps: Steps,
     shared: Iterable[int],
     capture: bool = False,
+    profile: bool = False,
 ) -> None:
     """Fork these children in quick succession. The caller defers signals.
 
@@ -122,6 +123,7 @@ def fork_all(
         steps: of :func:`make_steps`.
         shared: this library's descriptors that all of them keep open.
         capture: True to capture the output of each in files of its own.
+        profile: True to give each a file for profiles.
 
     Raises:
         OSError: there is no room for one of the children.
@@ -129,6 +131,7 @@ def fork_all(
     system = child_context.system
     answers: list[int] = []
     outputs: list[tuple[int, int]] = []
+    profiles: list[int] = []
     pairs: list[tuple[int, int] | None] = []
     tasks: list[Task] = []
     pids: list[int] = []
@@ -143,6 +146,9 @@ def fork_all(
                     outputs.append(make_output_files(system))
                     for fd in outputs[-1]:
                         register_private_fd(fd)
+                if profile:
+                    profiles.append(_make_profile_file(system))
+                    register_private_fd(profiles[-1])
                 pairs.append(system.before_fork())
                 for fd in pairs[-1] or ():
                     register_private_fd(fd)
@@ -159,7 +165,10 @@ def fork_all(
         others = list(_ranges(private_fds().difference(shared)))
         for number, (child, answer, pair) in enumerate(zip(children, answers, pairs, strict=False)):
             output = outputs[number] if capture else None
+            profile_fd = profiles[number] if profile else None
             kept = (answer, *child.kept, *(pair or ())[1:], *(output or ()))
+            if profile_fd is not None:
+                kept = (*kept, profile_fd)
             # A sibling's copy of the descriptor would keep a result alive that the parent has
             # dropped. Also, the target needs the descriptors if few are allowed.
             closing = ((closerange, *each) for each in _without(kept, others))
@@ -177,6 +186,7 @@ def fork_all(
                     if own is None
                     else child_context._replace(context=own, run=own.run),
                     output,
+                    profile_fd,
                 )
             )
         _fork_each(tasks, pids, starts)
@@ -185,16 +195,25 @@ def fork_all(
             children, answers, pairs, pids, starts, strict=False
         ):
             output = outputs.pop(0) if capture else None
+            profile_fd = profiles.pop(0) if profile else None
             child.forked = child._popen = ForkedProcess(
-                pid, started, rss, system, answer, pair, output
+                pid, started, rss, system, answer, pair, output, profile_fd
             )
         for fd in [
             *answers[len(pids) :],
             *(fd for output in outputs for fd in output),
+            *profiles,
             *(fd for pair in pairs[len(pids) :] for fd in pair or ()),
         ]:
             unregister_private_fd(fd)
             os.close(fd)
+
+
+def _make_profile_file(system: System) -> int:
+    """A file for the profiles of one child."""
+    fd = system.make_answer_file()
+    os.ftruncate(fd, 0)  # some systems reserve room in it
+    return fd
 
 
 def _restore_steps() -> Steps:

@@ -63,7 +63,7 @@ class FreshEngine(LocalEngine):
         if workers is not None and count >= workers:
             self._planned_for = sys.maxsize  # further calls need no further room
         many = count if workers is None else min(workers, count)
-        room = self._limit_to_room(many, fds=2 if self._state.options.capture_output else 0)
+        room = self._limit_to_room(many, fds=self._files_per_child())
         if room < many:
             self._state.scheduler.limit(room)
 
@@ -142,7 +142,7 @@ class FreshEngine(LocalEngine):
 
     def _watch(self, key: int, forked: ForkedProcess, resources: RunResources) -> None:
         self._hold(key, forked, resources)
-        self._state.started(key, forked.started)
+        self._state.started(key, forked.started, forked.pid)
 
     def _finish(self, key: int, forked: ForkedProcess) -> None:
         state = self._state
@@ -158,6 +158,8 @@ class FreshEngine(LocalEngine):
                 deferred.hold()
             if self._alive.get(key) is not forked:
                 return  # a signal handler has used the run meanwhile, and was here before
+            if self._profiles is not None:
+                self._profiles.take(key, key)
             outcome = outcome_of(
                 self._child(key).job,
                 forked,

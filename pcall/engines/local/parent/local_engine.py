@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pcall._core.run_state import RunState
 from pcall._logs.printed import find_printed
@@ -28,6 +29,9 @@ from pcall.engines.local.parent.fork import fork_all
 from pcall.engines.local.parent.run_resources import RunResources
 from pcall.engines.local.parent.terminator import Terminator
 from pcall.engines.local.seeding import Draw
+
+if TYPE_CHECKING:
+    from pcall.engines.local.parent.profile_files import ProfileFiles
 
 __all__ = ["LocalEngine"]
 
@@ -55,6 +59,7 @@ class LocalEngine:
         self._state = state
         self._drawn = drawn
         self._logs: RunLogs | None = None
+        self._profiles: ProfileFiles | None = None
         self._children: dict[int, ChildProcess] = {}
         self._alive: dict[int, ForkedProcess] = {}
         self._by_sentinel: dict[int, int] = {}
@@ -205,6 +210,11 @@ class LocalEngine:
             return many
         return min(many, capacity(get_system().fds_per_child + fds))
 
+    def _files_per_child(self) -> int:
+        """The descriptors that each child takes here for its output and profiles."""
+        capture, profiles = self._state.options.capture_output, self._state.profiles
+        return (2 if capture else 0) + (0 if profiles is None else 1)
+
     def _acquire(self) -> None:
         state, system = self._state, get_system()
         capture = bool(state.options.capture_output)
@@ -222,9 +232,21 @@ class LocalEngine:
                 state.use_logs(self._logs)
             child_logs = None if self._logs is None else self._logs.child
             grace_period = state.options.grace_period
+            kind = None if state.profiles is None else state.profiles.kind
             self._resources = RunResources(
-                system, grace_period, child_logs, capture, self._drawn, state.options.initialize
+                system,
+                grace_period,
+                child_logs,
+                capture,
+                self._drawn,
+                state.options.initialize,
+                kind,
             )
+            if state.profiles is not None:
+                # Loaded for those who profile their calls.
+                from pcall.engines.local.parent.profile_files import ProfileFiles
+
+                self._profiles = ProfileFiles(state.profiles, system)
             if state.options.capture_output == "group" and state.calls.kept:
                 state.use_output(GroupWriter(state.outcomes))
 
@@ -271,6 +293,7 @@ class LocalEngine:
             resources.steps,
             resources.shared,
             resources.capture,
+            resources.profiles,
         )
 
     def _fork_error(self, error: OSError) -> OSError:
@@ -287,6 +310,8 @@ class LocalEngine:
         self._forks += 1
         self._alive[key] = forked
         resources.watch(key, forked.pid)
+        if self._profiles is not None:
+            self._profiles.add(key, forked)
         if self._logs is not None:
             self._logs.forked(forked.pid)
         if forked.sentinel is None:
@@ -311,6 +336,8 @@ class LocalEngine:
             resources.poller.unregister(forked.sentinel)
         self._unwatched.discard(key)
         self._terminator.ended(key, forked)
+        if self._profiles is not None:
+            self._profiles.remove(key)
         forked.release()
         resources.unwatch(key)
         if forked.leftovers:

@@ -84,11 +84,12 @@ class PoolEngine(LocalEngine):
 
     def open(self) -> None:
         """Acquire the resources of the run."""
-        dispatcher, capture = self._dispatcher, self._state.options.capture_output
+        dispatcher = self._dispatcher
         dispatcher.worker_count = self._limit_to_room(
-            dispatcher.worker_count, fds=4 if capture else 2
+            dispatcher.worker_count, fds=2 + self._files_per_child()
         )
         self._acquire()
+        self._recorder.profiles = self._profiles
         resources = self._resources
         if resources is None:
             return  # a signal handler has ended the run
@@ -208,6 +209,7 @@ class PoolEngine(LocalEngine):
             max_rss=table.rss,
         )
         self._recorder.add(worker, figures)
+        self._state.events.workers[forked.pid] = f"worker {key}"
         self._dispatcher.add(worker)
         self._by_socket[worker.socket.fileno()] = worker
         resources.poller.register(worker.socket.fileno())

@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from pcall._logs.child_logs import ChildLogs
 from pcall._os.private_fds import (
@@ -18,6 +20,7 @@ from pcall._os.private_fds import (
 )
 from pcall._os.signals import DeferSignals
 from pcall._os.system import System
+from pcall._profiles.current_profiles import ProfileKind
 from pcall._tuning import GUARD_DELAY
 from pcall.engines.local.child.bootstrap import make_bootstrap
 from pcall.engines.local.child.child_context import ChildContext
@@ -43,6 +46,7 @@ class RunResources:
         capture: True if the output of children is captured.
         drawn: random numbers for the children; None: draw them now.
         initialize: what each child calls first; None: nothing.
+        profile: the kind of profiles that children take; None: none.
 
     Attributes:
         poller: reports the children that have ended.
@@ -50,6 +54,7 @@ class RunResources:
         steps: the first system calls of a child.
         shared: descriptors that all children inherit.
         capture: as given.
+        profiles: True if children take profiles.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class RunResources:
         capture: bool = False,
         drawn: Draw | None = None,
         initialize: Callable[[], object] | None = None,
+        profile: ProfileKind | None = None,
     ) -> None:
         self._grace_period = grace_period
         self._guard: OrphanGuard | None = None
@@ -81,17 +87,25 @@ class RunResources:
         polled = self.poller.fileno()
         if polled is not None:
             register_private_fd(polled)
+        run: Any = context.run
+        profiled: Any = None
+        if profile is not None:
+            # Profilers are loaded for those who use them alone.
+            from pcall.engines.local.child.profiled_calls import ProfiledCalls, run_fresh
+
+            run, profiled = partial(run_fresh, profile, run), partial(ProfiledCalls, profile)
         self.child_context = ChildContext(
             parent=parent,
             bootstrap=make_bootstrap(self._sentinel),
             system=system,
             context=context,
-            run=context.run,
+            run=run,
             seeds=drawn.seeds,
             stdin=stdin,
             logs=logs,
             entropy=drawn.entropy,
             initialize=initialize,
+            profiled=profiled,
         )
         watch = system.parent_watch(parent, grace_period)
         first = make_steps(watch, null, closed_streams())
@@ -99,6 +113,7 @@ class RunResources:
         if capture:
             self.steps = (*self.steps, *make_output_steps())
         self.capture = capture
+        self.profiles = profile is not None
         self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
 
     def seconds_to_guard(self) -> float:
