@@ -54,6 +54,7 @@ def execute(
     options = job._options.but(policy)
     run = make_run(job._run.state.calls, options, job._limit)
     job._started = True
+    job._let_go()  # of the finalizer that warns of a job which is never started
     return _iterate_calls(run, job._limit, ordered)
 
 
