@@ -488,7 +488,7 @@ def test_wrong_arguments_are_told_before_anything_runs():
         run(plan, max_errors=-1)
     with pytest.raises(ValueError, match="another plan"):
         run(plan, output=Plan().call(str))
-    with pytest.raises(NotImplementedError, match="engine"):
+    with pytest.raises(TypeError, match="engine"):
         run_iter(plan, engine=1)
 
 
