@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -28,6 +29,7 @@ class _ChildProfiler:
     """
 
     def __init__(self, kind: ProfileKind, fd: int) -> None:
+        _end_inherited_profile()
         self._kind = kind
         self._writer = ProfileWriter(fd)
         self._thread = snapshot_thread()
@@ -135,3 +137,14 @@ class _ProfiledResults:
     def __next__(self) -> Any:
         index, self._index = self._index, self._index + 1
         return self._profiler.call(index, self._attempt, self._make)
+
+
+def _end_inherited_profile() -> None:
+    """Stop the profiler that was active in the parent at the fork.
+
+    Nobody asks this copy for its result. Since Python 3.12 one profiler can be active at a time.
+    """
+    monitoring: Any = getattr(sys, "monitoring", None)
+    if monitoring is not None and monitoring.get_tool(monitoring.PROFILER_ID) is not None:
+        monitoring.set_events(monitoring.PROFILER_ID, 0)
+        monitoring.free_tool_id(monitoring.PROFILER_ID)
