@@ -58,9 +58,7 @@ class CallFuture(Future[T]):
                 return True
             self._state = CANCELLED
             self._condition.notify_all()
-        if self._on_cancel is not None:
-            self._on_cancel()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._tell_cancelled()
         return True
 
     # ------------------------------------------------------------ for its executor
@@ -76,10 +74,13 @@ class CallFuture(Future[T]):
                 return False
             self._state = CANCELLED
             self._condition.notify_all()
+        self._tell_cancelled()
+        return True
+
+    def _tell_cancelled(self) -> None:
         if self._on_cancel is not None:
             self._on_cancel()
         self._invoke_callbacks()  # type: ignore[attr-defined]
-        return True
 
     def mark_running(self) -> bool:
         """The call starts; False if it was cancelled."""

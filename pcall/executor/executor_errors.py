@@ -7,10 +7,11 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
+from pcall._core.options import Options
 from pcall._os.signals import SIGTERM
 from pcall.exceptions import ChildDied, NotStarted, PcallError, ResultError, TaskCancelled
 
-__all__ = ["Initialize", "InitializerFailed", "public_error", "show_error"]
+__all__ = ["InitializerFailed", "for_executor", "public_error", "show_error"]
 
 
 _log = logging.getLogger("concurrent.futures")
@@ -80,7 +81,15 @@ def show_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class Initialize:
+def for_executor(options: Options, **changes: Any) -> Options:
+    """These options with changes, and with an initializer whose failure is told as one."""
+    if options.initializer is not None:
+        changes["initializer"] = _Initialize(options.initializer, tuple(options.initargs))
+        changes["initargs"] = ()
+    return options.but(changes)
+
+
+class _Initialize:
     """Calls an initializer, in a child, and tells its failure from that of a call.
 
     Args:

@@ -15,7 +15,7 @@ from pcall._core.retry import Retry
 from pcall._core.slips import call_limit
 from pcall._faces.make_run import make_run
 from pcall.executor.call_future import CallFuture
-from pcall.executor.executor_errors import Initialize, InitializerFailed, public_error
+from pcall.executor.executor_errors import InitializerFailed, for_executor, public_error
 from pcall.executor.lazy_map import lazy_map
 
 __all__ = ["InlineExecutor"]
@@ -80,11 +80,7 @@ class InlineExecutor(concurrent.futures.Executor):
             progress=progress,
         )
         self._max_workers = 1
-        changes: dict[str, Any] = {"max_workers": 0, "max_tasks_per_child": 1}
-        if initializer is not None:
-            changes["initializer"] = Initialize(initializer, tuple(options.initargs))
-            changes["initargs"] = ()
-        self._options = options.but(changes)
+        self._options = for_executor(options, max_workers=0, max_tasks_per_child=1)
         self._first = _First(initializer is not None)
         self._lock = threading.RLock()
         self._calls = 0

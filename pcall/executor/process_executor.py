@@ -21,7 +21,7 @@ from pcall._wire.call_pickle import dump_call
 from pcall.engines.local.parent.pool_engine import cores
 from pcall.executor.call_future import CallFuture
 from pcall.executor.crew import Crew
-from pcall.executor.executor_errors import Initialize
+from pcall.executor.executor_errors import for_executor
 from pcall.executor.lazy_map import lazy_map
 from pcall.executor.work import CallPolicy, Work
 
@@ -103,11 +103,7 @@ class Executor(concurrent.futures.Executor):
             initializer=initializer,
             initargs=initargs,
         )
-        changes: dict[str, Any] = {"max_workers": max_workers or cores()}
-        if initializer is not None:
-            changes["initializer"] = Initialize(initializer, tuple(options.initargs))
-            changes["initargs"] = ()
-        options = options.but(changes)
+        options = for_executor(options, max_workers=max_workers or cores())
         if idle_timeout is not None:
             idle_timeout = check_seconds("idle_timeout", idle_timeout)
         self._policy = CallPolicy(call_limit(timeout), options.rule, capture_output)

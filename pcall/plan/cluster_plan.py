@@ -15,7 +15,7 @@ from pcall._os.signals import is_interrupt
 from pcall._tuning import LARGE_VALUE
 from pcall._wire.decode import Answer
 from pcall._wire.encode import unsendable
-from pcall.engines.dask.answers import decode_answer, encode_pickled
+from pcall.engines.dask.answers import decode_answer, encode_pickled, value_of
 from pcall.engines.dask.node_values import SMALL_VALUE
 from pcall.engines.dask.sending import FunctionTable, dumps, dumps_with, refusal
 from pcall.engines.dask.wire_records import ChunkOrder, HandedOff, Record, ValueAt
@@ -71,13 +71,7 @@ class ClusterValues:
         if index in self._decoded:
             content = bytearray(content)  # arrays of the first value lie in the other bytes
         self._decoded.add(index)
-        answer = decode_answer(content)
-        if isinstance(answer, BaseException):
-            raise answer
-        assert answer is not None
-        if answer.error is not None:
-            raise answer.error
-        return answer.value
+        return value_of(content)
 
     def give(self, index: int, value: Any) -> None:
         """A call has this value, which came from outside during the run.

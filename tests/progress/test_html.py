@@ -13,7 +13,6 @@ import pytest
 
 from pcall._core.records import Event
 from pcall.progress import HtmlProgress
-from tests.helpers.browser import Browser, find_browser
 from tests.helpers.progress_runs import PROBE, failed, live_run, show, small_run
 
 HOSTILE = "</pre><script>window.owned=1</script><img src=x onerror='window.owned=1'> & \x1b[2J \x00"
@@ -240,16 +239,6 @@ def test_a_folder_that_has_gone(tmp_path):
 
 
 # ------------------------------------------------------------------ in a real browser
-
-
-@pytest.fixture
-def browser(tmp_path):
-    program = find_browser()
-    if program is None:
-        pytest.skip("no browser is installed (chromium, google-chrome; or PCALL_TEST_BROWSER)")
-    browser = Browser(program, tmp_path / "profile")
-    yield browser
-    browser.close()
 
 
 def test_bars_are_drawn(browser, tmp_path):

@@ -14,7 +14,6 @@ from pcall._core.spans import Span
 from pcall.progress import HtmlProgress
 from pcall.progress.timeline_bars import MAX_BARS, MAX_ROWS, WINDOW, TimelineBars
 from pcall.progress.timeline_markup import timeline_markup
-from tests.helpers.browser import Browser, find_browser
 
 NAME = ("work",)
 HOSTILE = '</title><script>window.owned=1</script>"'
@@ -178,16 +177,6 @@ def test_plans(tmp_path):
     path = tmp_path / "page.html"
     run(plan, progress=HtmlProgress(path))
     assert path.read_text().count('<rect class="done"') == 2
-
-
-@pytest.fixture
-def browser(tmp_path):
-    program = find_browser()
-    if program is None:
-        pytest.skip("no browser is installed (chromium, google-chrome; or PCALL_TEST_BROWSER)")
-    browser = Browser(program, tmp_path / "profile")
-    yield browser
-    browser.close()
 
 
 def page_with(path, count):

@@ -33,6 +33,21 @@ def encode_pickled(content: bytes | memoryview, finished: float) -> bytes:
     return b"".join((_PICKLED, _FINISHED.pack(finished), content))
 
 
+def value_of(content: Any) -> Any:
+    """Return the value in the answer of a call that has answered, or raise its exception.
+
+    Raises:
+        ResultError: the value can't be read.
+    """
+    answer = decode_answer(content)
+    if isinstance(answer, BaseException):
+        raise answer
+    assert answer is not None
+    if answer.error is not None:
+        raise answer.error
+    return answer.value
+
+
 def decode_answer(content: Any) -> Answer | ResultError | None:
     """Decode the answer of a call; None for a call that has not answered.
 

@@ -31,7 +31,7 @@ from pcall._core.decisions import Expiry
 from pcall._core.options import Options
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
-from pcall._errors import ClusterError, DependenciesFailed, NoWorkers, TaskCancelled, WorkerLost
+from pcall._errors import ClusterError, DependenciesFailed, NoWorkers, WorkerLost
 from pcall._os.private_fds import above_streams, register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals, deliver_due
 from pcall._version import __version__
@@ -84,14 +84,13 @@ class Chunk:
         running: the call that is known to run, and was reported as started; -1 for none.
     """
 
-    def __init__(self, order: ChunkOrder, address: str, future: Any, now: float) -> None:
+    def __init__(self, order: ChunkOrder, address: str, future: Any) -> None:
         self.order = order
         self.address = address
         self.future = future
         self.head = order.start
         self.stop = order.start + len(order.calls)
         self.running = -1
-        self.sent_at = now
         self.pid = 0  # of the process that runs the call
         self.slow = False  # it has reported before its end
         self.recalled = False  # its worker was asked not to begin it
@@ -463,7 +462,7 @@ class ClusterEngine:
         station = self._choose(chunk, stations, short)
         if station is None:
             return False
-        self._send(self._cut(chunk), station, now)
+        self._send(self._cut(chunk), station)
         return True
 
     def _dispatch_by_locality(self, now: float) -> bool:
@@ -494,7 +493,7 @@ class ClusterEngine:
         if best is None:
             return False
         _, index, station = best
-        self._send(range(index, index + 1), station, now)
+        self._send(range(index, index + 1), station)
         return True
 
     def _chunk_size(self, stations: list[_Station]) -> int:
@@ -533,7 +532,7 @@ class ClusterEngine:
                 return range(chunk.start, index)
         return chunk
 
-    def _send(self, calls: range, station: _Station, now: float) -> None:
+    def _send(self, calls: range, station: _Station) -> None:
         scheduler = self._state.scheduler
         attempt = scheduler.attempt(calls.start)
         self._sent += 1
@@ -550,7 +549,7 @@ class ClusterEngine:
         order = self._work.complete(order, address)
         scheduler.dispatched(calls.start, calls.stop)
         future = self._link.submit(order, address)
-        chunk = Chunk(order, address, future, now)
+        chunk = Chunk(order, address, future)
         self._chunks[name] = station.chunks[name] = chunk
 
     # ------------------------------------------------------------ what arrives
@@ -830,8 +829,6 @@ def _pickled_initializer(options: Options) -> bytes | None:
         return None
     try:
         return dumps(options.initialize)
-    except TaskCancelled:
-        raise
     except Exception as error:
         raise NotSendable(
             f"initializer {options.initializer!r} or its initargs can't be pickled, which calls on "

@@ -19,7 +19,7 @@ from pcall._os.private_fds import duplicate, register_private_fd, unregister_pri
 from pcall._wire.exception_codec import safe_str
 from pcall._wire.mapping import map_private
 from pcall._wire.value_parts import ValueParts, take_apart
-from pcall.engines.dask.answers import decode_answer
+from pcall.engines.dask.answers import value_of
 from pcall.engines.dask.wire_records import ChunkOrder, FiledAnswer, HandedOff, Record, ValueAt
 
 __all__ = [
@@ -226,13 +226,7 @@ class WorkerValues:
 
 
 def _load(stored: bytes | StoredFile) -> Any:
-    answer = decode_answer(stored.content() if isinstance(stored, StoredFile) else stored)
-    if isinstance(answer, BaseException):
-        raise answer
-    assert answer is not None
-    if answer.error is not None:
-        raise answer.error
-    return answer.value
+    return value_of(stored.content() if isinstance(stored, StoredFile) else stored)
 
 
 class Planned(NamedTuple):

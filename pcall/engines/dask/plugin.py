@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pickle import PickleBuffer
 from typing import Any
@@ -308,17 +308,7 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
 
     def _do_chunk(self, order: ChunkOrder, waiting: Future[ChunkReport]) -> None:
         if order.chunk in self._refused or order.run not in self._specs:
-            self._refused.discard(order.chunk)
-            waiting.set_result(
-                ChunkReport(
-                    order.run,
-                    order.chunk,
-                    [],
-                    unstarted=order.start,
-                    over=True,
-                    worker=self._worker.address,
-                )
-            )
+            self._refuse(order, waiting)
             return
         away = [(index, at) for index, at in order.values if isinstance(at, ValueAt)]
         if away:
@@ -328,6 +318,23 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
             task.add_done_callback(self._tasks.discard)
         else:
             self._give(order, waiting)
+
+    def _refuse(
+        self, order: ChunkOrder, waiting: Future[ChunkReport], missing: Iterable[int] = ()
+    ) -> None:
+        """Give a chunk back before any of its calls has started."""
+        self._refused.discard(order.chunk)
+        waiting.set_result(
+            ChunkReport(
+                order.run,
+                order.chunk,
+                [],
+                unstarted=order.start,
+                over=True,
+                missing=tuple(missing),
+                worker=self._worker.address,
+            )
+        )
 
     async def _fetch_for(
         self,
@@ -350,18 +357,7 @@ class NodePlugin(WorkerPlugin):  # type: ignore[misc]
             except Exception:  # the other worker is gone, or has lost it
                 missing.append(index)
         if missing or order.chunk in self._refused:
-            self._refused.discard(order.chunk)
-            waiting.set_result(
-                ChunkReport(
-                    order.run,
-                    order.chunk,
-                    [],
-                    unstarted=order.start,
-                    over=True,
-                    missing=tuple(missing),
-                    worker=self._worker.address,
-                )
-            )
+            self._refuse(order, waiting, missing)
             return
         self._give(order, waiting)
 

@@ -20,7 +20,6 @@ import cloudpickle
 
 from pcall._core.calls import Calls
 from pcall._core.records import Call, show
-from pcall._errors import TaskCancelled
 from pcall._os.signals import is_interrupt
 from pcall._wire.exception_codec import safe_str
 
@@ -45,8 +44,6 @@ def dumps(value: Any) -> bytes:
     """Pickle a value: by name if that is enough, else by value."""
     try:
         content = pickle.dumps(value, 5)
-    except TaskCancelled:
-        raise
     except Exception:
         content = b""
     # What the caller's main module defines has another meaning elsewhere.
@@ -113,8 +110,6 @@ def dumps_with(pickler: _Extend, value: Any) -> bytes:
     file = io.BytesIO()
     try:
         pickler(pickle.Pickler)(file, 5).dump(value)
-    except TaskCancelled:
-        raise
     except Exception:
         file = io.BytesIO()
     content = file.getvalue()
