@@ -9,7 +9,7 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from pcall._profiles.cpu_profiler import CpuProfiler
-from pcall._profiles.current_profiles import ProfileKind, running
+from pcall._profiles.current_profiles import ProfileKind, abandon_inherited
 from pcall._profiles.memory_tracer import MemoryTracer
 
 __all__ = ["ProfileSink", "Profiler", "call_profiled"]
@@ -56,8 +56,7 @@ def call_profiled(
         **kwargs: likewise.
     """
     pid = getpid()
-    while running and running[-1].pid != pid:
-        running[-1].abandon()
+    abandon_inherited()
     profiler = _PROFILERS[kind]()
     try:
         profiler.start()

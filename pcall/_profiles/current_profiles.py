@@ -5,7 +5,14 @@ from __future__ import annotations
 from os import getpid
 from typing import Literal, Protocol
 
-__all__ = ["ProfileKind", "RunningProfile", "active_profile", "inherited_kind", "running"]
+__all__ = [
+    "ProfileKind",
+    "RunningProfile",
+    "abandon_inherited",
+    "active_profile",
+    "inherited_kind",
+    "running",
+]
 
 ProfileKind = Literal["cpu", "memory"]
 
@@ -35,6 +42,13 @@ running: list[RunningProfile] = []
 def active_profile() -> RunningProfile | None:
     """The profile of the call that runs in this process, or None."""
     return running[-1] if running and running[-1].pid == getpid() else None
+
+
+def abandon_inherited() -> None:
+    """Stop the profiles of calls of the process that this one was forked from."""
+    pid = getpid()
+    while running and running[-1].pid != pid:
+        running[-1].abandon()
 
 
 def inherited_kind() -> ProfileKind | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pcall._core.calls import Calls
 from pcall._profiles.call_recorder import Profiler, call_profiled
-from pcall._profiles.current_profiles import ProfileKind
+from pcall._profiles.current_profiles import ProfileKind, abandon_inherited
 from pcall._profiles.profile_file import ProfileWriter
 from pcall._profiles.snapshot_thread import snapshot_thread
 from pcall.engines.invoke import run_if_coroutine
@@ -143,7 +143,9 @@ def _end_inherited_profile() -> None:
     """Stop the profiler that was active in the parent at the fork.
 
     Nobody asks this copy for its result. Since Python 3.12 one profiler can be active at a time.
+    Those of this library go first: to stop one whose tool is free already is an error.
     """
+    abandon_inherited()
     monitoring: Any = getattr(sys, "monitoring", None)
     if monitoring is not None and monitoring.get_tool(monitoring.PROFILER_ID) is not None:
         monitoring.set_events(monitoring.PROFILER_ID, 0)
