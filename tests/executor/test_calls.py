@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import random
+import random
 import signal
 import threading
 import time
@@ -111,6 +112,20 @@ def test_a_worker_that_somebody_kills(executor: Executor) -> None:
         assert isinstance(error, ChildDied)
         assert error.signal == number
         assert future.pid == pid
+
+
+def test_a_sigterm_just_before_a_call(executor: Executor, monkeypatch: Any) -> None:
+    """It is a death of the call, too, which is not made in another process instead."""
+    parent = os.getpid()
+
+    def seed_and_die(number: int) -> None:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(random, "seed", seed_and_die)
+    error = executor.submit(square, 2).exception(30)
+    assert isinstance(error, ChildDied)
+    assert error.signal == signal.SIGTERM
 
 
 def test_results_that_cannot_be_sent(executor: Executor) -> None:

@@ -163,9 +163,8 @@ class Worker:
                 if not self._held:
                     self._run(context, start, stop, attempt, strict)
                 self._state = _IDLE
-            except TaskCancelled:  # between two calls
-                counts[WorkerControl.RUNNING] = self.current - 1
-                self._meter.measure(max(self._meter.unmeasured, self.current))
+            except TaskCancelled as error:  # between two calls
+                self._end_between_calls(error)
                 return True
             flush_std_streams()
             counts[WorkerControl.FINISHED] += 1
@@ -327,6 +326,20 @@ class Worker:
             least: the least PREEMPT value that ends it.
         """
         return now > end or self._cancelled or self._control.counts[WorkerControl.PREEMPT] >= least
+
+    def _end_between_calls(self, error: TaskCancelled) -> None:
+        """A SIGTERM ends this worker before a call.
+
+        The parent may have told that the call runs here, and whoever sends the signal then means
+        the call: it fails. When the parent wants the chunk back, another worker may have it.
+        """
+        index, counts = self.current, self._control.counts
+        begun = self._start <= index < self._stop and counts[WorkerControl.RUNNING] >= index
+        self._meter.measure(max(self._meter.unmeasured, index))
+        if begun and not counts[WorkerControl.PREEMPT]:
+            self._fail(index, error)
+        else:
+            counts[WorkerControl.RUNNING] = index - 1
 
     def _receive(self) -> bytes:
         """Wait for the next TOKEN message; empty when the parent has died."""

@@ -163,11 +163,15 @@ class PoolEngine(LocalEngine):
         return min(super().pause(), self._dispatcher.pause())
 
     def pid(self, index: int) -> int | None:
-        """The id of the worker that runs a call; None if none does."""
+        """The id of the worker that runs a call; None if none does.
+
+        A worker that has taken a call and not begun it does not count: if it dies, another worker
+        makes the call.
+        """
         for worker in self._workers.values():
             if worker.given and worker.at == index:
                 worker.look()  # it may have begun the call just now
-                return worker.pid if worker.since is not None else None
+                return worker.pid if worker.running else None
         return None
 
     # ------------------------------------------------------------ forking
