@@ -9,7 +9,6 @@ import logging
 import os
 import pickle
 import random
-import random
 import signal
 import threading
 import time
@@ -114,18 +113,23 @@ def test_a_worker_that_somebody_kills(executor: Executor) -> None:
         assert future.pid == pid
 
 
-def test_a_sigterm_just_before_a_call(executor: Executor, monkeypatch: Any) -> None:
+def test_a_sigterm_just_before_a_call(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """It is a death of the call, too, which is not made in another process instead."""
-    parent = os.getpid()
+    parent, died = os.getpid(), tmp_path / "died"
 
     def seed_and_die(number: int) -> None:
         if os.getpid() != parent:
+            with died.open("a") as file:
+                file.write("once ")
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(random, "seed", seed_and_die)
     error = executor.submit(square, 2).exception(30)
     assert isinstance(error, ChildDied)
     assert error.signal == signal.SIGTERM
+    assert died.read_text() == "once "
 
 
 def test_results_that_cannot_be_sent(executor: Executor) -> None:
