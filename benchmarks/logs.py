@@ -44,6 +44,7 @@ def measure(quick: bool) -> Iterator[Row]:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     rounds = 5 if quick else 15
+    count = 200 if quick else COUNT
     with tempfile.TemporaryDirectory() as folder:
         handler = logging.FileHandler(Path(folder, "main.log"))
         cpu: dict[str, list[float]] = {"with": [], "without": []}
@@ -53,18 +54,18 @@ def measure(quick: bool) -> Iterator[Row]:
             if which == "with":
                 root.addHandler(handler)
             before = cpu_time(), faults()
-            pcall(trivial, x=range(COUNT))
+            pcall(trivial, x=range(count))
             cpu[which].append(cpu_time() - before[0])
             pages[which].append(faults() - before[1])
             root.removeHandler(handler)
 
         pcall(trivial, x=range(100))  # imports, caches
-        work = f"{COUNT} trivial calls, a log file that is idle"
+        work = f"{count} trivial calls, a log file that is idle"
         contenders = {"with": lambda: run("with"), "without": lambda: run("without")}
         times = take_turns(contenders, rounds)
         yield ratio_row(f"{work}: time", times, "with", "without")
         yield ratio_row(f"{work}: processor time", cpu, "with", "without", 1.02)
-        more = [(a - b) / COUNT for a, b in zip(pages["with"], pages["without"], strict=True)]
+        more = [(a - b) / count for a, b in zip(pages["with"], pages["without"], strict=True)]
         yield Row(
             f"{work}: pages a call", "with", "", statistics.median(more), min(more), max(more),
             unit="more",
@@ -72,11 +73,11 @@ def measure(quick: bool) -> Iterator[Row]:
 
         root.addHandler(handler)
         ways = {
-            "tasklog": lambda: pcall(tell, x=range(COUNT)),
-            "left alone": lambda: Pcall.options(tasklog=False).pcall(tell, x=range(COUNT)),
+            "tasklog": lambda: pcall(tell, x=range(count)),
+            "left alone": lambda: Pcall.options(tasklog=False).pcall(tell, x=range(count)),
         }
         times = take_turns(ways, max(3, rounds // 5))
-        yield ratio_row(f"{COUNT} calls that log 10 lines each", times, "tasklog", "left alone")
+        yield ratio_row(f"{count} calls that log 10 lines each", times, "tasklog", "left alone")
         root.removeHandler(handler)
         handler.close()
 

@@ -63,8 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--portable",
         action="store_true",
-        help="run on the ways that work on any POSIX, in place of Linux's own, "
-        "what does not run on both anyway",
+        help="run on the ways that work on any POSIX, in place of Linux's own",
     )
 
 
@@ -74,7 +73,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the pure tests as fast, order the tests, and leave out some with --portable.
+    """Mark the pure tests as fast, order the tests, and leave out those for other means.
 
     First come those that fork most, since a fork takes the longer the larger this process is,
     and other tests let it grow. Then come those that take longest, so that no worker starts
@@ -95,14 +94,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.get_closest_marker("slow") is None,
         )
     )
-    if config.getoption("--portable"):
-        chosen, left = [], []
-        for item in items:
-            parameters = getattr(getattr(item, "callspec", None), "params", {})
-            same = item.path.name in NEED_NO_SYSTEM or {"system", "each_system"} & {*parameters}
-            (left if same else chosen).append(item)
+    portable = config.getoption("--portable")
+    left = [item for item in items if not is_for(item, portable)]
+    if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = chosen
+        items[:] = [item for item in items if is_for(item, portable)]
+
+
+def is_for(item: pytest.Item, portable: bool) -> bool:
+    """Whether a test is one of those with --portable, or of those without."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    systems = {each for each in parameters.values() if type(each) is str} & {"linux", "portable"}
+    if systems:
+        return ("portable" if portable else "linux") in systems
+    return not portable or item.path.name not in NEED_NO_SYSTEM
 
 
 @pytest.hookimpl(wrapper=True)
@@ -203,7 +208,7 @@ def chosen_system(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(params=["linux", "portable"])
 def each_system(request: pytest.FixtureRequest, chosen_system: None) -> str:
-    """Run the test once on Linux's means and once on the portable ones."""
+    """Run the test on Linux's means; with --portable on the portable ones."""
     if request.param == "portable":
         use_system(PortableSystem())
     return str(request.param)

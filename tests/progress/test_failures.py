@@ -216,13 +216,13 @@ def distinct(number: int) -> BaseException:
 
 @pytest.mark.parametrize("kind", ["equal", "texts", "groups"])
 def test_memory_is_bounded(kind):
-    """A hundred thousand failures take a few megabytes, equal ones and different ones."""
+    """Forty thousand failures take a few megabytes, equal ones and different ones."""
     errors = {
         "equal": lambda number: 2,
         "texts": lambda number: ValueError(f"{number} " + "x" * 5000),
         "groups": lambda number: distinct(number),
     }[kind]
-    count = 3_000 if kind == "groups" else 100_000
+    count = 1_500 if kind == "groups" else 40_000
     failures = GroupedFailures(keep=1000)
     call = outcome_of(0).call
     tracemalloc.start()

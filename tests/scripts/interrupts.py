@@ -81,7 +81,7 @@ def state() -> tuple[object, ...]:
 def interrupted(how: str, threads: str) -> None:
     with beside(threads):
         before = state()
-        for _ in range(15):
+        for _ in range(6):
             try:
                 signal_me(signal.SIGINT, random.uniform(0.005, 0.15))
                 calls(how, 60)
@@ -102,7 +102,7 @@ def counted(how: str, threads: str) -> None:
     with beside(threads):
         before = state()
         signal.signal(signal.SIGUSR1, note)
-        for moment in range(15):
+        for moment in range(6):
             sender = signal_me(signal.SIGUSR1, random.uniform(0.005, 0.1))
             assert list(calls(how, 40)) == list(range(40))
             os.waitpid(sender, 0)
@@ -198,7 +198,7 @@ def run_of(how: str, count: int) -> Pcall:
 
 def used_by_a_handler(how: str, use: str) -> None:
     """A handler terminates, kills, polls or joins the very run that this thread joins."""
-    me, clean, end = os.getpid(), state(), time.monotonic() + 3
+    me, clean, end = os.getpid(), state(), time.monotonic() + 1
     rounds = 0
     while time.monotonic() < end or rounds < 4:
         rounds += 1
@@ -249,13 +249,13 @@ def in_two_threads(how: str, threads: str) -> None:
     wrong: list[object] = []
 
     def work() -> None:
-        for _ in range(12):
+        for _ in range(6):
             found = Pcall.options(max_workers=4, return_outcomes=True).pcall(handlers, x=range(12))
             wrong.extend(o for o in found if o.value is not True)
 
     other = threading.Thread(target=work)
     other.start()
-    for _ in range(12):
+    for _ in range(6):
         if how == "fresh":
             wrong.extend(o for o in policy.pcall(handlers, x=range(12)) if o.value is not True)
         else:
@@ -273,7 +273,7 @@ def in_the_clean_up(how: str, threads: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(60)
 
-    for _ in range(5):
+    for _ in range(2):
         helper = 0
         try:
             policy = Pcall.options(grace_period=1.0, max_tasks_per_child=lives(how))
@@ -302,7 +302,7 @@ def told_once_to_a_loop(how: str, threads: str) -> None:
 
         loop.add_signal_handler(signal.SIGUSR1, callback)
         sent = 0
-        for _ in range(40):
+        for _ in range(15):
             helper = signal_me(signal.SIGUSR1, random.uniform(0, 0.02))
             sent += 1
             await asyncio.get_running_loop().run_in_executor(None, int)

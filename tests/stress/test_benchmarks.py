@@ -106,7 +106,7 @@ def measured_here(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "work"),
     [
-        ("logs", "1000 calls that log 10 lines each"),
+        ("logs", "200 calls that log 10 lines each"),
         ("idle", "100 children that sleep 2 s: while they do"),
         ("reused", None),
         ("cpu", None),

@@ -76,5 +76,5 @@ def test_an_event_loop_is_told_once_of_a_signal(play, how):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signals_at_random_moments_of_random_runs(name, threads):
     """With progress, logs and captured output, too, each is raised once, and nothing is left."""
-    found = run_python("-m", "tests.scripts.interrupt_soak", 60, name, threads)
-    assert "60 rounds" in found.stdout
+    found = run_python("-m", "tests.scripts.interrupt_soak", 30, name, threads)
+    assert "30 rounds" in found.stdout
