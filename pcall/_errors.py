@@ -55,9 +55,11 @@ class DependenciesFailed(PcallError):
 
     __module__ = "pcall.exceptions"
 
-    def __init__(self, dependencies: Mapping[str, Iterable[Any]]) -> None:
+    def __init__(self, dependencies: Mapping[Any, Iterable[Any]]) -> None:
         try:
-            self.dependencies = {name: list(calls) for name, calls in dependencies.items()}
+            self.dependencies: dict[Any, list[Any]] = {
+                name: list(calls) for name, calls in dependencies.items()
+            }
         except (AttributeError, TypeError):
             raise TypeError(
                 f"dependencies must map names to lists of calls, not be {dependencies!r}"
@@ -93,7 +95,7 @@ class CycleError(PcallError, ValueError):
 
     def __init__(self, text: str = "", calls: Iterable[Any] = ()) -> None:
         super().__init__(text)
-        self.calls = tuple(calls)
+        self.calls: tuple[Any, ...] = tuple(calls)
 
     def __reduce__(self) -> tuple[Any, ...]:
         notes = getattr(self, "__notes__", None)
@@ -133,7 +135,7 @@ class WorkerLost(PcallError):
 
     def __init__(self, text: str = "", workers: Iterable[str] = ()) -> None:
         super().__init__(text)
-        self.workers = tuple(workers)
+        self.workers: tuple[str, ...] = tuple(workers)
 
     def __reduce__(self) -> tuple[Any, ...]:
         notes = getattr(self, "__notes__", None)

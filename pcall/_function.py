@@ -25,4 +25,4 @@ class _Function(BoundEntry):
         return Pcall
 
 
-pcall = _Function()
+pcall: _Function = _Function()

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, Unpack, overload
 
 from pcall._core.arguments import build_calls
 from pcall._core.failure_report import failure_of
@@ -18,14 +18,17 @@ from pcall._core.seconds import check_seconds
 from pcall._core.slips import call_limit, check_taken
 from pcall._faces.built_run import BuiltRun
 from pcall._faces.completed_outcomes import CompletedOutcomes
-from pcall._faces.entry import Entry, Targets
+from pcall._faces.entry import BoundEntry, Entry, Targets
 from pcall._faces.make_run import make_run
+from pcall._types import T_co
 from pcall.engines.local.parent.child_process import ChildProcess
 
 # A failure names its class by this module, in the child too, which must not have to import it.
 from pcall.exceptions import ChildProcessException, PcallTimeout
 
 if TYPE_CHECKING:
+    from pcall._core.policy_types import AnyPolicy, OutcomesPolicy, Policy
+    from pcall._faces.entry import AsyncTargets, R, ValueTargets
     from pcall._faces.result_stream import ResultStream
     from pcall._profiles.run_profile import Profile
 
@@ -36,10 +39,11 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 _NO_ARGS: tuple[Any, ...] = ()
 
 
-class Pcall(BuiltRun):
+class Pcall(BuiltRun, Generic[T_co]):
     """A run: calls made in parallel, each in a forked process of its own.
 
-    Building the object forks nothing. Its arguments are those of :func:`pcall`.
+    Building the object forks nothing. Its arguments are those of :func:`pcall`. For type checkers
+    it is generic: the ``results`` of a ``Pcall[T]`` are a ``tuple[T, ...]``.
 
     Attributes:
         targets, timeout, cargs, iargs, ckwargs, ikwargs, varkwargs: what it was built with;
@@ -53,7 +57,31 @@ class Pcall(BuiltRun):
 
     _options = Options()
 
-    pcall = Entry()
+    pcall: Entry = Entry()
+
+    @overload
+    def __init__(
+        self: Pcall[R], /, targets: AsyncTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> None: ...  # fmt: skip
+
+    @overload
+    def __init__(
+        self: Pcall[R], /, targets: ValueTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> None: ...  # fmt: skip
+
+    @overload
+    def __init__(
+        self: Pcall[Any], /, targets: Targets, timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> None: ...  # fmt: skip
 
     def __init__(
         self,
@@ -92,9 +120,28 @@ class Pcall(BuiltRun):
         self._owner = os.getpid()
         self._started = False
 
+    def __init_subclass__(cls, **policy: Unpack[Policy]) -> None:
+        super().__init_subclass__()
+        if policy:
+            cls._options = cls._options.but(policy)
+
+    @overload
     @classmethod
-    def options(cls, **policy: Any) -> type[Self]:
+    def options(cls, **policy: Unpack[OutcomesPolicy]) -> type[OutcomesPcall]: ...
+
+    @overload
+    @classmethod
+    def options(cls, **policy: Unpack[Policy]) -> type[Self]: ...
+
+    @overload
+    @classmethod
+    def options(cls, **policy: Unpack[AnyPolicy]) -> Any: ...
+
+    @classmethod
+    def options(cls, **policy: Any) -> Any:
         """Make a subclass with this policy; other options keep the values of this class.
+
+        A class statement takes the same names: ``class Mine(Pcall, max_workers=8): ...``
 
         Args:
             **policy: ``max_workers`` (None: as many as the machine can hold; 0: no child, in
@@ -129,6 +176,33 @@ class Pcall(BuiltRun):
         }
         return type(cls.__name__, (cls,), names)
 
+    @overload
+    @classmethod
+    def iter(
+        cls, /, targets: AsyncTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> ResultStream[R]: ...  # fmt: skip
+
+    @overload
+    @classmethod
+    def iter(
+        cls, /, targets: ValueTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> ResultStream[R]: ...  # fmt: skip
+
+    @overload
+    @classmethod
+    def iter(
+        cls, /, targets: Targets, timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> ResultStream[Any]: ...  # fmt: skip
+
     @classmethod
     def iter(
         cls,
@@ -140,7 +214,7 @@ class Pcall(BuiltRun):
         ckwargs: Mapping[str, Any] | None = None,
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
-    ) -> ResultStream:
+    ) -> ResultStream[Any]:
         """Iterate over the results while later calls are made; see ``pcall.iter``."""
         # Loaded for those who iterate.
         from pcall._faces.result_stream import ResultStream
@@ -239,7 +313,7 @@ class Pcall(BuiltRun):
             if self._run.done or left <= 0:
                 return self._run.done
 
-    def as_completed(self) -> CompletedOutcomes:
+    def as_completed(self) -> CompletedOutcomes[T_co]:
         """Iterate over the outcomes, also those of failed calls, in the order in which calls end.
 
         Both ``for`` and ``async for`` take what this returns.
@@ -295,10 +369,10 @@ class Pcall(BuiltRun):
         elif os.getpid() == self._owner:
             await end(self._run)
 
-    def __await__(self) -> Generator[Any, None, tuple[Any, ...]]:
+    def __await__(self) -> Generator[Any, None, tuple[T_co, ...]]:
         return self._await().__await__()
 
-    async def _await(self) -> tuple[Any, ...]:
+    async def _await(self) -> tuple[T_co, ...]:
         # Code that awaits has imported asyncio; for others that import costs more than the rest.
         from pcall._faces.asyncio_turns import finish
 
@@ -328,12 +402,12 @@ class Pcall(BuiltRun):
             self._run.state.set_timeout(self._limit)
 
     @property
-    def results(self) -> tuple[Any, ...] | None:
+    def results(self) -> tuple[T_co, ...] | None:
         """The results in call order; None before :meth:`join`, and when the run failed."""
         return self._results
 
     @property
-    def outcomes(self) -> tuple[Outcome | None, ...]:
+    def outcomes(self) -> tuple[Outcome[T_co] | None, ...]:
         """The outcome of each call, in call order; None for a call that has not ended."""
         self._poll()
         return tuple(self._run.state.outcomes)
@@ -375,3 +449,53 @@ class Pcall(BuiltRun):
     def _check_started(self, name: str) -> None:
         if not self._started:  # no assert statement: -O removes those
             raise AssertionError(f"{name}() needs start() first")
+
+
+if TYPE_CHECKING:
+
+    class OutcomesEntry(BoundEntry):
+        """``pcall`` of a class with the option ``return_outcomes``, to type checkers."""
+
+        def __call__(  # type: ignore[override]
+            self, /, targets: Targets, timeout: float | None = None,
+            cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+            ckwargs: Mapping[str, Any] | None = None,
+            ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+        ) -> tuple[Outcome[Any], ...]: ...  # fmt: skip
+
+        async def aio(  # type: ignore[override]
+            self, /, targets: Targets, timeout: float | None = None,
+            cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+            ckwargs: Mapping[str, Any] | None = None,
+            ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+        ) -> tuple[Outcome[Any], ...]: ...  # fmt: skip
+
+        def iter(  # type: ignore[override]
+            self, /, targets: Targets, timeout: float | None = None,
+            cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+            ckwargs: Mapping[str, Any] | None = None,
+            ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+        ) -> ResultStream[Outcome[Any]]: ...  # fmt: skip
+
+    class OutcomesPcall(Pcall[Outcome[Any]]):
+        """A ``Pcall`` with the option ``return_outcomes``, to type checkers."""
+
+        pcall: OutcomesEntry
+
+        def __init__(
+            self, /, targets: Targets, timeout: float | None = None,
+            cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+            ckwargs: Mapping[str, Any] | None = None,
+            ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+        ) -> None: ...  # fmt: skip
+
+        @classmethod
+        def iter(  # type: ignore[override]
+            cls, /, targets: Targets, timeout: float | None = None,
+            cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+            ckwargs: Mapping[str, Any] | None = None,
+            ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+        ) -> ResultStream[Outcome[Any]]: ...  # fmt: skip
+
+        @property
+        def outcomes(self) -> tuple[Outcome[Any] | None, ...]: ...

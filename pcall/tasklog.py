@@ -41,7 +41,7 @@ class TaskLogFormatter(logging.Formatter):
     """
 
     default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = None
+    default_msec_format: str | None = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -67,6 +67,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Ignore what Python says of forks by tests, which have threads of pytest's beside them.
+
+    Where it is an error, ``os.fork()`` raises it since Python 3.15, when there is a child already.
+    """
+    config.addinivalue_line(
+        "filterwarnings", r"ignore:This process .* is multi-threaded:DeprecationWarning:(?!pcall\.)"
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parametrize(metafunc)
 

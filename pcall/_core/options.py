@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
@@ -173,7 +173,7 @@ class Options:
         """The decorator of the targets; None if there is none."""
         return self.retry if callable(self.retry) else None
 
-    def but(self, policy: dict[str, Any]) -> Options:
+    def but(self, policy: Mapping[str, Any]) -> Options:
         """A copy of these options, with some of them replaced.
 
         Raises:

@@ -41,8 +41,8 @@ class OutcomeStore(Sequence[Outcome | None]):
         self._value_of = value_of
         self._outcomes: dict[int, Outcome] = {}
         self.completed: list[range] = []
-        self.ended = 0
-        self.failed = 0
+        self.ended: int = 0
+        self.failed: int = 0
 
     def __len__(self) -> int:
         return len(self._calls)

@@ -6,8 +6,9 @@ import functools
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol
 
+from pcall._types import T_co
 from pcall._wire.exception_codec import dump_exception, load_exception, portable
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ class CurrentCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one call ended.
+class Outcome(Generic[T_co]):
+    """How one call ended. ``T_co`` is the type of its value.
 
     Attributes:
         index: the position of the call in call order, from 0.
@@ -124,7 +125,8 @@ class Outcome:
     index: int
     call: Call
     ok: bool
-    value: Any = None
+    # Not "or None": whoever looks at "ok" first needs no second question.
+    value: T_co | Any = None
     error: BaseException | None = None
     pid: int | None = None
     exitcode: int | None = None
@@ -140,7 +142,7 @@ class Outcome:
     worker: str | None = None
     profile: Profile | None = None
 
-    def result(self) -> Any:
+    def result(self) -> T_co:
         """Return the value of the call, or raise its exception.
 
         Raises:
@@ -157,7 +159,7 @@ class Outcome:
         return _load_outcome, (state,)
 
 
-def _load_outcome(state: dict[str, Any]) -> Outcome:
+def _load_outcome(state: dict[str, Any]) -> Outcome[Any]:
     error = state["error"]
     return Outcome(**{**state, "error": None if error is None else load_exception(error)})
 

@@ -7,7 +7,7 @@ An engine asks the state for calls to start, and reports how they ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pcall._core.call_notes import name_call
 from pcall._core.calls import Calls
@@ -19,6 +19,9 @@ from pcall._core.outcome_store import OutcomeStore
 from pcall._core.records import Call, Outcome
 from pcall._core.scheduler import Scheduler
 from pcall._errors import NotStarted
+
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import RunProfile
 
 __all__ = ["LogSink", "RunState", "not_started"]
 
@@ -83,14 +86,15 @@ class RunState:
         self.timeout = timeout
         self.scheduler = scheduler
         self.outcomes = outcomes
-        self.events = EventEmitter(calls, observers, clock)
+        self.events: EventEmitter = EventEmitter(calls, observers, clock)
         self.logs: LogSink | None = None
         self.output: OutputWriter | None = None
-        self.profiles = outcomes.profiles
+        self.profiles: RunProfile | None = outcomes.profiles
         self.overdue: set[int] = set()
         self.timed_out: tuple[int, ...] = ()
         self.ended_by_us: set[int] = set()
-        self.stopped_on_request = self.failing_fast = False
+        self.stopped_on_request: bool = False
+        self.failing_fast: bool = False
         self._clock = clock
         self._chance = chance
         self._failed_attempts: dict[int, Outcome] = {}  # of calls that wait for another attempt

@@ -64,7 +64,7 @@ class Scheduler:
         self._count = first + count
         self._growing = growing
         self._ready: deque[range] = deque([range(first, first + count)] if count else ())
-        self.queued = count
+        self.queued: int = count
         self._waiting: list[tuple[float, int]] = []  # a heap: due time and call of each retry
         self._due: deque[range] = deque()  # retries whose wait has ended; go before the ready
         # The running call of each chunk, with the chunk's end, in the order of starting.
@@ -82,7 +82,7 @@ class Scheduler:
         self.unwanted: set[int] = set()
         self._fail_fast = fail_fast
         self._stopped = False
-        self.failed = 0
+        self.failed: int = 0
         self.disregarded: set[int] = set()
 
     @property

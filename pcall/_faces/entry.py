@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import TypeVar
+
     from pcall._faces.result_stream import ResultStream
+
+    R = TypeVar("R")
+    ValueTargets = Callable[..., R] | Iterable[Callable[..., R]]
+    # A coroutine is run where the call runs, and its value comes back.
+    Async = Callable[..., Coroutine[Any, Any, R]]
+    AsyncTargets = Async[R] | Iterable[Async[R]]
 
 __all__ = ["BoundEntry", "Entry", "Targets"]
 
@@ -35,7 +44,7 @@ class BoundEntry:
         owner: the class.
     """
 
-    __signature__ = _Signature()
+    __signature__: _Signature = _Signature()
 
     def __init__(self, owner: type[Any]) -> None:
         self._owner = owner
@@ -63,6 +72,30 @@ class BoundEntry:
     def __hash__(self) -> int:
         return hash((BoundEntry, self._run_class()))
 
+    @overload
+    def __call__(
+        self, /, targets: AsyncTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> tuple[R, ...]: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, /, targets: ValueTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> tuple[R, ...]: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, /, targets: Targets, timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> tuple[Any, ...]: ...  # fmt: skip
+
     def __call__(
         self,
         /,
@@ -84,6 +117,30 @@ class BoundEntry:
         results: tuple[Any, ...] | None = run.results
         return results or ()
 
+    @overload
+    async def aio(
+        self, /, targets: AsyncTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> tuple[R, ...]: ...  # fmt: skip
+
+    @overload
+    async def aio(
+        self, /, targets: ValueTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> tuple[R, ...]: ...  # fmt: skip
+
+    @overload
+    async def aio(
+        self, /, targets: Targets, timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> tuple[Any, ...]: ...  # fmt: skip
+
     async def aio(
         self,
         /,
@@ -100,6 +157,30 @@ class BoundEntry:
         results: tuple[Any, ...] = await run
         return results
 
+    @overload
+    def iter(
+        self, /, targets: AsyncTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> ResultStream[R]: ...  # fmt: skip
+
+    @overload
+    def iter(
+        self, /, targets: ValueTargets[R], timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> ResultStream[R]: ...  # fmt: skip
+
+    @overload
+    def iter(
+        self, /, targets: Targets, timeout: float | None = None,
+        cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
+        ckwargs: Mapping[str, Any] | None = None,
+        ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
+    ) -> ResultStream[Any]: ...  # fmt: skip
+
     def iter(
         self,
         /,
@@ -110,7 +191,7 @@ class BoundEntry:
         ckwargs: Mapping[str, Any] | None = None,
         ikwargs: Iterable[Mapping[str, Any]] | None = None,
         **varkwargs: Iterable[Any],
-    ) -> ResultStream:
+    ) -> ResultStream[Any]:
         """Iterate over the results while later calls are made.
 
         The arguments are read as they are needed, so that they may be endless. As many calls are in
@@ -121,7 +202,7 @@ class BoundEntry:
         Raises:
             ChildProcessException: by ``next()``: that call failed. The calls that run are ended.
         """
-        stream: ResultStream = self._run_class().iter(
+        stream: ResultStream[Any] = self._run_class().iter(
             targets, timeout, cargs, iargs, ckwargs, ikwargs, **varkwargs
         )
         return stream

@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 from pcall._core.arguments import stream_calls
 from pcall._core.calls import CallParts, Calls, decorated
@@ -20,6 +20,7 @@ from pcall._faces.make_growing_run import make_growing_run
 from pcall._faces.make_run import make_run
 from pcall._faces.run_observers import observers_of
 from pcall._run import Run
+from pcall._types import T_co
 from pcall._wire.call_pickle import dump_call
 from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.parent.pool_engine import cores
@@ -30,7 +31,7 @@ __all__ = ["ResultStream"]
 __tracebackhide__ = True  # pytest shows the frames of its user
 
 
-class ResultStream:
+class ResultStream(Generic[T_co]):
     """Iterates over the results of calls, for which it reads its arguments as they are needed.
 
     Calls start and end while the next result is waited for. Nothing starts before the first one
@@ -83,20 +84,22 @@ class ResultStream:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T_co:
         """Wait for the next result.
 
         Raises:
             ChildProcessException: the call failed, see :func:`pcall`. Calls that run are ended.
         """
         if self._options.max_workers == 0:
-            return self._next_inline()
+            result: T_co = self._next_inline()
+            return result
         try:
             while True:
                 run = self._advance()
                 outcome = self._take()
                 if outcome is not None:
-                    return self._give(outcome)
+                    result = self._give(outcome)
+                    return result
                 if run is None:
                     break
                 run.turn(None)
@@ -109,21 +112,23 @@ class ResultStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T_co:
         """The same, while the event loop goes on."""
         from pcall._faces.asyncio_turns import end, until_due
 
         if self._options.max_workers == 0:
             try:
-                return self._next_inline()
+                result: T_co = self._next_inline()
             except StopIteration:
                 raise StopAsyncIteration from None
+            return result
         try:
             while True:
                 run = self._advance()
                 outcome = self._take()
                 if outcome is not None:
-                    return self._give(outcome)
+                    result = self._give(outcome)
+                    return result
                 if run is None:
                     break
                 await until_due(run)

@@ -27,7 +27,7 @@ class RunProfile:
 
     def __init__(self, kind: ProfileKind) -> None:
         self.kind = kind
-        self.merged = _make(kind)
+        self.merged: Profile = _make(kind)
         self._by_call: dict[int, list[tuple[str, bytes]]] = {}
         # Where the run is made by a call that is profiled itself.
         active = active_profile()

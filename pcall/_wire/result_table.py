@@ -70,9 +70,11 @@ class OutputColumns:
     def __init__(self, calls: int) -> None:
         column = 8 * calls
         view = memoryview(mmap.mmap(-1, max(1, 4 * column)))
-        self.begin_out, self.end_out, self.begin_err, self.end_err = (
-            view[number * column : (number + 1) * column].cast("q") for number in range(4)
-        )
+        columns = [view[number * column : (number + 1) * column].cast("q") for number in range(4)]
+        self.begin_out: memoryview[int] = columns[0]
+        self.end_out: memoryview[int] = columns[1]
+        self.begin_err: memoryview[int] = columns[2]
+        self.end_err: memoryview[int] = columns[3]
 
 
 class ResultTable:
@@ -97,18 +99,21 @@ class ResultTable:
 
     def __init__(self, calls: int, extra: int = 0, captures: bool = False) -> None:
         column = 8 * calls
-        self.output = OutputColumns(calls) if captures else None
+        self.output: OutputColumns | None = OutputColumns(calls) if captures else None
         self._memory = mmap.mmap(-1, max(1, 4 * column + (calls + 7) // 8 * 8 + extra))
         view = memoryview(self._memory)
 
         first, second, third, fourth = (
             view[number * column : (number + 1) * column] for number in range(4)
         )
-        self.values, self.floats = first.cast("q"), first.cast("d")
-        self.ended, self.cpu, self.rss = second.cast("d"), third.cast("d"), fourth.cast("q")
+        self.values: memoryview[int] = first.cast("q")
+        self.floats: memoryview[float] = first.cast("d")
+        self.ended: memoryview[float] = second.cast("d")
+        self.cpu: memoryview[float] = third.cast("d")
+        self.rss: memoryview[int] = fourth.cast("q")
         self._first_kind = 4 * column
-        self.kinds = view[4 * column : 4 * column + calls]
-        self.extra = view[len(view) - extra :]
+        self.kinds: memoryview[int] = view[4 * column : 4 * column + calls]
+        self.extra: memoryview[int] = view[len(view) - extra :]
 
     def forget(self, index: int) -> None:
         """Make a call unanswered: it is executed again."""

@@ -67,7 +67,7 @@ class InlineEngine:
     def __init__(self, state: RunState, workload: InlineWorkload) -> None:
         self._state = state
         self._workload = workload
-        self.is_open = False
+        self.is_open: bool = False
         self._thread = 0
         self._entropy = 0
         self._next: list[int] = []  # the call to execute

@@ -58,8 +58,8 @@ class Crew:
         observers: Observers,
         idle_timeout: float | None,
     ) -> None:
-        self.lock = threading.RLock()
-        self.closing = False
+        self.lock: threading.RLock = threading.RLock()
+        self.closing: bool = False
         self.broken: InitializerFailed | None = None
         self._options = options
         self._policy = policy

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import copy_context
 from dataclasses import replace
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from pcall._core.calls import Calls, decorated
 from pcall._core.options import Options
+from pcall._core.records import Observer
 from pcall._core.retry import Retry
 from pcall._core.slips import call_limit
 from pcall._faces.make_run import make_run
 from pcall.executor.call_future import CallFuture
 from pcall.executor.executor_errors import InitializerFailed, for_executor, public_error
 from pcall.executor.lazy_map import lazy_map
+
+if TYPE_CHECKING:
+    from pcall._core.policy_types import ViewPolicy
 
 __all__ = ["InlineExecutor"]
 
@@ -62,7 +66,7 @@ class InlineExecutor(concurrent.futures.Executor):
         grace_period: float = 5.0,
         tasklog: bool = True,
         capture_output: bool | Literal["group"] = False,
-        progress: Any = None,
+        progress: bool | Observer | Iterable[Observer] | None = None,
     ) -> None:
         if type(max_workers) is int and max_workers <= 0:
             raise ValueError(f"max_workers must be greater than 0, not {max_workers}")
@@ -86,7 +90,15 @@ class InlineExecutor(concurrent.futures.Executor):
         self._calls = 0
         self._is_shut_down = False
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> CallFuture[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CallFuture[Any]:
         """Call ``fn(*args, **kwargs)``, and return a future that is done.
 
         Raises:
@@ -102,7 +114,7 @@ class InlineExecutor(concurrent.futures.Executor):
             index, self._calls = self._calls, self._calls + 1
         decorator = self._options.decorator
         target: Any = fn if decorator is None else decorated(decorator, fn)
-        future: CallFuture[T] = CallFuture()
+        future: CallFuture[Any] = CallFuture()
         future.mark_running()
         options = self._options if self._first.pending else self._options.but({"initializer": None})
         run = make_run(Calls(1, target, args, kwargs), options, None)
@@ -117,14 +129,26 @@ class InlineExecutor(concurrent.futures.Executor):
         future.conclude(outcome, outcome.value, public_error(outcome.error))
         return future
 
+    @overload
+    def map(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], *iterables: Iterable[Any],
+        timeout: float | None = None, chunksize: int = 1, buffersize: int | None = None,
+    ) -> Iterator[T]: ...  # fmt: skip
+
+    @overload
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any],
+        timeout: float | None = None, chunksize: int = 1, buffersize: int | None = None,
+    ) -> Iterator[T]: ...  # fmt: skip
+
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[..., Any],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[Any]:
         """Call ``fn`` with the items of these iterables, and yield the results in call order."""
         return lazy_map(self._submit_all, fn, iterables, timeout, chunksize, buffersize)
 
@@ -133,7 +157,7 @@ class InlineExecutor(concurrent.futures.Executor):
     ) -> list[CallFuture[Any]]:
         return [self.submit(fn, *args) for args in calls]
 
-    def options(self, **policy: Any) -> Self:
+    def options(self, **policy: Unpack[ViewPolicy]) -> Self:
         """A view with another ``retry`` or ``capture_output``; ``timeout`` has no effect."""
         for name in policy:
             if name not in ("timeout", "retry", "capture_output"):

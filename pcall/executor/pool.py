@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pcall.executor.pool_results import AsyncResult, Callback, PoolIterator
 from pcall.executor.process_executor import Executor
@@ -14,6 +14,9 @@ from pcall.executor.process_executor import Executor
 __all__ = ["Pool"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _RUN, _CLOSE, _TERMINATE = "RUN", "CLOSE", "TERMINATE"
 # Calls in flight for each process, while imap() reads its iterable.
@@ -55,7 +58,7 @@ class Pool:
         self._executor = Executor(
             processes, None, initializer, initargs, max_tasks_per_child=limit, idle_timeout=None
         )
-        self._iterators: dict[PoolIterator, None] = {}
+        self._iterators: dict[PoolIterator[Any], None] = {}
         self._owner = os.getpid()
         self._state = _RUN
 
@@ -63,29 +66,29 @@ class Pool:
 
     def apply(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> T:
         """Call ``func(*args, **kwds)`` in a process of the pool, and wait for its result."""
         return self.apply_async(func, args, kwds).get()
 
     def apply_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] | None = None,
         callback: Callback | None = None,
         error_callback: Callback | None = None,
-    ) -> AsyncResult:
+    ) -> AsyncResult[T]:
         """The same, without a wait."""
         self._check_running()
         future = self._executor.submit(func, *args, **dict(kwds or {}))
         return AsyncResult([future], True, callback, error_callback)
 
     def map(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> list[Any]:
+        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int | None = None
+    ) -> list[T]:
         """Call ``func`` with each item, and return the list of the results.
 
         If calls fail, the first of their errors in call order is raised once all are over.
@@ -96,48 +99,48 @@ class Pool:
             chunksize: 1 or more. It has no effect: how many calls a process gets at a time follows
                 from how long they take.
         """
-        return self.map_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
+        return self.map_async(func, iterable, chunksize).get()
 
     def map_async(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int | None = None,
         callback: Callback | None = None,
         error_callback: Callback | None = None,
-    ) -> AsyncResult:
+    ) -> AsyncResult[list[T]]:
         """The same, without a wait."""
         items = ((item,) for item in iterable)
         return self._map(func, items, chunksize, callback, error_callback)
 
     def starmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-    ) -> list[Any]:
+    ) -> list[T]:
         """Like :meth:`map`, with an iterable of arguments in place of each item."""
-        return self.starmap_async(func, iterable, chunksize).get()  # type: ignore[no-any-return]
+        return self.starmap_async(func, iterable, chunksize).get()
 
     def starmap_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         callback: Callback | None = None,
         error_callback: Callback | None = None,
-    ) -> AsyncResult:
+    ) -> AsyncResult[list[T]]:
         """The same, without a wait."""
         return self._map(func, map(tuple, iterable), chunksize, callback, error_callback)
 
     def _map(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         calls: Iterable[tuple[Any, ...]],
         chunksize: int | None,
         callback: Callback | None,
         error_callback: Callback | None,
-    ) -> AsyncResult:
+    ) -> AsyncResult[list[T]]:
         self._check_running()
         if chunksize is not None:
             _check_chunksize(chunksize)
@@ -145,8 +148,8 @@ class Pool:
         return AsyncResult(futures, False, callback, error_callback)
 
     def imap(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> Iterator[Any]:
+        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1
+    ) -> PoolIterator[T]:
         """Call ``func`` with each item, and iterate over the results in call order.
 
         The iterable is read while calls run, some calls ahead of them, whether or not results are
@@ -155,14 +158,14 @@ class Pool:
         return self._iterate(func, iterable, chunksize, ordered=True)
 
     def imap_unordered(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1
-    ) -> Iterator[Any]:
+        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1
+    ) -> PoolIterator[T]:
         """The same, as calls end."""
         return self._iterate(func, iterable, chunksize, ordered=False)
 
     def _iterate(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int, ordered: bool
-    ) -> PoolIterator:
+        self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int, ordered: bool
+    ) -> PoolIterator[T]:
         self._check_running()
         _check_chunksize(chunksize)
         executor = self._executor
@@ -178,7 +181,7 @@ class Pool:
         iterator.start()
         return iterator
 
-    def _forget(self, iterator: PoolIterator) -> None:
+    def _forget(self, iterator: PoolIterator[Any]) -> None:
         self._iterators.pop(iterator, None)
 
     # ------------------------------------------------------------ the end

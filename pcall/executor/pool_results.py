@@ -11,8 +11,9 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
-from typing import Any, Self
+from typing import Any, Generic, Self
 
+from pcall._types import T_co
 from pcall.exceptions import ResultError
 
 __all__ = ["AsyncResult", "PoolIterator"]
@@ -56,7 +57,7 @@ def error_of(future: Future[Any]) -> BaseException | None:
     return _Unsendable(error) if isinstance(error, ResultError) else error
 
 
-class AsyncResult:
+class AsyncResult(Generic[T_co]):
     """The result of a call, or the list of the results of several.
 
     Args:
@@ -128,7 +129,7 @@ class AsyncResult:
         """Wait until the calls are over, or for so many seconds."""
         self._done.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> T_co:
         """Wait for the result, for so many seconds; None: without a limit.
 
         Raises:
@@ -139,10 +140,11 @@ class AsyncResult:
             raise _Timeout(f"no result after {timeout} s")
         if self._error is not None:
             raise self._error
-        return self._value
+        value: T_co = self._value
+        return value
 
 
-class PoolIterator:
+class PoolIterator(Generic[T_co]):
     """Iterates over results while the pool reads its iterable, some calls ahead of those that run.
 
     Args:
@@ -162,7 +164,7 @@ class PoolIterator:
         chunksize: int,
         ahead: int,
         ordered: bool,
-        ended: Callable[[PoolIterator], None],
+        ended: Callable[[PoolIterator[Any]], None],
     ) -> None:
         self._submit = submit
         self._source: Iterator[Any] | None = iter(iterable)
@@ -232,10 +234,10 @@ class PoolIterator:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T_co:
         return self.next()
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> T_co:
         """Wait for the next result, for so many seconds; None: without a limit.
 
         Raises:
@@ -257,4 +259,5 @@ class PoolIterator:
         error = error_of(future)
         if error is not None:
             raise error
-        return future.result()
+        result: T_co = future.result()
+        return result

@@ -6,13 +6,14 @@ import asyncio
 import concurrent.futures
 import signal
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from pcall._core.observers import check_progress
 from pcall._core.options import Options
+from pcall._core.records import Observer
 from pcall._core.retry import Retry
 from pcall._core.seconds import check_seconds
 from pcall._core.slips import call_limit
@@ -24,6 +25,9 @@ from pcall.executor.crew import Crew
 from pcall.executor.executor_errors import for_executor
 from pcall.executor.lazy_map import lazy_map
 from pcall.executor.work import CallPolicy, Work
+
+if TYPE_CHECKING:
+    from pcall._core.policy_types import ViewPolicy
 
 __all__ = ["Executor"]
 
@@ -83,7 +87,7 @@ class Executor(concurrent.futures.Executor):
         grace_period: float = 5.0,
         tasklog: bool = True,
         capture_output: bool | Literal["group"] = False,
-        progress: Any = None,
+        progress: bool | Observer | Iterable[Observer] | None = None,
     ) -> None:
         if type(max_workers) is int and max_workers <= 0:
             raise ValueError(
@@ -118,7 +122,15 @@ class Executor(concurrent.futures.Executor):
 
     # ------------------------------------------------------------ calls
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> CallFuture[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> CallFuture[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> CallFuture[Any]:
         """Call ``fn(*args, **kwargs)`` in a child.
 
         Where a worker is free, the child is forked before this returns. It never waits for one.
@@ -154,14 +166,26 @@ class Executor(concurrent.futures.Executor):
         self._crew.submit(works)
         return [work.future for work in works]
 
+    @overload
+    def map(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], *iterables: Iterable[Any],
+        timeout: float | None = None, chunksize: int = 1, buffersize: int | None = None,
+    ) -> Iterator[T]: ...  # fmt: skip
+
+    @overload
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any],
+        timeout: float | None = None, chunksize: int = 1, buffersize: int | None = None,
+    ) -> Iterator[T]: ...  # fmt: skip
+
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[..., Any],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[Any]:
         """Call ``fn`` with the items of these iterables, and yield the results in call order.
 
         Without ``buffersize`` the calls are all known at once, so that reused workers inherit
@@ -182,7 +206,7 @@ class Executor(concurrent.futures.Executor):
         """
         return lazy_map(self._submit_all, fn, iterables, timeout, chunksize, buffersize)
 
-    def options(self, **policy: Any) -> Self:
+    def options(self, **policy: Unpack[ViewPolicy]) -> Self:
         """A view on this executor, with the same children, whose calls have another policy.
 
         Args:

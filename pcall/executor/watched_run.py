@@ -20,6 +20,7 @@ from pcall._core.options import Options
 from pcall._core.records import Outcome, name_of
 from pcall._errors import NotStarted
 from pcall._faces.make_growing_run import make_growing_run
+from pcall._run import Run
 from pcall._tuning import CANCEL_LOOK_INTERVAL, LINGER
 from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.seeding import Draw
@@ -95,6 +96,7 @@ class WatchedRun:
         self._policy = policy
         self._first = first
         self._calls = GrowingCalls(first, kept=False)
+        self.run: Run
         self.run, self._outcomes = make_growing_run(
             self._calls, options, policy.timeout, drawn, observers, idle_timeout
         )
@@ -102,7 +104,7 @@ class WatchedRun:
         self._stays = self._pooled or bool(observers)
         self._workers = options.max_workers or 1
         self.fed: dict[int, Work] = {}
-        self.owed = 0
+        self.owed: int = 0
         self._cancelled: set[int] = set()
         self._lingering: dict[int, Work] = {}  # by process, cancelled calls whose group lives
         self._thread: threading.Thread | None = None

@@ -66,8 +66,12 @@ class Work:
         pickled: bytes | None,
         policy: CallPolicy,
     ) -> None:
-        self.target, self.args, self.kwargs = target, args, kwargs
-        self.context, self.pickled, self.policy = context, pickled, policy
+        self.target: Any = target
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.context: Context | None = context
+        self.pickled: bytes | None = pickled
+        self.policy: CallPolicy = policy
         self.future: CallFuture[Any] = CallFuture()
-        self.index = -1
+        self.index: int = -1
         self.run: Any = None  # a WatchedRun

@@ -33,7 +33,7 @@ class ChunkPolicy(Protocol):
 class SingleCalls:
     """A :class:`ChunkPolicy` that makes chunks of one call."""
 
-    budget = 0.0
+    budget: float = 0.0
 
     def cost(self, index: int) -> None:
         """Nothing is known of any call."""

@@ -145,7 +145,7 @@ class ClusterPlan:
         self._stats = stats
         self._wanted = wanted
         self._reused = reused
-        self.functions = b""
+        self.functions: bytes = b""
         self._table: FunctionTable | None = None
         self._numbers: dict[int, int] = {}
         self._sent: dict[str, set[int]] = {}  # by worker, the answers that it was sent

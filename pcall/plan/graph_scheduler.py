@@ -41,6 +41,8 @@ class GraphScheduler(Scheduler):
         settled: calls that were settled from outside, which are never executed.
     """
 
+    queued: int
+
     def __init__(
         self,
         plan: Plan,
@@ -65,12 +67,12 @@ class GraphScheduler(Scheduler):
         )
         count = len(plan.calls)
         self._plan, self._graph = plan, plan.graph
-        self.state = bytearray(count)
+        self.state: bytearray = bytearray(count)
         # By call, and by gather: the number of vertices that it still waits for.
         self._pending = list(map(len, self._graph.needs))
         self._gather_pending = list(map(len, self._graph.gather_needs))
         self._gathers_found = bytearray(len(self._graph.gather_needs))
-        self.uses = RefCounts(self._graph, self.state)
+        self.uses: RefCounts = RefCounts(self._graph, self.state)
         self._chunking = Chunking(
             plan, self.state, self._pending, self._gather_pending, chunk_policy or SingleCalls()
         )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic
 
 from pcall._core.records import show
+from pcall._types import T_co
 from pcall._wire.exception_codec import safe_str
 from pcall.plan.graph import Graph
 
@@ -43,11 +44,11 @@ class PlanBase:
     calls: list[Any]
 
     def __init__(self) -> None:
-        self.graph = Graph()
-        self.key = os.urandom(8).hex()
+        self.graph: Graph = Graph()
+        self.key: str = os.urandom(8).hex()
 
 
-class Node:
+class Node(Generic[T_co]):
     """A value that is not there yet. It may stand anywhere in the arguments of later calls.
 
     Attributes:
@@ -83,7 +84,7 @@ class ForeignNode:
         return self._shown
 
 
-class Item(Node):
+class Item(Node[T_co]):
     """One of several values that a call returns.
 
     Attributes:
@@ -95,12 +96,12 @@ class Item(Node):
     __slots__ = ("count", "number", "of")
 
     def __init__(self, of: Node, number: int, count: int) -> None:
-        self.plan = of.plan
-        self.vertices = of.vertices
+        self.plan: PlanBase = of.plan
+        self.vertices: tuple[int, ...] = of.vertices
         self.hashable = True
-        self.of = of
-        self.number = number
-        self.count = count
+        self.of: Node[Any] = of
+        self.number: int = number
+        self.count: int = count
 
     def __repr__(self) -> str:
         return f"<item {self.number} of {self.of!r}>"
@@ -121,7 +122,7 @@ class Item(Node):
         return items[self.number]
 
 
-class Lit(Node):
+class Lit(Node[T_co]):
     """A literal value. It is passed as it is; calls inside it are not looked for.
 
     Attributes:
@@ -132,11 +133,11 @@ class Lit(Node):
 
     def __init__(self, plan: PlanBase, value: Any) -> None:
         self.plan = plan
-        self.vertices = ()
-        self.value = value
+        self.vertices: tuple[int, ...] = ()
+        self.value: Any = value
         try:
             hash(value)
-            self.hashable = True
+            self.hashable: bool = True
         except TypeError:
             self.hashable = False
 
@@ -170,12 +171,12 @@ class Gather(Node):
         hashable: bool,
     ) -> None:
         self.plan = plan
-        self.kind = kind
-        self.parts = parts
-        self.build = build
-        self.keys = keys
+        self.kind: type = kind
+        self.parts: Sequence[Any] = parts
+        self.build: Callable[[list[Any]], Any] = build
+        self.keys: Sequence[Any] = keys
         self.hashable = hashable
-        self.vertices = ()
+        self.vertices: tuple[int, ...] = ()
         self.number: int | None = None
 
     def __repr__(self) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pcall._core.records import show
 from pcall._errors import CycleError, FailedDependency
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Plan"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
+
+T = TypeVar("T")
 
 _Told = Callable[[int, Settled | None], None]
 
@@ -52,7 +54,7 @@ class Plan(PlanBase):
         super().__init__()
         self._stacklevel = stacklevel
         self._told: list[weakref.WeakMethod[_Told]] = []
-        self.calls: list[PlanCall] = []
+        self.calls: list[PlanCall[Any]] = []
         self.states = b""
         self.profile: Profile | None = None
         self._gatherer = Gatherer(self)
@@ -64,7 +66,15 @@ class Plan(PlanBase):
 
     # ------------------------------------------------------------ building
 
-    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PlanCall:
+    @overload
+    def call(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> PlanCall[T]: ...
+
+    @overload
+    def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> PlanCall[T]: ...
+
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> PlanCall[Any]:
         """Plan a call.
 
         Calls, and containers that hold calls, may stand anywhere in the arguments. The function
@@ -98,14 +108,14 @@ class Plan(PlanBase):
             self.calls.append(call)
         return call
 
-    def lit(self, value: Any) -> Lit:
+    def lit(self, value: T) -> Lit[T]:
         """Wrap a value that is passed as it is: calls inside it are not looked for.
 
         For a large container this saves the search.
         """
         return Lit(self, value)
 
-    def gather(self, structure: Any) -> Node:
+    def gather(self, structure: Any) -> Node[Any]:
         """Turn a container that holds calls into one value, which many calls may get.
 
         Raises:
@@ -115,7 +125,7 @@ class Plan(PlanBase):
             found = self._gatherer.convert(structure)
         return found if isinstance(found, Node) else Lit(self, found)
 
-    def unpack(self, call: Node, n: int) -> tuple[Item, ...]:
+    def unpack(self, call: Node[Any], n: int) -> tuple[Item[Any], ...]:
         """Split the value of a call into its ``n`` items.
 
         If the call returns another number of items, the calls that use them fail with a
@@ -138,7 +148,7 @@ class Plan(PlanBase):
         self._check_own(call)
         return tuple(Item(call, number, n) for number in range(n))
 
-    def add_dependency(self, first: Node, then: PlanCall) -> None:
+    def add_dependency(self, first: Node[Any], then: PlanCall[Any]) -> None:
         """Make a call wait for another one without getting its value.
 
         Args:
@@ -183,7 +193,7 @@ class Plan(PlanBase):
 
     # ------------------------------------------------------------ settling from outside
 
-    def mark_done(self, call: PlanCall, value: Any) -> None:
+    def mark_done(self, call: PlanCall[T], value: T) -> None:
         """Settle a call: later runs do not make it, and use this value.
 
         A run that lasts goes on with the value, too, unless the call has ended in it: what waits
@@ -196,7 +206,7 @@ class Plan(PlanBase):
         """
         self._settle(call, Settled(value, None))
 
-    def mark_failed(self, call: PlanCall, error: BaseException) -> None:
+    def mark_failed(self, call: PlanCall[Any], error: BaseException) -> None:
         """Settle a call: later runs do not make it, and count it as failed with this error.
 
         During a run, see :meth:`mark_done`.

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from pcall._core.records import name_of, show
+from pcall._types import T_co
 from pcall._wire.weak_values import WeakValues
 from pcall.plan.nodes import ForeignNode, Node, PlanBase, ValueOf
 from pcall.plan.places import Lines, Place
@@ -29,7 +30,7 @@ class Settled(NamedTuple):
     error: BaseException | None
 
 
-class PlanCall(Node):
+class PlanCall(Node[T_co]):
     """A planned call. Its value is known once a run has made it.
 
     Attributes:
@@ -76,18 +77,19 @@ class PlanCall(Node):
         lines: Lines,
     ) -> None:
         self.plan = plan
-        self.index = index
-        self.vertices = (index,)
+        self.index: int = index
+        self.vertices: tuple[int, ...] = (index,)
         self.hashable = True
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.name = name_of(fn)
-        self.scope = scope
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.name: str = name_of(fn)
+        self.scope: tuple[Hashable, ...] = scope
         self._priority: float = 0
         self.locality: Callable[[Any], Any] | Mapping[Any, float] | None = None
         self._lines = lines
-        self.started = self.done = False
+        self.started: bool = False
+        self.done: bool = False
         self.settled: Settled | None = None
 
     @property

@@ -82,7 +82,7 @@ class PlanRun:
             self._values = ClusterValues(given)
         else:
             self._values = InlineValues(given) if inline else PlanValues(calls.plan, given)
-        self.scheduler = RerunScheduler(
+        self.scheduler: RerunScheduler = RerunScheduler(
             calls.plan,
             output,
             given=given,
@@ -125,7 +125,7 @@ class PlanRun:
             )
             state = self._state(calls, options, timeout)
             self._engine = PoolEngine(state, outcomes, self._workload)
-        self.run = Run(state, self._engine)
+        self.run: Run = Run(state, self._engine)
         profiles = self.outcomes.profiles
         chosen = profiles is not None and options.profile is not None
         self._plan.profile = profiles.merged if profiles is not None and chosen else None

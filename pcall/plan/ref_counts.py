@@ -29,8 +29,8 @@ class RefCounts:
         self._gathers = [0] * len(graph.gather_needs)
         self._released: set[int] = set()
         self._dropped: list[int] = []
-        self.gone = bytearray(len(graph.needs))
-        self.complete = False
+        self.gone: bytearray = bytearray(len(graph.needs))
+        self.complete: bool = False
 
     def take_dropped(self) -> list[int]:
         """The calls whose values nothing needs any more, since this was last asked."""

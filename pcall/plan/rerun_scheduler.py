@@ -43,6 +43,8 @@ class RerunScheduler(GraphScheduler):
             the one of this name.
     """
 
+    queued: int
+
     def __init__(
         self,
         plan: Plan,
@@ -206,7 +208,7 @@ class RerunScheduler(GraphScheduler):
         requests, self._requests = self._requests, {}
         lost, self._lost = self._lost, set()
         lost = {index for index in lost if not self.uses.gone[index]}
-        self.settled -= lost
+        self.settled.difference_update(lost)
         again = lost.union(*requests.values()) - self.settled
         again = {index for index in again if self.state[index] == DONE}
         # They may need values that have been dropped meanwhile, and the calls that asked may need

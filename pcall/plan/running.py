@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from pcall._core.options import Options
 from pcall._core.records import Observer, Outcome, show
@@ -18,12 +18,45 @@ from pcall.plan.plan_calls import PlanCalls
 from pcall.plan.plan_report import call_error
 from pcall.plan.plan_run import PlanRun
 
+if TYPE_CHECKING:
+    from pcall._core.policy_types import RunPolicy
+    from pcall.plan.plan_call import PlanCall
+
+    K = TypeVar("K")
+    T = TypeVar("T")
+
 __all__ = ["run", "run_iter"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
 _Retry = int | Retry | Callable[[Any], Any] | None
 _Progress = bool | Observer | Iterable[Observer] | None
+
+
+@overload
+def run(plan: Plan, *, output: None = None, **policy: Unpack[RunPolicy]) -> None: ...
+
+
+@overload
+def run(plan: Plan, *, output: Node[T], **policy: Unpack[RunPolicy]) -> T: ...
+
+
+@overload
+def run(plan: Plan, *, output: list[PlanCall[T]], **policy: Unpack[RunPolicy]) -> list[T]: ...
+
+
+@overload
+def run(
+    plan: Plan, *, output: tuple[Node[T], ...], **policy: Unpack[RunPolicy]
+) -> tuple[T, ...]: ...
+
+
+@overload
+def run(plan: Plan, *, output: dict[K, PlanCall[T]], **policy: Unpack[RunPolicy]) -> dict[K, T]: ...
+
+
+@overload
+def run(plan: Plan, *, output: Any, **policy: Unpack[RunPolicy]) -> Any: ...
 
 
 def run(
@@ -136,7 +169,7 @@ def run_iter(
     fail_fast: bool = False,
     tasklog: bool = True,
     capture_output: bool | Literal["group"] = False,
-) -> Iterator[Outcome]:
+) -> Iterator[Outcome[Any]]:
     """Run the calls of a plan, and yield their outcomes meanwhile.
 
     Nothing is raised for a failed call: its outcome has the error. The error of a call that did

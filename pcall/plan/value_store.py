@@ -71,10 +71,11 @@ class Values:
         self.given = given
         self._table = table
         self._system = system
-        self.owners = memoryview(mmap.mmap(-1, 2 * max(1, len(plan.calls)))).cast("H")
+        calls = max(1, len(plan.calls))
+        self.owners: memoryview[int] = memoryview(mmap.mmap(-1, 2 * calls)).cast("H")
         # A worker may still write to the row of a call that is settled while it runs there. So
         # the length and the place of such a value lie elsewhere, and its bytes in the last store.
-        self.shared = memoryview(mmap.mmap(-1, 16 * max(1, len(plan.calls)))).cast("q")
+        self.shared: memoryview[int] = memoryview(mmap.mmap(-1, 16 * calls)).cast("q")
         self._written = 0
         self.files: dict[int, int] = {}
         self._mapped: dict[int, memoryview] = {}

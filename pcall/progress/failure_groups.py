@@ -108,7 +108,7 @@ class GroupedFailures:
 
     def __init__(self, keep: int = 0) -> None:
         self.groups: list[FailureGroup] = []
-        self.ungrouped = 0
+        self.ungrouped: int = 0
         self._by_identity: dict[Any, FailureGroup] = {}
         self._keep = keep
         self._length_left = _TOTAL_LENGTH

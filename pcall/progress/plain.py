@@ -51,7 +51,7 @@ class Style:
         self.colour = colour
         try:
             "\u2588\u2591".encode(encoding)
-            self.blocks = True
+            self.blocks: bool = True
         except UnicodeEncodeError:
             self.blocks = False
         self._full, self._empty = "\u2588\u2591" if self.blocks else "#-"

@@ -169,7 +169,7 @@ class State:
     def __init__(self, begun: float, keep: int = 0) -> None:
         self.begun = begun
         self.ended: float | None = None
-        self.failures = GroupedFailures(keep)
+        self.failures: GroupedFailures = GroupedFailures(keep)
         self._now = begun
         self._integral = 0.0
         self._all = _Tally(())

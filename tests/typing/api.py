@@ -1,4 +1,4 @@
-"""The whole public API, used as its types allow. Read by mypy, never run."""
+"""The whole public API, used as its types allow. Read by mypy and pyright, never run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pstats
 import sys
 import tracemalloc
 from collections.abc import Iterator
-from typing import Any, assert_type
+from typing import Any, TypeVar, assert_type
 
 import pcall as package
 from pcall import (
@@ -43,6 +43,7 @@ from pcall import (
     run,
     run_iter,
 )
+from pcall.plan import PlanCall
 from pcall.profiling import CpuProfile, MemoryProfile
 
 
@@ -61,8 +62,16 @@ def add(x: int, y: int) -> int:
     return x + y
 
 
-async def later(x: int) -> int:
+async def later(x: int) -> str:
+    return str(x)
+
+
+def untyped(x: Any) -> Any:
     return x
+
+
+def double(x: int) -> float:
+    return 2 * x
 
 
 class Target:
@@ -74,11 +83,16 @@ assert_type(__version__, str)
 
 
 def arguments() -> None:
-    assert_type(pcall(add, x=(1, 2, 3), y=(4, 5, 6)), tuple[Any, ...])
-    assert_type(package.pcall(add, None, (1,), [(2,)], {}, [{}]), tuple[Any, ...])
-    pcall([add, add], timeout=1, cargs=(1, 2))
+    assert_type(pcall(add, x=(1, 2, 3), y=(4, 5, 6)), tuple[int, ...])
+    assert_type(package.pcall(add, None, (1,), [(2,)], {}, [{}]), tuple[int, ...])
+    assert_type(pcall([add, add], timeout=1, cargs=(1, 2)), tuple[int, ...])
+    assert_type(pcall(later, x=[1]), tuple[str, ...])
+    assert_type(pcall([later, later], x=[1]), tuple[str, ...])
+    assert_type(pcall(untyped, x=[1]), tuple[Any, ...])
+    assert_type(pcall(Target, x="abc"), tuple[Target, ...])
+    assert_type(pcall(lambda: None), tuple[None, ...])
+    pcall([add, later], timeout=0.5)
     pcall((target for target in (add, later)), timeout=0.5)
-    pcall(lambda: None)
     pcall(functools.partial(add, 1), y=itertools.count(), iargs=itertools.repeat((), 3))
     pcall(Target(), iargs=({1}, [2], "3"), ikwargs=({"x": 1},))
     pcall(Target, x="abc", self={"a": 1}.values(), cls=range(3))
@@ -95,15 +109,16 @@ def calls_about_themselves() -> None:
 
 def objects() -> None:
     run = Pcall(add, x=(1, 2), y=(3, 4))
-    assert_type(run, Pcall)
-    assert_type(run.results, tuple[Any, ...] | None)
-    assert_type(run.outcomes, tuple[Outcome | None, ...])
+    assert_type(run, Pcall[int])
+    assert_type(Pcall(later, x=[1]), Pcall[str])
+    assert_type(run.results, tuple[int, ...] | None)
+    assert_type(run.outcomes, tuple[Outcome[int] | None, ...])
     assert_type(run.pids, tuple[int | None, ...])
     assert_type(run.done, bool)
     assert_type(run.wait(), bool)
     assert_type(run.wait(timeout=0.1), bool)
-    completed: Iterator[Outcome] = run.as_completed()
-    assert_type(next(completed), Outcome)
+    completed: Iterator[Outcome[int]] = run.as_completed()
+    assert_type(next(completed), Outcome[int])
     children: tuple[multiprocessing.Process, ...] = run.childs + run.livings
     for child in children:
         assert_type(child.exitcode, int | None)
@@ -115,7 +130,7 @@ def objects() -> None:
     run.terminate()
     run.kill()
     with Pcall(add, timeout=3, x=(1, 2), y=(3, 4)) as entered:
-        assert_type(entered, Pcall)
+        assert_type(entered, Pcall[int])
     print(run.targets, run.timeout, run.cargs, run.iargs, run.ckwargs, run.ikwargs, run.varkwargs)
 
 
@@ -128,34 +143,58 @@ def policy() -> None:
         grace_period=0.5,
         max_tasks_per_child=1,
         retry=Retry(3, on=(OSError, KeyError), wait=1, max_wait=10, jitter=0.5),
-        return_outcomes=True,
     )
     assert_type(Bounded, type[Pcall])
-    assert_type(Bounded.pcall(add, x=(1,), y=(2,)), tuple[Any, ...])
-    assert_type(Bounded(add, x=(1,), y=(2,)), Pcall)
+    assert_type(Bounded.pcall(add, x=(1,), y=(2,)), tuple[int, ...])
+    bounded: Pcall[int] = Bounded(add, x=(1,), y=(2,))
+    assert_type(bounded.results, tuple[int, ...] | None)
+    Outcomes = Pcall.options(return_outcomes=True, max_workers=2)
+    assert_type(Outcomes.pcall(add, x=(1,), y=(2,)), tuple[Outcome[Any], ...])
+    assert_type(Outcomes(add, x=(1,), y=(2,)).outcomes, tuple[Outcome[Any] | None, ...])
+    assert_type(Outcomes(add, x=(1,), y=(2,)).results, tuple[Outcome[Any], ...] | None)
+    assert_type(next(Outcomes.iter(add, x=(1,), y=(2,))), Outcome[Any])
+    Either = Pcall.options(return_outcomes=bool(bounded.pids))
+    Either.pcall(add, x=(1,), y=(2,))[0].anything
 
 
 class Mine(Pcall):
     """A subclass keeps its type."""
 
 
+class Careful(Pcall, max_workers=4, retry=Retry(2)):
+    """A subclass with a policy."""
+
+
+T = TypeVar("T")
+
+
+class Kept(Pcall[T], strict=True):
+    """A subclass that is generic, too."""
+
+
 def subclass() -> None:
     assert_type(Mine.options(max_workers=2), type[Mine])
+    assert_type(Careful.options(max_workers=2)(add, x=(1,), y=(2,)), Careful)
+    assert_type(Careful.pcall(add, x=(1,), y=(2,)), tuple[int, ...])
+    assert_type(Kept[int](add, x=(1,), y=(2,)).results, tuple[int, ...] | None)
     with Mine(add, x=(1,), y=(2,)) as mine:
         assert_type(mine, Mine)
 
 
 async def awaiting() -> None:
-    assert_type(await Pcall(later, x=(1, 2)), tuple[Any, ...])
-    assert_type(await pcall.aio(later, timeout=2, x=(1, 2)), tuple[Any, ...])
-    assert_type(await Mine.pcall.aio(later, x=(1, 2)), tuple[Any, ...])
+    assert_type(await Pcall(later, x=(1, 2)), tuple[str, ...])
+    assert_type(await pcall.aio(later, timeout=2, x=(1, 2)), tuple[str, ...])
+    assert_type(await Mine.pcall.aio(later, x=(1, 2)), tuple[str, ...])
     async with Pcall(later, x=(1, 2)) as run:
-        assert_type(run, Pcall)
+        assert_type(run, Pcall[str])
         async for outcome in run.as_completed():
-            assert_type(outcome, Outcome)
+            assert_type(outcome, Outcome[str])
 
 
-def looking(outcome: Outcome) -> None:
+def looking(outcome: Outcome, typed: Outcome[int]) -> None:
+    assert_type(typed.result(), int)
+    assert_type(typed.value, int | Any)
+    assert_type(outcome, Outcome[Any])
     assert_type(outcome.index, int)
     assert_type(outcome.call, Call)
     assert_type(outcome.ok, bool)
@@ -206,6 +245,9 @@ def plans() -> None:
     plan = Plan(stacklevel=1)
     with plan.scope("load", 1):
         call = plan.call(add, 1, y=2)
+        waiting = plan.call(later, call)
+    assert_type(call, PlanCall[int])
+    assert_type(waiting, PlanCall[str])
     assert_type(call.index, int)
     assert_type(call.name, str)
     assert_type(call.priority, float)
@@ -214,6 +256,13 @@ def plans() -> None:
     low, high = plan.unpack(plan.gather([call, 1]), 2)
     call.priority, call.name, call.locality = 2, "first", {"worker": 1}
     print(run(plan, output=[low, {"high": high}], max_workers=2, retry=Retry(2)))
+    assert_type(run(plan, output=call), int)
+    assert_type(run(plan, output=waiting, max_workers=2), str)
+    assert_type(run(plan, output=[call, call]), list[int])
+    assert_type(run(plan, output=(call, call)), tuple[int, ...])
+    assert_type(run(plan, output={"one": call}), dict[str, int])
+    assert_type(run(plan, output=plan.lit(1)), int)
+    assert_type(run(plan, output=low), Any)
     assert_type(run_iter(plan, order_results=False, timeout=2.5), Iterator[Outcome])
     run(plan, max_tasks_per_child=1, grace_period=0.5, tasklog=False)
     run(plan, profile="cpu")
@@ -240,20 +289,24 @@ def executors() -> None:
         assert_type(future.outcome, Outcome | None)
         assert_type(future.cancel(), bool)
         assert_type(ex.map(add, [1], [2], buffersize=3), Iterator[int])
+        assert_type(ex.submit(later, 1).result(), str)
+        assert_type(ex.map(later, [1]), Iterator[str])
         ex.options(timeout=1.5, retry=Retry(2), capture_output="group").submit(add, 1, 2)
         ex.terminate_workers()
         ex.kill_workers()
         ex.shutdown(wait=False, cancel_futures=True)
     with InlineExecutor() as inline:
         assert_type(inline.submit(add, 1, 2).result(), int)
+        assert_type(inline.submit(later, 1).result(), str)
     with Pool(2, print, (1,), 3) as pool:
-        pool.map(abs, [1], chunksize=1)
-        pool.apply_async(add, (1, 2), callback=print).get(timeout=1)
-        pool.imap_unordered(abs, [1])
+        assert_type(pool.map(double, [1], chunksize=1), list[float])
+        assert_type(pool.apply_async(add, (1, 2), callback=print).get(timeout=1), int)
+        assert_type(next(pool.imap_unordered(double, [1])), float)
+        assert_type(pool.starmap_async(add, [(1, 2)]).get(), list[int])
 
 
 async def streams() -> None:
     for value in pcall.iter(add, x=itertools.count(), y=[1]):
-        print(value)
-    async for value in Pcall.options(ordered=False, initializer=print, initargs=(1,)).iter(add):
-        print(value)
+        assert_type(value, int)
+    async for text in Pcall.options(ordered=False, initializer=print, initargs=(1,)).iter(later):
+        assert_type(text, str)

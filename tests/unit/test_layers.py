@@ -46,6 +46,7 @@ ROOMS = [
     "_lazy",
     "_tuning",
     "_errors",
+    "_types",
     "_version",
 ]
 
@@ -88,6 +89,8 @@ DEPENDENCIES = {"tblib"}
 EXTRAS = {"cluster": {"distributed"}, "engines.dask": {"cloudpickle", "dask", "distributed"}}
 # Imported inside the functions above alone.
 OPTIONAL = {"rich", "IPython"}
+# Type checkers bring it along.
+TYPES = {"typing_extensions"}
 
 
 class Import(NamedTuple):
@@ -161,6 +164,7 @@ def faults(modules: dict[str, str]) -> list[str]:
             continue
         for each in imports(source, known):
             where = f"{module}, line {each.line}, imports {each.name}"
+            allowed = TYPES if each.types else set()
             if each.inside and (module, each.name) not in INSIDE_FUNCTIONS:
                 found.append(f"{where} inside a function")
             if each.name in known:
@@ -168,7 +172,7 @@ def faults(modules: dict[str, str]) -> list[str]:
                 assert below is not None
                 if ROOMS.index(below) < ROOMS.index(room):
                     found.append(f"{where}, whose room is not below")
-            elif each.name in OPTIONAL and (each.inside or each.types):
+            elif (each.name in OPTIONAL and (each.inside or each.types)) or each.name in allowed:
                 pass
             elif each.name not in sys.stdlib_module_names | DEPENDENCIES | EXTRAS.get(room, set()):
                 found.append(f"{where}, which is not known")
@@ -238,6 +242,7 @@ def test_no_two_modules_have_one_name():
         ("_core.records", "from . import _pcall", "imports a relative import"),
         ("_core.records", "from pcall._core.new import x", "imports _core.new, which is not known"),
         ("_core.records", "import numpy.random", "imports numpy, which is not known"),
+        ("_core.records", "from typing_extensions import TypeVar", "imports typing_extensions"),
         ("_core.records", "try:\n import rich\nexcept ImportError: pass", "imports rich"),
         ("_core.records", "def f():\n  import os", "imports os inside a function"),
         ("_core.records", "class A:\n  async def f(self):\n    import os", "os inside a function"),

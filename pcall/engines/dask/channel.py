@@ -42,7 +42,7 @@ class Mapped:
     """
 
     def __init__(self, fd: int, size: int) -> None:
-        self.fd = fd
+        self.fd: int = fd
         self.size = size
         register_private_fd(fd)
 

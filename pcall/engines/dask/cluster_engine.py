@@ -88,8 +88,8 @@ class Chunk:
         self.order = order
         self.address = address
         self.future = future
-        self.head = order.start
-        self.stop = order.start + len(order.calls)
+        self.head: int = order.start
+        self.stop: int = order.start + len(order.calls)
         self.running = -1
         self.pid = 0  # of the process that runs the call
         self.slow = False  # it has reported before its end

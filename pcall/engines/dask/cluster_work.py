@@ -38,8 +38,8 @@ class ClusterWork:
         self._calls = calls
         self._locality = locality
         self._reused = reused
-        self.functions = b""
-        self.least = 1
+        self.functions: bytes = b""
+        self.least: int = 1
         self._table: FunctionTable | None = None
 
     def open(self) -> None:

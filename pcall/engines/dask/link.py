@@ -17,8 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from distributed import Client
-
 from pcall._errors import ClusterError, NoWorkers
 from pcall._version import __version__
 from pcall.engines.dask.plugin import (
@@ -71,7 +69,7 @@ class Link:
 
     def __init__(
         self,
-        client: Client,
+        client: Any,
         connect_timeout: float,
         path: tuple[str, ...] = (),
         preload: tuple[str, ...] = (),
@@ -80,7 +78,7 @@ class Link:
         self.connect_timeout = connect_timeout
         self.path = path
         self.preload = preload
-        self.id = uuid.uuid4().hex[:12]
+        self.id: str = uuid.uuid4().hex[:12]
         self._topic = topic_of(self.id)
         self._inboxes: dict[str, Inbox] = {}
         self._lock = threading.Lock()
@@ -90,7 +88,7 @@ class Link:
         self._closed = False
         self._registered = False
         self._refreshing = False
-        self.changed_at = time.monotonic()
+        self.changed_at: float = time.monotonic()
         client.subscribe_topic(self._topic, self._on_event)
         client.subscribe_topic("all", self._on_change)
         self.refresh()

@@ -42,7 +42,7 @@ class LocalWorkers:
             scheduler = self._start("scheduler")
             self._order(scheduler, folder=self._folder.name)
             workers = [self._start("worker") for _ in range(count)]
-            self.address = json.loads(_stream(scheduler.stdout).readline())["address"]
+            self.address: Any = json.loads(_stream(scheduler.stdout).readline())["address"]
             for worker in workers:
                 self._tell(worker)
         except BaseException:

@@ -78,14 +78,15 @@ class Chunk:
     def __init__(self, order: ChunkOrder) -> None:
         self.order = order
         self.next = 0
-        self.stop = len(order.calls)
+        self.stop: int = len(order.calls)
         self.key: int | None = None
         self.records: list[Record] = []
         self.files: list[int] = []
-        self.began = self.reported = time.monotonic()
+        self.began: float = time.monotonic()
+        self.reported: float = self.began
         self.announced = -1
         self.overdue = False
-        self.unstarted = -1
+        self.unstarted: int = -1
         self.problem: tuple[int, str] | None = None
         self.ending = False  # none of its calls starts any more
 
@@ -140,7 +141,7 @@ class NodeEngine(LocalEngine):
         self._overdue: set[int] = set()
         self._look_at = 0.0
         self._failed = 0
-        self.values = NodeValues()
+        self.values: NodeValues = NodeValues()
         self._node_logs: NodeLogs | None = None
 
     @property

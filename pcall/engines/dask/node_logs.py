@@ -79,7 +79,7 @@ class NodeLogs:
                     logger.handlers.clear()
             logging.disable(logging.NOTSET)
 
-        self.child = ChildLogs(self._fd, ((set_up, levels),), (), ())
+        self.child: ChildLogs = ChildLogs(self._fd, ((set_up, levels),), (), ())
 
     def take(self, call: int) -> tuple[bytes, ...]:
         """The records of a call that has ended, packed."""

@@ -165,6 +165,8 @@ class NodeWorkerHandle(WorkerHandle):
         system: makes files.
     """
 
+    calls: int
+
     def __init__(
         self, number: int, functions: list[Any], captures: bool, block: int, system: System
     ) -> None:
@@ -209,7 +211,7 @@ class NodeWorkerHandle(WorkerHandle):
         # Its file begins again: what was there has been read.
         self.control.counts[WorkerControl.WRITTEN] = ROOM
         self._received._read, self._received._read_at = memoryview(b""), 0
-        self.preempt_requested_at = None
+        self.preempt_requested_at: float | None = None
         if self.control.counts[WorkerControl.PREEMPT] == WorkerControl.CHUNK:
             self.control.counts[WorkerControl.PREEMPT] = 0
         self.control.counts[_LINKED] = 0

@@ -19,10 +19,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pickle import PickleBuffer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed import get_worker
-from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.protocol import to_serialize
 
 from pcall._wire.exception_codec import load_exception
@@ -34,6 +33,14 @@ from pcall.engines.dask.wire_records import (
     RunSpec,
     ValueAt,
 )
+
+if TYPE_CHECKING:
+
+    class WorkerPlugin:
+        """Distributed's, which is not fully typed."""
+
+else:
+    from distributed.diagnostics.plugin import WorkerPlugin
 
 __all__ = [
     "PLUGIN",
@@ -97,7 +104,7 @@ def _load_answer(content: Any) -> Any:
     return copied
 
 
-class NodePlugin(WorkerPlugin):  # type: ignore[misc]
+class NodePlugin(WorkerPlugin):
     """Starts a node when a run first needs it, and again if it dies."""
 
     name = PLUGIN

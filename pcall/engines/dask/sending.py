@@ -95,7 +95,7 @@ class FunctionTable:
                     f"the function {show(function)} can't be sent to the workers of a cluster: "
                     f"{type(problem).__name__}: {safe_str(problem)}"
                 ) from problem
-        self.content = pickle.dumps(pickles, 5)
+        self.content: bytes = pickle.dumps(pickles, 5)
 
     def number(self, function: Any) -> int:
         """The number of a function."""

@@ -67,8 +67,8 @@ class WorkerControl:
 
     def __init__(self, memory: memoryview, number: int) -> None:
         block = memory[number * self.SIZE : (number + 1) * self.SIZE]
-        self.counts = block[:64].cast("q")
-        self.began = block[64:96].cast("d")
+        self.counts: memoryview[int] = block[:64].cast("q")
+        self.began: memoryview[float] = block[64:96].cast("d")
 
     def reset(self) -> None:
         """Prepare the block for a new worker."""

@@ -56,7 +56,7 @@ class AnswerWriter:
         self._system = system
         self._files = 0  # that were sent
         self._pickler = ShortPickler()
-        self.full = False
+        self.full: bool = False
 
     def answer(self, index: int, returned: list[Any]) -> int:
         """Answer with the value that a call returned.
@@ -146,7 +146,7 @@ class AnswerFile:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self.fd = -1
+        self.fd: int = -1
 
     def open(self) -> int:
         """Make the file, and return its descriptor."""

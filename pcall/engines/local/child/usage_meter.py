@@ -25,7 +25,7 @@ class UsageMeter:
     def __init__(self, table: ResultTable) -> None:
         self._cpu, self._rss = table.cpu, table.rss
         self._before = _usage()[0]
-        self.unmeasured = 0
+        self.unmeasured: int = 0
 
     def measure(self, stop: int) -> None:
         """Write the figures of the unmeasured calls before this one; of several, the mean."""

@@ -92,7 +92,7 @@ class Worker:
         self._start = self._stop = 0
         self._attempt = 1
         self._marks: OutputMarks | None = None
-        self.first = -1
+        self.first: int = -1
         self.initialize: Callable[[], object] | None = None
         self._failing = -1  # the call whose error is being logged
         self._held = False  # after a failure, until the parent sends RESUME

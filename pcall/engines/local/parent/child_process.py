@@ -73,15 +73,17 @@ class ForkedProcess:
         self.pid = pid
         self.started = started
         self.rss = rss
-        self.answer = answer
+        self.answer: int = answer
         self.output = output
-        self.output_end = (0, 0)
+        self.output_end: tuple[int, int] = (0, 0)
         self.profile = profile
         self._system = system
         # Reentrant, since a signal handler of the user's may interrupt a method and end the run.
         self._lock = threading.RLock()
         self._lent = False
-        self.ended = self.ended_by_itself = self.leftovers = False
+        self.ended: bool = False
+        self.ended_by_itself: bool = False
+        self.leftovers: bool = False
         self.returncode: int | None = None
         self.cpu_time: float | None = None
         self.max_rss: int | None = None

@@ -19,7 +19,7 @@ from pcall._os.private_fds import (
     unregister_private_fd,
 )
 from pcall._os.signals import DeferSignals
-from pcall._os.system import System
+from pcall._os.system import Poller, System
 from pcall._profiles.current_profiles import ProfileKind
 from pcall._tuning import GUARD_DELAY
 from pcall.engines.local.child.bootstrap import make_bootstrap
@@ -80,7 +80,7 @@ class RunResources:
             self._descriptors += [self._sentinel, *others]
             for fd in (null, self._sentinel, *others):
                 register_private_fd(fd)
-            self.poller = system.make_poller()
+            self.poller: Poller = system.make_poller()
         except BaseException:
             self._close_descriptors()
             raise
@@ -94,7 +94,7 @@ class RunResources:
             from pcall.engines.local.child.profiled_calls import ProfiledCalls, run_fresh
 
             run, profiled = partial(run_fresh, profile, run), partial(ProfiledCalls, profile)
-        self.child_context = ChildContext(
+        self.child_context: ChildContext = ChildContext(
             parent=parent,
             bootstrap=make_bootstrap(self._sentinel),
             system=system,
@@ -109,12 +109,12 @@ class RunResources:
         )
         watch = system.parent_watch(parent, grace_period)
         first = make_steps(watch, null, closed_streams())
-        self.steps = (*first, *greenlet_steps(), *coverage_steps())
+        self.steps: tuple[tuple[Any, ...], ...] = (*first, *greenlet_steps(), *coverage_steps())
         if capture:
             self.steps = (*self.steps, *make_output_steps())
         self.capture = capture
-        self.profiles = profile is not None
-        self.shared = (self._sentinel, *(() if logs is None else (logs.fd,)))
+        self.profiles: bool = profile is not None
+        self.shared: tuple[int, ...] = (self._sentinel, *(() if logs is None else (logs.fd,)))
 
     def seconds_to_guard(self) -> float:
         """Seconds until :meth:`start_guard` is due; infinite after it was called."""

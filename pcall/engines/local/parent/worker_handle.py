@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcall._core.calls import Calls
 from pcall._os.private_fds import (
@@ -24,6 +24,9 @@ from pcall.engines.local.child.worker_spec import WorkerSpec
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.parent.received_answers import ReceivedAnswers
 from pcall.engines.local.worker_control import LEAVE, RESUME, TOKEN, WorkerControl
+
+if TYPE_CHECKING:
+    from _socket import socket
 
 __all__ = ["WorkerHandle"]
 
@@ -75,30 +78,31 @@ class WorkerHandle:
         common_file: Callable[[], int] | None = None,
     ) -> None:
         self.number = number
-        self.control = WorkerControl(table.extra, number)
+        self.control: WorkerControl = WorkerControl(table.extra, number)
         self.control.reset()
         self._table = table
         self._block = block
+        self.socket: socket
         self.socket, self._other = map(socket_above_streams, socketpair())
         for end in (self.socket, self._other):
             register_private_fd(end.fileno())
         spec = WorkerSpec(calls, table, self.control, self._other, block, make)
-        self.process = ChildProcess(
+        self.process: ChildProcess = ChildProcess(
             f"pcall-worker-{number}", spec, serve, kept=(self._other.fileno(), *kept)
         )
         common_file = common_file or partial(_answer_file, self.process)
         self._received = ReceivedAnswers(table, self.control, self.socket, common_file)
         self.given: deque[range] = deque()
-        self.at = 0
+        self.at: int = 0
         self.since: float | None = None
-        self.calls = 0
-        self.leaving = False
+        self.calls: int = 0
+        self.leaving: bool = False
         self.preempt_requested_at: float | None = None
-        self.held = False
+        self.held: bool = False
         self.announced = False
         self.first = -1
         self.owner = 0
-        self.inherited = len(calls)
+        self.inherited: int = len(calls)
         self._done = 0  # the number of its chunks that are known to have ended
 
     @property

@@ -80,8 +80,8 @@ class IndependentCalls:
         self._scheduler = scheduler
         self._ends = options.max_tasks_per_child is not None
         self._pace = 0.0  # seconds that a recent call took
-        self.block = 1
-        self.pauses_on_failure = options.max_errors is not None
+        self.block: int = 1
+        self.pauses_on_failure: bool = options.max_errors is not None
 
     def open(self, table: ResultTable, workers: int, seeded: bool) -> None:
         """Fix the size of blocks, so that a seeded run repeats its numbers on any workers."""
