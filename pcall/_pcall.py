@@ -28,7 +28,7 @@ from pcall.exceptions import ChildProcessException, PcallTimeout
 
 if TYPE_CHECKING:
     from pcall._core.policy_types import AnyPolicy, OutcomesPolicy, Policy
-    from pcall._faces.entry import AsyncTargets, R, ValueTargets
+    from pcall._faces.entry import AsyncTargets, MixedTargets, R, ValueTargets
     from pcall._faces.result_stream import ResultStream
     from pcall._profiles.run_profile import Profile
 
@@ -77,7 +77,7 @@ class Pcall(BuiltRun, Generic[T_co]):
 
     @overload
     def __init__(
-        self: Pcall[Any], /, targets: Targets, timeout: float | None = None,
+        self: Pcall[Any], /, targets: MixedTargets, timeout: float | None = None,
         cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
         ckwargs: Mapping[str, Any] | None = None,
         ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
@@ -197,7 +197,7 @@ class Pcall(BuiltRun, Generic[T_co]):
     @overload
     @classmethod
     def iter(
-        cls, /, targets: Targets, timeout: float | None = None,
+        cls, /, targets: MixedTargets, timeout: float | None = None,
         cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
         ckwargs: Mapping[str, Any] | None = None,
         ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],

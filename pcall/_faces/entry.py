@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     # A coroutine is run where the call runs, and its value comes back.
     Async = Callable[..., Coroutine[Any, Any, R]]
     AsyncTargets = Async[R] | Iterable[Async[R]]
+    # Both kinds in one list: mypy finds no common type for them.
+    MixedTargets = Iterable[Callable[..., Any]]
 
 __all__ = ["BoundEntry", "Entry", "Targets"]
 
@@ -90,7 +92,7 @@ class BoundEntry:
 
     @overload
     def __call__(
-        self, /, targets: Targets, timeout: float | None = None,
+        self, /, targets: MixedTargets, timeout: float | None = None,
         cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
         ckwargs: Mapping[str, Any] | None = None,
         ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
@@ -135,7 +137,7 @@ class BoundEntry:
 
     @overload
     async def aio(
-        self, /, targets: Targets, timeout: float | None = None,
+        self, /, targets: MixedTargets, timeout: float | None = None,
         cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
         ckwargs: Mapping[str, Any] | None = None,
         ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],
@@ -175,7 +177,7 @@ class BoundEntry:
 
     @overload
     def iter(
-        self, /, targets: Targets, timeout: float | None = None,
+        self, /, targets: MixedTargets, timeout: float | None = None,
         cargs: Iterable[Any] = (), iargs: Iterable[Iterable[Any]] | None = None,
         ckwargs: Mapping[str, Any] | None = None,
         ikwargs: Iterable[Mapping[str, Any]] | None = None, **varkwargs: Iterable[Any],

@@ -33,6 +33,49 @@ def here(x):
     return os.getpid()
 
 
+# ------------------------------------------------------------------ class statements
+
+
+class _Careful(Pcall, max_errors=None, return_outcomes=True):
+    """A policy, and a method."""
+
+    def failed(self):
+        return [outcome.index for outcome in self.results if not outcome.ok]
+
+
+def test_a_class_statement_takes_options(engine):
+    """``class Mine(Pcall, max_errors=None)`` is a subclass with that policy."""
+    run = _Careful(square, x=[1, -1, 2])
+    run.start()
+    run.join()
+    assert run.failed() == [1]
+    assert [each.ok for each in _Careful.pcall(square, x=[-1, 1])] == [False, True]
+
+
+@pytest.mark.engines(why="no run is made")
+def test_the_options_of_a_class_statement_are_inherited():
+    """A subclass keeps the options that it does not change, and its base class keeps all."""
+
+    class Kept(_Careful, return_outcomes=False):
+        pass
+
+    class Plain(Kept):
+        pass
+
+    assert Plain._options == Pcall._options.but({"max_errors": None})
+    assert Plain.options(max_errors=0)._options == Pcall._options
+    assert _Careful._options.return_outcomes
+
+
+@pytest.mark.engines(why="no run is made")
+def test_a_wrong_option_of_a_class_statement():
+    """It is refused where the class is made, and the text names the nearest option."""
+    with pytest.raises(TypeError, match="unknown option 'max_worker'; did you mean 'max_workers'"):
+
+        class Wrong(Pcall, max_worker=2):
+            pass
+
+
 # ------------------------------------------------------------------ validation
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import pickle
 import sys
 
@@ -136,7 +138,71 @@ def test_the_check_of_children_sees_imports():
     assert script(text) == ["this_is_no_module"]
 
 
+# Tells of each attempt, also where an extra is not installed.
+EXTRAS = """
+import os, sys
+
+class Extras:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in ("IPython", "cloudpickle", "dask", "distributed", "rich"):
+            os.write(1, f"{name} ".encode())
+
+sys.meta_path.insert(0, Extras)
+from pcall import *
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pcall(abs, iargs=[(-1,)] * 3)",
+        "Pcall.options(max_tasks_per_child=None, capture_output=True).pcall(abs, iargs=[(-1,)])",
+        "assert list(pcall.iter(abs, iargs=[(-1,)])) == [1]",
+        "with Executor(1) as executor: executor.submit(abs, -1).result()",
+        "with Pool(1) as pool: pool.map(abs, [-1])",
+        "plan = Plan()\nassert run(plan, output=plan.call(abs, -1)) == 1",
+        "import pcall.tasklog, pcall.profiling, pcall.exceptions, pcall.plan, pcall.progress\n"
+        "shown = pcall.progress.LogProgress()\n"
+        "Pcall.options(profile='cpu', progress=shown).pcall(abs, cargs=[-1])",
+        "try: pcall(abs)\nexcept ChildProcessException as error: str(error)",
+    ],
+)
+def test_the_core_loads_no_extra(text):
+    """Neither a process nor its children look for a package that only an extra has."""
+    assert script(f"{EXTRAS}{text}") == []
+
+
+def test_the_check_of_extras_sees_them():
+    """The check above fails for an extra that a call loads, whether or not it is installed."""
+    text = "def load():\n  try: import distributed\n  except ImportError: pass\npcall(load)"
+    assert script(f"{EXTRAS}{text}")[0] == "distributed"
+
+
 # ------------------------------------------------------------------ names that come late
+
+
+def test_a_star_imports_every_name():
+    """``from pcall import *`` brings what ``__all__`` names, and nothing else."""
+    text = "before = {*globals(), 'before'}\nfrom pcall import *\nprint(*{*globals()} - before)"
+    assert sorted(script(text)) == package.__all__
+
+
+@pytest.mark.parametrize("each", PACKAGES, ids=lambda each: each.__name__)
+def test_type_checkers_are_shown_every_name(each):
+    """The block for type checkers imports what ``__all__`` names and comes late, and no more."""
+    tree = ast.parse(inspect.getsource(each))
+    shown = {
+        alias.asname or alias.name
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    at_once = {
+        alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert shown == set(each.__all__) - at_once
 
 
 @pytest.mark.parametrize("name", [each.__name__ for each in PACKAGES])

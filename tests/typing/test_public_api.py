@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import inspect
 import logging
 import multiprocessing
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import pcall as package
 from pcall import Call, CurrentCall, Outcome, Pcall, exceptions, pcall
-from tests.helpers import ROOT
 
 HERE = Path(__file__).parent
 # Most of these runs are only looked at.
@@ -207,45 +203,6 @@ def test_the_exception_tree():
 
 
 # ------------------------------------------------------------------ types
-
-
-@pytest.fixture
-def mypy(request: pytest.FixtureRequest, tmp_path: Path):
-    """Run ``mypy --strict`` over a file; what it prints."""
-    if importlib.util.find_spec("mypy") is None:
-        pytest.skip("mypy is not installed")
-    kept = getattr(request.config, "cache", None)  # not there with -p no:cacheprovider
-    cache = tmp_path / "cache" if kept is None else kept.mkdir("mypy")
-
-    def run(path: Path) -> str:
-        command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache)]
-        command += ["--config-file", str(ROOT / "setup.cfg"), str(path)]
-        return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
-        ).stdout
-
-    return run
-
-
-def test_the_public_api_is_typed(mypy):
-    """A file that uses the whole public API passes ``mypy --strict``."""
-    assert "Success" in mypy(HERE / "api.py")
-
-
-def test_wrong_use_is_a_type_error(mypy, tmp_path):
-    """What the types forbid is reported, so the test above can fail."""
-    path = tmp_path / "wrong.py"
-    path.write_text(
-        "from pcall import Pcall, pcall\n"
-        "pcall(5)\n"
-        "pcall(len, timeout='1')\n"
-        "pcall(len, x=5)\n"
-        "Pcall(len).start().bit_length()\n"
-        "Pcall(len).results = ()\n"
-        "text: str = Pcall(len).pids\n"
-    )
-    lines = re.findall(r"wrong\.py:(\d+): error", mypy(path))
-    assert sorted(set(lines)) == ["2", "3", "4", "5", "6", "7"]
 
 
 def test_the_typed_file_uses_every_public_name():
