@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Some builds of libffi keep a descriptor from this import on, which is none of ours to close.
+import ctypes  # noqa: F401
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
