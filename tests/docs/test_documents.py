@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import html
 import inspect
 import os
 import re
+import runpy
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -301,3 +303,16 @@ def test_commands_of_the_readme_are_two():
     for command in commands.values():
         assert command.startswith("python3 -m venv .venv && ")
         assert "\n" not in command
+
+
+def test_the_picture_of_the_readme_shows_what_is_printed():
+    """The picture has the output that its script writes now, but for pids and for carets."""
+    names = runpy.run_path(str(ROOT / "docs/draw_first_minute.py"))
+
+    def lines(picture: str) -> list[str]:
+        texts = (html.unescape(text) for text in re.findall(r"<text[^>]*>(.*)</text>", picture))
+        return [re.sub(r"process \d+|pid \d+", "pid", text) for text in texts if text.strip(" ~^")]
+
+    shown = lines((ROOT / "docs/first_minute.svg").read_text())
+    assert "KeyError: 'router-3'" in shown
+    assert shown == lines(names["draw"](names["picture_lines"]()))
