@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import doctest
+import html
 import inspect
+import os
 import re
+import runpy
 import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import docutils.core
 import docutils.nodes
+import docutils.parsers.rst
 import docutils.utils
 import pytest
 
@@ -21,9 +26,11 @@ import pcall.tasklog
 from tests.helpers import ROOT
 from tests.helpers.scripts import run_python
 
+# The pages of ``docs/reference`` are made of directives that only Sphinx knows: see test_site.py.
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in [*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst"), *ROOT.glob("benchmarks/*.rst")]
+    for pattern in ("*.rst", "docs/*.rst", "docs/recipes/*.rst", "benchmarks/*.rst")
+    for path in ROOT.glob(pattern)
 )
 # What must be there, so that an empty search does not pass for a good one.
 WITH_CODE = [
@@ -31,14 +38,47 @@ WITH_CODE = [
     "docs/coming_from.rst",
     "docs/errors.rst",
     "docs/executor.rst",
+    "docs/fork_safety.rst",
+    "docs/index.rst",
     "docs/logs.rst",
     "docs/plans.rst",
     "docs/policy.rst",
     "docs/profiling.rst",
     "docs/progress.rst",
+    "docs/recipes/arrays.rst",
+    "docs/recipes/asyncio_service.rst",
+    "docs/recipes/downloads.rst",
+    "docs/recipes/files.rst",
+    "docs/recipes/frames.rst",
+    "docs/recipes/monte_carlo.rst",
+    "docs/recipes/nightly.rst",
+    "docs/recipes/notebook.rst",
+    "docs/recipes/pytest_devices.rst",
     "docs/testing.rst",
     "docs/timeouts.rst",
+    "docs/tutorial.rst",
 ]
+# What a document needs beyond the extra ``test``. The extra ``docs`` has it.
+NEEDS = {"docs/recipes/frames.rst": "pandas"}
+
+
+class TableOfContents(docutils.parsers.rst.Directive):
+    """Sphinx's ``toctree``, as links to its entries."""
+
+    has_content = True
+    option_spec: ClassVar = {
+        "caption": docutils.parsers.rst.directives.unchanged,
+        "maxdepth": docutils.parsers.rst.directives.nonnegative_int,
+    }
+
+    def run(self) -> list[docutils.nodes.Node]:
+        paragraph = docutils.nodes.paragraph()
+        for entry in self.content:
+            paragraph += docutils.nodes.reference(entry, entry, refuri=f"{entry}.rst")
+        return [paragraph]
+
+
+docutils.parsers.rst.directives.register_directive("toctree", TableOfContents)
 
 
 def parse(name: str) -> docutils.nodes.document:
@@ -86,9 +126,15 @@ def as_script(text: str) -> str:
 
 
 def run_document(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run it as a file whose lines are the document's, so that tracebacks name those."""
+    """Run it as a file whose lines are the document's, so that tracebacks name those.
+
+    Tests in it are run by pytest.
+    """
     path = folder / "document.py"
     path.write_text(script)
+    if re.search("^import pytest$", script, re.MULTILINE):
+        pytest_options = ("-q", "-p", "no:cacheprovider", "-W", "error")
+        return run_python("-m", "pytest", *pytest_options, path, cwd=folder, status=None)
     return run_python("-W", "error", path, cwd=folder, status=None)
 
 
@@ -96,10 +142,12 @@ def run_document(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", WITH_CODE)
 def test_code_blocks_run(name, tmp_path):
     """The code blocks of a document, run one after another, do what they assert."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     script = as_script((ROOT / name).read_text())
     assert "pcall" in script
     done = run_document(script, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_all_documents_with_code_are_run():
@@ -134,10 +182,25 @@ def test_document_renders(name):
     assert parse(name).astext().strip()
 
 
-def targets_of(name: str) -> Iterator[str]:
+def source_of(node: docutils.nodes.Node | None, name: str) -> str:
+    """The document that a node was read from: one that another includes has its own folder."""
+    while node is not None:
+        if node.source:
+            return Path(os.path.relpath(node.source, ROOT)).as_posix()
+        node = node.parent
+    return name
+
+
+def links_of(name: str) -> Iterator[tuple[str, str]]:
+    """Each link to another file or section, with the document where it is written."""
     for node in parse(name).findall(docutils.nodes.reference):
         if "refuri" in node and not re.match(r"[a-z]+:", node["refuri"]):
-            yield node["refuri"]
+            yield source_of(node, name), node["refuri"]
+
+
+def targets_of(name: str) -> Iterator[str]:
+    for _, target in links_of(name):
+        yield target
 
 
 def is_there(name: str, target: str) -> bool:
@@ -151,7 +214,7 @@ def is_there(name: str, target: str) -> bool:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_between_documents(name):
     """What a document links to exists, down to the section."""
-    assert [target for target in targets_of(name) if not is_there(name, target)] == []
+    assert [target for source, target in links_of(name) if not is_there(source, target)] == []
 
 
 def test_a_broken_link_is_seen():
@@ -163,10 +226,35 @@ def test_a_broken_link_is_seen():
 
 
 def test_documents_are_reached():
-    """Every document and every example is linked from the index of the documents."""
-    linked = {(ROOT / "docs" / target).resolve() for target in targets_of("docs/index.rst")}
+    """Every document and every example can be reached from the index of the documents."""
+    reached: set[Path] = set()
+    waiting = [ROOT / "docs/index.rst"]
+    while waiting:
+        path = waiting.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        name = path.relative_to(ROOT).as_posix()
+        if name not in DOCUMENTS:
+            continue
+        included = parse(name).settings.record_dependencies.list
+        waiting += [Path(file).resolve() for file in included]
+        waiting += [
+            (ROOT / source).parent / link.partition("#")[0] for source, link in links_of(name)
+        ]
+        waiting = [Path(os.path.normpath(path)) for path in waiting]
     wanted = {ROOT / name for name in DOCUMENTS} | set((ROOT / "examples").glob("*.py"))
-    assert wanted - {ROOT / "docs/index.rst"} <= linked
+    assert wanted - reached == set()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_form_of_external_links(name):
+    """A link to elsewhere is a whole address, encrypted, without odd characters."""
+    for node in parse(name).findall(docutils.nodes.reference):
+        if re.match(r"[a-z]+:", uri := node.get("refuri", "")):
+            assert re.fullmatch(
+                r"https://[a-z0-9.-]+\.[a-z]+(/[\w.~%/#?=&+@-]*)?|mailto:\S+@\S+", uri
+            ), uri
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -215,3 +303,16 @@ def test_commands_of_the_readme_are_two():
     for command in commands.values():
         assert command.startswith("python3 -m venv .venv && ")
         assert "\n" not in command
+
+
+def test_the_picture_of_the_readme_shows_what_is_printed():
+    """The picture has the output that its script writes now, but for pids and for carets."""
+    names = runpy.run_path(str(ROOT / "docs/draw_first_minute.py"))
+
+    def lines(picture: str) -> list[str]:
+        texts = (html.unescape(text) for text in re.findall(r"<text[^>]*>(.*)</text>", picture))
+        return [re.sub(r"process \d+|pid \d+", "pid", text) for text in texts if text.strip(" ~^")]
+
+    shown = lines((ROOT / "docs/first_minute.svg").read_text())
+    assert "KeyError: 'router-3'" in shown
+    assert shown == lines(names["draw"](names["picture_lines"]()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -28,7 +29,7 @@ NAMES = [
     "13_profile.py",
     "14_executor.py",
     "15_iter.py",
-    "checksum_stdlib.py",
+    "complex_functions.py",
 ]
 
 
@@ -60,24 +61,36 @@ def test_example_says_what_it_shows(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-def test_checksums_that_differ_are_an_error(tmp_path):
+def complex_functions() -> Path:
+    """The real job of the README."""
+    return next(path for path in EXAMPLES if path.name == "complex_functions.py")
+
+
+def test_an_answer_that_differs_is_an_error(tmp_path):
     """The real job exits with 1 when the parallel answer is not the serial one."""
-    source = next(path for path in EXAMPLES if path.name == "checksum_stdlib.py").read_text()
-    right = "parts = pcall(checksum, "
-    wrong = source.replace(right, "parts = pcall(lambda paths: checksum(paths[1:]), ")
-    assert wrong != source
+    source = complex_functions().read_text()
+    right = ".pcall(measure, "
+    wrong = source.replace(right, ".pcall(lambda path: measure(path)[1:], ")
+    wrong = wrong.replace("paths = python_files(library)", "paths = python_files(library)[:20]")
+    assert wrong.count("[1:]") == wrong.count("[:20]") == 1
     (tmp_path / "wrong.py").write_text(wrong)
     done = run_example(tmp_path / "wrong.py", tmp_path)
     assert done.returncode == 1
     assert "differs" in done.stderr
 
 
-def test_checksums_count_the_library(tmp_path):
-    """The real job counts the files of the library that it names, and their bytes."""
-    path = next(path for path in EXAMPLES if path.name == "checksum_stdlib.py")
-    done = run_example(path, tmp_path)
-    shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[:4])
-    assert Path(shown["library"], "os.py").is_file()
-    assert int(shown["files"]) > 500
-    assert int(shown["bytes"]) > 5_000_000
-    assert len(shown["sha-256"]) == 64
+def test_the_real_job_measures_complexity(tmp_path):
+    """The real job counts branches as McCabe does, in functions within functions, too."""
+    (tmp_path / "sample.py").write_text(
+        "def plain():\n    pass\n"
+        "async def outer(a, b):\n"
+        "    for x in a:\n        if x and b or not a:\n            pass\n"
+        "    try:\n        pass\n    except OSError:\n        pass\n"
+        "    def inner():\n        return [x for x in a if x]\n"
+    )
+    names = runpy.run_path(str(complex_functions()))
+    found = {name: count for count, _, _, name in names["measure"](tmp_path / "sample.py")}
+    assert found == {"plain": 1, "outer": 7, "inner": 2}
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/left_out.py").write_text("")
+    assert names["python_files"](tmp_path) == [str(tmp_path / "sample.py")]
