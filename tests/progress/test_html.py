@@ -222,7 +222,7 @@ def test_a_path_that_is_no_files(tmp_path):
 
 def test_a_folder_that_is_not_there(tmp_path):
     """A page that nobody could write is refused before anything runs."""
-    with pytest.raises(ValueError, match="path must be in a folder that is there"):
+    with pytest.raises(ValueError, match="path must be in a folder that exists"):
         HtmlProgress(tmp_path / "nowhere" / "page.html")
 
 
