@@ -343,7 +343,7 @@ def steady(text: str) -> str:
     text = re.sub(r"127\.0\.0\.1:\d{2,}", "127.0.0.1:8786", text)
     # There is a worker a core.
     text = re.sub(r"locality forbids .*", "locality forbids 0 (tcp://127.0.0.1:8786), ...", text)
-    text = re.sub(r"there are: .*", "there are: 0, ...", text)
+    text = re.sub(r"; there are: .*", "; there are: 0, ...", text)
     # What Python says about a pickle or a connection differs from one version to the next.
     text = re.sub(
         r"(could not be (?:un)?pickled: \w+|can't be reached: \w+): .*",

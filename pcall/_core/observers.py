@@ -29,8 +29,8 @@ Choice = bool | tuple[Observer, ...] | None
 
 _EXPECTED = (
     "True, False, None, an observer (ConsoleProgress(), HtmlProgress(path), "
-    "TimelineProgress(path), NotebookProgress(), LogProgress() of pcall.progress, or an object with the methods begin, "
-    "observe and end), or several of those"
+    "TimelineProgress(path), NotebookProgress(), LogProgress() of pcall.progress, or an object "
+    "with the methods begin, observe and end), or several of those"
 )
 
 

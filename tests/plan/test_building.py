@@ -263,7 +263,7 @@ def test_a_picture_as_svg_needs_dot(monkeypatch, tmp_path):
     plan = Plan()
     plan.call(give, 1)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match="Graphviz, is not installed"):
+    with pytest.raises(RuntimeError, match="Graphviz, which is not installed"):
         plan.render("svg")
     dot = tmp_path / "dot"
     dot.write_text('#!/bin/sh\nread first\necho "<svg>$1 $first</svg>"\n')
