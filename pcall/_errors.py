@@ -68,7 +68,7 @@ class DependenciesFailed(PcallError):
 
     def __str__(self) -> str:
         named = (f"{name}: {calls}" for name, calls in self.dependencies.items())
-        return f"of no use: {'; '.join(named)}"
+        return f"these values can't be used: {'; '.join(named)}"
 
 
 class FailedDependency(PcallError):

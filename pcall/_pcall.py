@@ -395,7 +395,9 @@ class Pcall(BuiltRun, Generic[T_co]):
     @timeout.setter
     def timeout(self, timeout: float | None) -> None:
         if self._started:
-            raise AttributeError("timeout can be set before start() alone: calls run with the old")
+            raise AttributeError(
+                "timeout can be set only before start(); the calls of this run keep the old one"
+            )
         self._limit = call_limit(timeout)
         self._timeout = timeout
         if self._options.max_workers != 0:

@@ -274,7 +274,9 @@ class Run:
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
-            raise AssertionError("this run belongs to the parent of this process")
+            raise AssertionError(
+                "this run belongs to the parent of this process; build another one here"
+            )
 
     def post(self, action: Callable[[], None]) -> None:
         """Have this done in a turn, with the run's lock held: at once where one waits now.

@@ -241,7 +241,7 @@ class Cluster:
 
     def _opened(self) -> Link:
         if self._client is None:
-            raise ClusterError("this cluster was closed")
+            raise ClusterError("this cluster was closed; make another Cluster")
         return self._link
 
     # ------------------------------------------------------------ the end

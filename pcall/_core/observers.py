@@ -28,9 +28,9 @@ _log = logging.getLogger("pcall")
 Choice = bool | tuple[Observer, ...] | None
 
 _EXPECTED = (
-    "True, False, None, an observer (ConsoleProgress(), HtmlProgress(path), NotebookProgress(), "
-    "LogProgress() of pcall.progress, or an object with the methods begin, observe and end), or "
-    "several of those"
+    "True, False, None, an observer (ConsoleProgress(), HtmlProgress(path), "
+    "TimelineProgress(path), NotebookProgress(), LogProgress() of pcall.progress, or an object "
+    "with the methods begin, observe and end), or several of those"
 )
 
 

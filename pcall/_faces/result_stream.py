@@ -173,7 +173,9 @@ class ResultStream(Generic[T_co]):
         if self._over:
             return None
         if os.getpid() != self._owner:
-            raise AssertionError("this iterator belongs to the parent of this process")
+            raise AssertionError(
+                "this iterator belongs to the parent of this process; make another one here"
+            )
         if self._run is None:
             self._start()
         run = self._run

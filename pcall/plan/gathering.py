@@ -115,7 +115,8 @@ class Gatherer:
         if not any(isinstance(part, Node) for part in converted):
             return value
         if recursive:
-            raise ValueError(f"a {type(value).__name__} holds itself, and calls: {show(value)}")
+            kind = type(value).__name__
+            raise ValueError(f"a {kind} with calls in it must not hold itself: {show(value)}")
         gather = self._make(value, converted)
         self._known[id(value)] = _Known(value, gather)
         return gather

@@ -56,7 +56,8 @@ def svg_text(dot: str) -> str:
         )
     except FileNotFoundError:
         raise RuntimeError(
-            "the program dot, of Graphviz, is not installed; dot text needs none"
+            "SVG is drawn by the program dot of Graphviz, which is not installed; "
+            "render() without it returns text"
         ) from None
     except subprocess.TimeoutExpired:
         raise RuntimeError(

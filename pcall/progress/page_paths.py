@@ -22,7 +22,7 @@ def checked_path(path: str | os.PathLike[str]) -> str:
     real = os.path.realpath(name)
     folder = os.path.dirname(real)
     if not os.path.isdir(folder):
-        raise ValueError(f"path must be in a folder that is there; {folder!r} is not")
+        raise ValueError(f"path must be in a folder that exists; {folder!r} does not")
     check_replaceable(real)
     return real
 
@@ -36,4 +36,4 @@ def check_replaceable(path: str) -> None:
         ValueError: it is such a thing.
     """
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"path must be that of a file; {path!r} is something else")
+        raise ValueError(f"path must be that of a regular file; {path!r} is none")

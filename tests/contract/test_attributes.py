@@ -74,7 +74,7 @@ def test_a_timeout_is_checked_when_it_is_set() -> None:
 def test_a_timeout_can_not_be_set_after_the_start(policy: dict[str, Any]) -> None:
     """The error says so; the run goes on with the one that it has."""
     with Pcall.options(**policy)(time.sleep, 60, iargs=[(0.2,)]) as run:
-        with pytest.raises(AttributeError, match=r"timeout can be set before start\(\) alone"):
+        with pytest.raises(AttributeError, match=r"timeout can be set only before start\(\)"):
             run.timeout = 1
         assert run.timeout == 60
     with pytest.raises(AttributeError):

@@ -231,8 +231,8 @@ def test_a_killed_run_has_its_file(tmp_path):
     [
         (3, TypeError, "path must be that of a file, not 3"),
         ("", ValueError, "path must be that of a file, not empty"),
-        ("/nowhere/run.json", ValueError, "path must be in a folder that is there"),
-        ("/dev/null", ValueError, "'/dev/null' is something else"),
+        ("/nowhere/run.json", ValueError, "path must be in a folder that exists"),
+        ("/dev/null", ValueError, "'/dev/null' is none"),
     ],
 )
 def test_wrong_paths(path, kind, text):

@@ -100,7 +100,7 @@ def on_sigterm(signum: int, frame: FrameType | None) -> None:
     if worker is not None:
         worker.on_sigterm()
     elif state["sigterm"] == SIGTERM_CANCELS:
-        raise TaskCancelled("SIGTERM")
+        raise TaskCancelled("ended by SIGTERM")
     elif state["sigterm"] == SIGTERM_ENDS:
         die_of_sigterm()
 

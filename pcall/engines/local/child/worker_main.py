@@ -384,7 +384,7 @@ class Worker:
         target = self._control.counts[WorkerControl.CANCELLED]
         if target in (EVERY_CALL, self._table.unanswered(self._start, self._stop)):
             self._cancelled = True  # set first: a second SIGTERM must not interrupt the clean-up
-            raise TaskCancelled("SIGTERM")
+            raise TaskCancelled("ended by SIGTERM")
         # Otherwise it was meant for a call that has ended since.
 
 
