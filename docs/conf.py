@@ -113,6 +113,15 @@ def source_of(node: docutils.nodes.Node | None) -> str:
     raise LookupError("a node without a source")
 
 
+def join_names(_: Sphinx, __: str, ___: str, ____: Any, _____: Any, lines: list[str]) -> None:
+    """Keep the names of attributes that share a description from being taken for a type."""
+    for number, line in enumerate(lines):
+        if names := re.match(r" +(\w+(?:, \w+)+): ", line):
+            joined = names[1].replace(", ", ",\N{ZERO WIDTH SPACE}")
+            lines[number] = line.replace(names[1], joined, 1)
+
+
 def setup(app: Sphinx) -> None:
     """Register what is added to Sphinx here."""
+    app.connect("autodoc-process-docstring", join_names, priority=100)  # before napoleon
     app.add_post_transform(RelativeLinks)

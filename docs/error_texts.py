@@ -380,7 +380,7 @@ def section(title: str, errors: list[Provoked]) -> str:
         rows += [".. code-block:: text", "", textwrap.indent(error.lines, "    "), ""]
         shown = f"{error.kind}: {error.text}" if error.text else error.kind
         rows += [
-            textwrap.indent("\n".join(f"| {line}" for line in textwrap.wrap(shown, 110)), "  ")
+            textwrap.indent("\n".join(f"| {line}" for line in textwrap.wrap(shown, 85)), "    ")
         ]
         rows += [""]
     return "\n".join(rows)
@@ -421,9 +421,9 @@ def texts_of(page: str) -> list[str]:
     texts: list[str] = []
     inside = False
     for line in page.splitlines():
-        if line.startswith("  | "):
-            texts[-1:] = [f"{texts[-1]} {line[4:]}"] if inside else [*texts[-1:], line[4:]]
-        inside = line.startswith("  | ")
+        if line.startswith("    | "):
+            texts[-1:] = [f"{texts[-1]} {line[6:]}"] if inside else [*texts[-1:], line[6:]]
+        inside = line.startswith("    | ")
     return texts
 
 

@@ -54,6 +54,7 @@ WITH_CODE = [
     "docs/recipes/nightly.rst",
     "docs/recipes/notebook.rst",
     "docs/recipes/pytest_devices.rst",
+    "docs/side_by_side.rst",
     "docs/testing.rst",
     "docs/timeouts.rst",
     "docs/tutorial.rst",

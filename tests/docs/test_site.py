@@ -37,7 +37,7 @@ def public_names() -> set[str]:
 
 def documented_names() -> list[str]:
     """The names that the pages of the reference document, one entry a directive."""
-    directive = r"^\.\. auto(?:function|class|exception|data):: (pcall[\w.]*)$"
+    directive = r"^\.\. auto(?:function|class|exception|data):: (pcall[\w.]*)(?:\(.*\))?$"
     texts = [path.read_text() for path in sorted(REFERENCE.glob("*.rst"))]
     return [name for text in texts for name in re.findall(directive, text, re.MULTILINE)]
 
