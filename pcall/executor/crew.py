@@ -25,6 +25,7 @@ from math import inf
 
 from pcall._core.observers import Observers
 from pcall._core.options import Options
+from pcall._faces.make_run import make_profiles
 from pcall._os.signals import DeferSignals
 from pcall._tuning import BATCH_CALLS, CHUNKS_PER_WORKER, ROWS, RUN_CALLS
 from pcall.engines.local.seeding import Draw, draw
@@ -49,6 +50,7 @@ class Crew:
         lock: guards everything here. No future is set while it is held.
         closing: True once no call will be submitted.
         broken: why no call can run, or None.
+        profiles: of all calls; None without the option ``profile``.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Crew:
         self._policy = policy
         self._observers = observers
         self._idle_timeout = idle_timeout
+        self.profiles = make_profiles(options) if options.profile is not None else None
         pooled = options.max_tasks_per_child != 1
         workers = options.max_workers or 1
         self._limit = workers * (CHUNKS_PER_WORKER if pooled else 1)
@@ -167,6 +170,7 @@ class Crew:
                 self._drawn,
                 self._observers if shown else Observers(),
                 self._idle_timeout,
+                self.profiles,
             )
             self._current[capture] = run
             self._runs[run] = None
