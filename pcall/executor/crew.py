@@ -81,7 +81,7 @@ class Crew:
         self._runs: dict[WatchedRun, None] = {}
         self._threads: set[threading.Thread] = set()
         self._calls = 0
-        self._drawn: Draw | None = None
+        self._drawn: dict[object, Draw] = {}
         self._pid = os.getpid()
         register_crew(self)
 
@@ -155,8 +155,10 @@ class Crew:
             run.retire()
             run = None
         if run is None:
-            if self._drawn is None:
-                self._drawn = draw()
+            # Runs for each way to capture output number their calls independently, and random
+            # numbers follow from the number.
+            if capture not in self._drawn:
+                self._drawn[capture] = draw()
             options = self._options
             if capture != options.capture_output:
                 options = options.but({"capture_output": capture})
@@ -167,7 +169,7 @@ class Crew:
                 options,
                 self._policy,
                 self._calls,
-                self._drawn,
+                self._drawn[capture],
                 self._observers if shown else Observers(),
                 self._idle_timeout,
                 self.profiles,
@@ -175,6 +177,8 @@ class Crew:
             self._current[capture] = run
             self._runs[run] = None
         run.append(work)
+        if work.number < 0:
+            work.number = self._calls
         self._calls += 1
 
     def inherits(self, policy: CallPolicy) -> bool:

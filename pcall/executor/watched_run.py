@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -290,6 +291,8 @@ class WatchedRun:
         self._cancelled.discard(index)
         work = self.fed.pop(index)
         future = work.future
+        if outcome.index != work.number:
+            outcome = replace(outcome, index=work.number)
         future.outcome = outcome
         if future.cancelled() and outcome.pid is not None and self.run.lingers(outcome.pid):
             self._lingering[outcome.pid] = work
