@@ -61,7 +61,7 @@ class ResultStream(Generic[T_co]):
         if options.engine is not None:
             raise ValueError(
                 f"engine must be None for iter, not {options.engine!r}: its calls run on this "
-                f"machine; use Pcall.options(engine=...) or Cluster.execute"
+                f"machine; on a cluster use pcall or Cluster.execute"
             )
         self._limit = call_limit(timeout)
         self._options = options
