@@ -243,6 +243,7 @@ SNIPPETS: dict[str, list[str]] = {
         "list(cluster.execute(Plan(), workers=['nobody']))",
         "list(cluster.execute(Plan(), workers=[]))",
         "Pcall.options(engine=cluster, profile='cpu')",
+        "Pcall.options(engine=cluster).iter(add, x=[1], y=[2])",
         "lock = __import__('threading').Lock()\n"
         "Pcall.options(engine=cluster).pcall(lambda: lock.locked())",
         "lock = __import__('threading').Lock()\n"

@@ -57,7 +57,7 @@ def build_calls(
         return Calls(len(args), targets, common, common_kwargs, args=args)
     if strict:
         sources = {"targets": targets, "iargs": iargs, "ikwargs": ikwargs, **(varkwargs or {})}
-        rows = strict_rows(columns, sources)
+        rows = list(strict_rows(columns, sources))
     else:
         rows = list(zip(*columns.values()))  # noqa: B905 - the shortest column decides
     count = len(rows)
@@ -104,6 +104,7 @@ def stream_calls(
 
     Raises:
         TypeError: an argument has the wrong type: at once, or when the call is reached.
+        ValueError: ``strict``, and a column has ended before the others: when it has.
     """
     common, common_kwargs, columns, names = _columns(
         targets, cargs, iargs, ckwargs, ikwargs, varkwargs, strict
@@ -115,8 +116,11 @@ def stream_calls(
     first = len(columns) - len(names)
     of_kwargs = None if ikwargs is None else first - 1
 
+    sources = {"targets": targets, "iargs": iargs, "ikwargs": ikwargs, **(varkwargs or {})}
+
     def stream() -> Iterator[CallParts]:
-        for row in zip(*columns.values(), strict=strict):
+        rows = strict_rows(columns, sources) if strict else zip(*columns.values(), strict=False)
+        for row in rows:
             yield (
                 targets if several is None else row[several],
                 common if of_args is None else common + row[of_args],

@@ -104,6 +104,8 @@ class OutcomeStore(Sequence[Outcome | None]):
     def forget(self, index: int) -> None:
         """Drop the outcome of a call that nobody asks about any more."""
         self._outcomes.pop(index, None)
+        if self.profiles is not None:
+            self.profiles.forget(index)
 
     def set_attempts(self, index: int, attempts: int) -> None:
         """Set the number of attempts of a call that returned."""

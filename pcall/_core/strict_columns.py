@@ -30,7 +30,7 @@ def refuse_text(name: str, value: Any) -> None:
 
 def strict_rows(
     columns: Mapping[str, Iterator[Any]], sources: Mapping[str, Any]
-) -> list[tuple[Any, ...]]:
+) -> Iterator[tuple[Any, ...]]:
     """Read columns together, as ``zip`` does, and see to it that all end at once.
 
     Args:
@@ -41,20 +41,20 @@ def strict_rows(
         ValueError: they have different lengths; the text names the columns and their lengths. One
             that does not know its length is not read further than by one value.
     """
-    rows: list[tuple[Any, ...]] = []
+    count = 0
     while True:
         row = tuple(next(column, _END) for column in columns.values())
         ended = [value is _END for value in row]
         if all(ended):
-            return rows
+            return
         if any(ended):
-            count = len(rows)
             lengths = [
                 f"{name} has {_length(sources[name], count, end)}"
                 for name, end in zip(columns, ended, strict=True)
             ]
             raise ValueError(f"strict=True, and the lengths differ: {', '.join(lengths)}")
-        rows.append(row)
+        yield row
+        count += 1
 
 
 def _length(source: Iterable[Any], count: int, ended: bool) -> str:

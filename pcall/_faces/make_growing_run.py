@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from pcall._core.chunk_outcomes import PassingOutcomes
 from pcall._core.growing_calls import GrowingCalls
@@ -17,6 +18,9 @@ from pcall.engines.local.parent.pool_engine import PoolEngine, pool_size
 from pcall.engines.local.parent.sent_workload import SentCallsWorkload
 from pcall.engines.local.seeding import Draw, chance
 
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import RunProfile
+
 __all__ = ["make_growing_run"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
@@ -29,6 +33,7 @@ def make_growing_run(
     drawn: Draw,
     observers: Observers,
     idle_timeout: float | None = None,
+    profiles: RunProfile | None = None,
 ) -> tuple[Run, PassingOutcomes]:
     """Compose a run without calls; ``GrowingCalls.append`` and ``Run.grow`` add some.
 
@@ -39,6 +44,7 @@ def make_growing_run(
         drawn: random numbers for the children.
         observers: of the run.
         idle_timeout: seconds after which an idle reused worker exits; None: it stays.
+        profiles: collects the profiles of calls; None: none are taken.
 
     Returns:
         The run, and its outcomes, which are to be taken and forgotten.
@@ -54,6 +60,7 @@ def make_growing_run(
         first=len(calls),
     )
     outcomes = PassingOutcomes(calls, captures=bool(options.capture_output))
+    outcomes.profiles = profiles
     state = RunState(
         calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance
     )

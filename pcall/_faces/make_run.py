@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from pcall._core.calls import Calls
 from pcall._core.options import Options
@@ -14,7 +15,10 @@ from pcall._run import Run
 from pcall.engines.local.parent.fresh_engine import FreshEngine
 from pcall.engines.local.seeding import chance
 
-__all__ = ["make_run", "use_profiles"]
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import RunProfile
+
+__all__ = ["make_profiles", "make_run", "use_profiles"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -33,12 +37,23 @@ def make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
 
 def use_profiles(outcomes: OutcomeStore, options: Options) -> None:
     """Have the profiles of calls collected, if the options ask for that."""
-    kind = options.profile_kind
-    if kind is not None:
-        # Loaded for those who profile their calls.
-        from pcall._profiles.run_profile import RunProfile
+    outcomes.profiles = make_profiles(options)
 
-        outcomes.profiles = RunProfile(kind)
+
+def make_profiles(options: Options, total: RunProfile | None = None) -> RunProfile | None:
+    """Collects the profiles of a run's calls; None if the options do not ask for that.
+
+    Args:
+        options: the policy.
+        total: see :class:`RunProfile`.
+    """
+    kind = options.profile_kind
+    if kind is None:
+        return None
+    # Loaded for those who profile their calls.
+    from pcall._profiles.run_profile import RunProfile
+
+    return RunProfile(kind, total if total is not None and total.kind == kind else None)
 
 
 def _inline_run(calls: Calls, options: Options) -> Run:

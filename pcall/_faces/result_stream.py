@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from pcall._core.arguments import stream_calls
 from pcall._core.calls import CallParts, Calls, decorated
@@ -17,7 +17,7 @@ from pcall._core.options import Options
 from pcall._core.records import Outcome
 from pcall._core.slips import call_limit, check_taken
 from pcall._faces.make_growing_run import make_growing_run
-from pcall._faces.make_run import make_run
+from pcall._faces.make_run import make_profiles, make_run
 from pcall._faces.run_observers import observers_of
 from pcall._run import Run
 from pcall._types import T_co
@@ -25,6 +25,9 @@ from pcall._wire.call_pickle import dump_call
 from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.parent.pool_engine import cores
 from pcall.engines.local.seeding import draw
+
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import Profile
 
 __all__ = ["ResultStream"]
 
@@ -39,6 +42,9 @@ class ResultStream(Generic[T_co]):
 
     Args: those of :class:`pcall.Pcall`; and
         options: the policy.
+
+    Raises:
+        ValueError: the options have an engine.
     """
 
     def __init__(
@@ -52,8 +58,14 @@ class ResultStream(Generic[T_co]):
         ikwargs: Iterable[Mapping[str, Any]] | None,
         varkwargs: Mapping[str, Iterable[Any]],
     ) -> None:
+        if options.engine is not None:
+            raise ValueError(
+                f"engine must be None for iter, not {options.engine!r}: its calls run on this "
+                f"machine; on a cluster use pcall or Cluster.execute"
+            )
         self._limit = call_limit(timeout)
         self._options = options
+        self._profiles = make_profiles(options)
         given = {"timeout": timeout, "iargs": iargs, "ckwargs": ckwargs, "ikwargs": ikwargs}
         given["cargs"] = cargs or None
         self._given = {name: value for name, value in given.items() if value is not None}
@@ -150,6 +162,15 @@ class ResultStream(Generic[T_co]):
         if self._finalizer is not None:
             self._finalizer()
 
+    @property
+    def profile(self) -> Profile | None:
+        """The profile over all calls that have ended; None without the option ``profile``.
+
+        With ``return_outcomes=True`` each outcome has that of its call.
+        """
+        profiles = self._profiles
+        return None if profiles is None or self._options.profile is None else profiles.merged
+
     async def aclose(self) -> None:
         """The same, while the event loop goes on."""
         from pcall._faces.asyncio_turns import end
@@ -205,7 +226,9 @@ class ResultStream(Generic[T_co]):
     def _start(self) -> None:
         options = self._options.but({"max_workers": self._workers, "max_errors": None})
         observers = observers_of(options.progress_choice)
-        run, self._outcomes = make_growing_run(self._calls, options, self._limit, draw(), observers)
+        run, self._outcomes = make_growing_run(
+            self._calls, options, self._limit, draw(), observers, profiles=self._profiles
+        )
         self._run = run
         if options.capture_output == "group":
             self._writer = GroupWriter(self._outcomes)
@@ -304,6 +327,8 @@ class ResultStream(Generic[T_co]):
         assert outcome is not None
         if outcome.ok:
             self._options = self._options.but({"initializer": None})  # it was called
+        if self._profiles is not None:
+            self._profiles.include(outcome.profile)
         outcome = replace(outcome, index=self._begun)
         self._begun += 1
         self._note(outcome)

@@ -25,6 +25,7 @@ from math import inf
 
 from pcall._core.observers import Observers
 from pcall._core.options import Options
+from pcall._faces.make_run import make_profiles
 from pcall._os.signals import DeferSignals
 from pcall._tuning import BATCH_CALLS, CHUNKS_PER_WORKER, ROWS, RUN_CALLS
 from pcall.engines.local.seeding import Draw, draw
@@ -49,6 +50,7 @@ class Crew:
         lock: guards everything here. No future is set while it is held.
         closing: True once no call will be submitted.
         broken: why no call can run, or None.
+        profiles: of all calls; None without the option ``profile``.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Crew:
         self._policy = policy
         self._observers = observers
         self._idle_timeout = idle_timeout
+        self.profiles = make_profiles(options) if options.profile is not None else None
         pooled = options.max_tasks_per_child != 1
         workers = options.max_workers or 1
         self._limit = workers * (CHUNKS_PER_WORKER if pooled else 1)
@@ -78,7 +81,7 @@ class Crew:
         self._runs: dict[WatchedRun, None] = {}
         self._threads: set[threading.Thread] = set()
         self._calls = 0
-        self._drawn: Draw | None = None
+        self._drawn: dict[object, Draw] = {}
         self._pid = os.getpid()
         register_crew(self)
 
@@ -152,8 +155,10 @@ class Crew:
             run.retire()
             run = None
         if run is None:
-            if self._drawn is None:
-                self._drawn = draw()
+            # Runs for each way to capture output number their calls independently, and random
+            # numbers follow from the number.
+            if capture not in self._drawn:
+                self._drawn[capture] = draw()
             options = self._options
             if capture != options.capture_output:
                 options = options.but({"capture_output": capture})
@@ -164,13 +169,16 @@ class Crew:
                 options,
                 self._policy,
                 self._calls,
-                self._drawn,
+                self._drawn[capture],
                 self._observers if shown else Observers(),
                 self._idle_timeout,
+                self.profiles,
             )
             self._current[capture] = run
             self._runs[run] = None
         run.append(work)
+        if work.number < 0:
+            work.number = self._calls
         self._calls += 1
 
     def inherits(self, policy: CallPolicy) -> bool:

@@ -14,13 +14,14 @@ from pcall._core.options import Options
 from pcall._core.records import Observer
 from pcall._core.retry import Retry
 from pcall._core.slips import call_limit
-from pcall._faces.make_run import make_run
+from pcall._faces.make_run import make_profiles, make_run
 from pcall.executor.call_future import CallFuture
 from pcall.executor.executor_errors import InitializerFailed, for_executor, public_error
 from pcall.executor.lazy_map import lazy_map
 
 if TYPE_CHECKING:
     from pcall._core.policy_types import ViewPolicy
+    from pcall._profiles.run_profile import Profile
 
 __all__ = ["InlineExecutor"]
 
@@ -67,6 +68,7 @@ class InlineExecutor(concurrent.futures.Executor):
         tasklog: bool = True,
         capture_output: bool | Literal["group"] = False,
         progress: bool | Observer | Iterable[Observer] | None = None,
+        profile: Literal["cpu", "memory"] | None = None,
     ) -> None:
         if type(max_workers) is int and max_workers <= 0:
             raise ValueError(f"max_workers must be greater than 0, not {max_workers}")
@@ -82,6 +84,7 @@ class InlineExecutor(concurrent.futures.Executor):
             initializer=initializer,
             initargs=initargs,
             progress=progress,
+            profile=profile,
         )
         self._max_workers = 1
         self._options = for_executor(options, max_workers=0, max_tasks_per_child=1)
@@ -89,6 +92,7 @@ class InlineExecutor(concurrent.futures.Executor):
         self._lock = threading.RLock()
         self._calls = 0
         self._is_shut_down = False
+        self._profiles = make_profiles(options) if profile is not None else None
 
     @overload
     def submit(
@@ -125,6 +129,8 @@ class InlineExecutor(concurrent.futures.Executor):
         if isinstance(found.error, InitializerFailed):
             self._first.error = found.error
         self._first.pending = False
+        if self._profiles is not None:
+            self._profiles.include(found.profile)
         outcome = replace(found, index=index)
         future.conclude(outcome, outcome.value, public_error(outcome.error))
         return future
@@ -170,6 +176,11 @@ class InlineExecutor(concurrent.futures.Executor):
         vars(view).update(vars(self))
         view._options = self._options.but(policy)
         return view
+
+    @property
+    def profile(self) -> Profile | None:
+        """The profile over all calls; None without the option ``profile``."""
+        return None if self._profiles is None else self._profiles.copy()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls."""

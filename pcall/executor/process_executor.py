@@ -28,6 +28,7 @@ from pcall.executor.work import CallPolicy, Work
 
 if TYPE_CHECKING:
     from pcall._core.policy_types import ViewPolicy
+    from pcall._profiles.run_profile import Profile
 
 __all__ = ["Executor"]
 
@@ -67,6 +68,8 @@ class Executor(concurrent.futures.Executor):
         capture_output: True: what a call writes to stdout and stderr is in its outcome.
             ``"group"``: it is also written here when the call ends. Default False.
         progress: True, or observers of :mod:`pcall.progress`.
+        profile: ``"cpu"`` or ``"memory"``: each call is profiled, without the initializer, see
+            :mod:`pcall.profiling`. Default None.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -88,6 +91,7 @@ class Executor(concurrent.futures.Executor):
         tasklog: bool = True,
         capture_output: bool | Literal["group"] = False,
         progress: bool | Observer | Iterable[Observer] | None = None,
+        profile: Literal["cpu", "memory"] | None = None,
     ) -> None:
         if type(max_workers) is int and max_workers <= 0:
             raise ValueError(
@@ -106,6 +110,7 @@ class Executor(concurrent.futures.Executor):
             capture_output=capture_output,
             initializer=initializer,
             initargs=initargs,
+            profile=profile,
         )
         options = for_executor(options, max_workers=max_workers or cores())
         if idle_timeout is not None:
@@ -234,6 +239,15 @@ class Executor(concurrent.futures.Executor):
             capture = Options(capture_output=policy["capture_output"]).capture_output
         view._policy = CallPolicy(timeout, retry, capture)
         return view
+
+    @property
+    def profile(self) -> Profile | None:
+        """The profile over all calls that have ended; None without the option ``profile``.
+
+        It does not change later. The profile of one call is ``future.outcome.profile``.
+        """
+        profiles = self._crew.profiles
+        return None if profiles is None else profiles.copy()
 
     # ------------------------------------------------------------ the end
 

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pcall._core.growing_calls import GrowingCalls
 from pcall._core.observers import Observers
@@ -20,12 +21,16 @@ from pcall._core.options import Options
 from pcall._core.records import Outcome, name_of
 from pcall._errors import NotStarted
 from pcall._faces.make_growing_run import make_growing_run
+from pcall._faces.make_run import make_profiles
 from pcall._run import Run
 from pcall._tuning import CANCEL_LOOK_INTERVAL, LINGER
 from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.seeding import Draw
 from pcall.executor.executor_errors import public_error, show_error
 from pcall.executor.work import CallPolicy, Work
+
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import RunProfile
 
 __all__ = ["Owner", "WatchedRun"]
 
@@ -75,6 +80,7 @@ class WatchedRun:
         drawn: random numbers for its children.
         observers: of the run.
         idle_timeout: seconds after which an idle reused worker exits; None: it stays.
+        profiles: of all calls of the executor; None: none are taken.
 
     Attributes:
         fed: by number, the calls whose turn has come and that are not over.
@@ -91,6 +97,7 @@ class WatchedRun:
         drawn: Draw,
         observers: Observers,
         idle_timeout: float | None,
+        profiles: RunProfile | None,
     ) -> None:
         self._owner = owner
         self._policy = policy
@@ -98,7 +105,13 @@ class WatchedRun:
         self._calls = GrowingCalls(first, kept=False)
         self.run: Run
         self.run, self._outcomes = make_growing_run(
-            self._calls, options, policy.timeout, drawn, observers, idle_timeout
+            self._calls,
+            options,
+            policy.timeout,
+            drawn,
+            observers,
+            idle_timeout,
+            make_profiles(options, profiles),
         )
         self._pooled = options.max_tasks_per_child != 1
         self._stays = self._pooled or bool(observers)
@@ -157,6 +170,7 @@ class WatchedRun:
     def take(self, works: Sequence[Work]) -> None:
         """It is the turn of these calls: fork in this thread if there is room."""
         self.owed -= len(works)
+        self._idle_since = time.monotonic()  # it may be over before the thread looks
         self.fed.update((work.index, work) for work in works)
         self._mark_running()
         try:
@@ -277,6 +291,8 @@ class WatchedRun:
         self._cancelled.discard(index)
         work = self.fed.pop(index)
         future = work.future
+        if outcome.index != work.number:
+            outcome = replace(outcome, index=work.number)
         future.outcome = outcome
         if future.cancelled() and outcome.pid is not None and self.run.lingers(outcome.pid):
             self._lingering[outcome.pid] = work

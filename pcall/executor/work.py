@@ -42,7 +42,8 @@ class Work:
     Attributes:
         future: of the call.
         run: the run that it belongs to.
-        index: its number, in the run and in the executor.
+        index: its number in the run.
+        number: its number in the executor.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Work:
         "future",
         "index",
         "kwargs",
+        "number",
         "pickled",
         "policy",
         "run",
@@ -74,4 +76,5 @@ class Work:
         self.policy: CallPolicy = policy
         self.future: CallFuture[Any] = CallFuture()
         self.index: int = -1
+        self.number: int = -1
         self.run: Any = None  # a WatchedRun

@@ -627,3 +627,13 @@ def test_many_calls_wait_through_several_runs(
         assert [each.outcome.index for each in futures if each.outcome] == sorted(
             number for number, each in enumerate(futures) if each.outcome
         )
+
+
+def test_calls_of_views_are_told_apart(executor: Executor) -> None:
+    """Views with their own ways to capture output share numbers of calls and random numbers."""
+    views = [executor, executor.options(capture_output=True), executor]
+    # To pickle random.random is to pickle a generator.
+    futures = [views[i % 3].submit(lambda: random.random()) for i in range(6)]
+    assert len({future.result() for future in futures}) == 6
+    outcomes = [future.outcome for future in futures]
+    assert [outcome.index for outcome in outcomes if outcome is not None] == [*range(6)]

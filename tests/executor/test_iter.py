@@ -261,3 +261,24 @@ def test_a_wrong_item_is_refused_at_its_place() -> None:
     assert next(results) == 1
     with pytest.raises(TypeError, match=r"iargs\[1\]"):
         next(results)
+
+
+def test_strict_tells_the_lengths_where_one_ends(kind: type[Pcall]) -> None:
+    """The calls before it are made; the text names the arguments."""
+    results = kind.options(strict=True).iter(pow, base=iter([1, 2]), exp=[3])
+    with pytest.raises(ValueError, match="the lengths differ: base has more than 1, exp has 1"):
+        list(results)
+    results = kind.options(strict=True).iter(square, x=iter([1, 2]), iargs=itertools.repeat((), 1))
+    with pytest.raises(ValueError, match="iargs has 1, x has more than 1"):
+        list(results)
+    assert list(kind.options(strict=True).iter(square, x=iter([1, 2]))) == [1, 4]
+
+
+def test_an_engine_is_refused() -> None:
+    """Nothing runs here in silence that was meant for a cluster."""
+
+    class Engine:
+        def make_engine(self) -> None: ...
+
+    with pytest.raises(ValueError, match="engine must be None for iter"):
+        Pcall.options(engine=Engine()).iter(square, x=[1])

@@ -71,17 +71,15 @@ class _ChildProfiler:
 
 def run_fresh(
     kind: ProfileKind,
-    run: Callable[..., Any],
     target: Callable[..., Any],
     /,
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """Make the call of this child.
+    """Make the call of this child, in the context variables that are the task's.
 
     Args:
         kind: of the profile.
-        run: runs a function in the caller's context variables.
         target: the callable.
         *args: its arguments.
         **kwargs: likewise.
@@ -90,6 +88,7 @@ def run_fresh(
     assert task is not None
     assert task.profile is not None
     profiler = _ChildProfiler(kind, task.profile)
+    run = task.child_context.context.run
     return run(profiler.call, task.job.index, task.attempt, target, *args, **kwargs)
 
 

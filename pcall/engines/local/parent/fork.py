@@ -173,6 +173,8 @@ def fork_all(
             # dropped. Also, the target needs the descriptors if few are allowed.
             closing = ((closerange, *each) for each in _without(kept, others))
             own = child.context
+            if own is not None:
+                own_run = own.run if child_context.profiled is None else child_context.run
             tasks.append(
                 Task(
                     child,
@@ -184,7 +186,7 @@ def fork_all(
                     child.work,
                     child_context
                     if own is None
-                    else child_context._replace(context=own, run=own.run),
+                    else child_context._replace(context=own, run=own_run),
                     output,
                     profile_fd,
                 )

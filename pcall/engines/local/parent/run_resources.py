@@ -93,7 +93,7 @@ class RunResources:
             # Profilers are loaded for those who use them alone.
             from pcall.engines.local.child.profiled_calls import ProfiledCalls, run_fresh
 
-            run, profiled = partial(run_fresh, profile, run), partial(ProfiledCalls, profile)
+            run, profiled = partial(run_fresh, profile), partial(ProfiledCalls, profile)
         self.child_context: ChildContext = ChildContext(
             parent=parent,
             bootstrap=make_bootstrap(self._sentinel),
