@@ -19,6 +19,7 @@ _COLOURS = {
     "Pool": "#e08a1e",
     "ProcessPoolExecutor": "#8e5bb5",
     "joblib": "#a0703a",
+    "dask": "#d1495b",
     "made and copied here": GREY,
 }
 
@@ -95,24 +96,32 @@ def _column(
 
 
 def curves(points: Iterable[Point], note: str) -> str:
-    """Three panels: by the number of calls, by the parent's size, by the size of a result."""
-    found: dict[str, list[Point]] = {"calls": [], "parent": [], "results": []}
+    """Panels by the number of calls, the parent's size and the size of a result; of clusters."""
+    found: dict[str, list[Point]] = {}
     for each in points:
-        found[each.panel].append(each)
+        found.setdefault(each.panel, []).append(each)
     canvas = Canvas(960, "How the time of a call grows")
     canvas.text(16, 24, canvas.title, size=15, bold=True)
     canvas.text(16, 42, "Seconds for each call, by powers of ten.", colour=GREY)
-    panels = (
-        ("calls", "with the number of calls in a run", _count),
-        ("parent", "with the parent's memory (100 calls)", _bytes),
-        ("results", "with its result (made, sent, read)", _bytes),
+    rows = (
+        (
+            ("calls", "with the number of calls in a run", _count),
+            ("parent", "with the parent's memory (100 calls)", _bytes),
+            ("results", "with its result (made, sent, read)", _bytes),
+        ),
+        (
+            ("cluster calls", "on a cluster: with the calls in a run", _count),
+            ("cluster edges", "on a cluster: with the edges of a plan", _count),
+            ("cluster bytes", "on a cluster: with its result", _bytes),
+        ),
     )
     height = 60.0
-    for number, (panel, title, show) in enumerate(panels):
-        if found[panel]:
-            left = number * 316 + 16
-            ends = _panel(canvas, found[panel], left, title, show)
-            height = max(height, ends)
+    for row in rows:
+        top = height
+        for number, (panel, title, show) in enumerate(row):
+            if panel in found:
+                ends = _panel(canvas, found[panel], number * 316 + 16, top, title, show)
+                height = max(height, ends)
     canvas.text(16, height + 14, note, colour=GREY, size=10)
     return canvas.draw(height + 26)
 
@@ -121,12 +130,13 @@ def _panel(
     canvas: Canvas,
     points: Sequence[Point],
     left: float,
+    above: float,
     title: str,
     show: Callable[[float], str],
 ) -> float:
     """Draw one set of axes, with its curves and their names; return where it ends."""
-    top, bottom, right = 84.0, 324.0, left + 292
-    canvas.text(left, 68, title, bold=True)
+    top, bottom, right = above + 24, above + 264, left + 292
+    canvas.text(left, above + 8, title, bold=True)
     start = left + 44
     across = Scale([point.x for point in points], start, right - 8)
     up = Scale([value for point in points for value in (point.low, point.high)], bottom, top)

@@ -22,7 +22,7 @@ from written import Measured, load, write
 WORKLOADS = [
     *("fork", "fork500", "reused", "arrays", "with_pyats", "cpu", "plan", "idle", "logs"),
     *("import", "executor", "growth", "sizes"),
-    "profiles",
+    *("profiles", "cluster", "cluster_growth"),
 ]
 LONGEST = 600  # seconds: a workload that takes longer hangs, or the machine is busy
 

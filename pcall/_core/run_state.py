@@ -240,6 +240,11 @@ class RunState:
             if self._failed_attempts.pop(index, None):
                 self.outcomes.set_attempts(index, self.scheduler.attempt(index))
 
+    def forget_failures(self, calls: range) -> None:
+        """Note that these calls returned, and were recorded with their number of attempts."""
+        for index in calls if self._failed_attempts else ():
+            self._failed_attempts.pop(index, None)
+
     def requeue(self, index: int, start: int | None = None) -> None:
         """Queue the unstarted part of a dispatched chunk again. See :meth:`Scheduler.requeue`."""
         settled = set(self.scheduler.disregarded)

@@ -7,7 +7,7 @@ import time
 
 from pcall._core.calls import Calls
 from pcall._core.options import Options
-from pcall._core.outcome_store import OutcomeStore
+from pcall._core.packed_outcomes import PackedOutcomeStore
 from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
 from pcall._faces.run_observers import observers_of
@@ -41,7 +41,14 @@ def make_cluster_run(calls: Calls, options: Options, timeout: float | None) -> R
     )
     observers = observers_of(options.progress_choice)
     state = RunState(
-        calls, options, timeout, scheduler, OutcomeStore(calls), observers, time.monotonic, chance
+        calls,
+        options,
+        timeout,
+        scheduler,
+        PackedOutcomeStore(calls),
+        observers,
+        time.monotonic,
+        chance,
     )
     work = ClusterWork(calls, options.max_tasks_per_child != 1, options.locality)
     return Run(state, options.engine.make_engine(state, work))

@@ -17,7 +17,7 @@ from pcall._wire.decode import Answer
 from pcall._wire.encode import unsendable
 from pcall.engines.dask.answers import decode_answer, encode_pickled, value_of
 from pcall.engines.dask.node_values import SMALL_VALUE
-from pcall.engines.dask.sending import FunctionTable, dumps, dumps_with, refusal
+from pcall.engines.dask.sending import FunctionTable, are_plain, dumps, dumps_with, refusal
 from pcall.engines.dask.wire_records import ChunkOrder, HandedOff, Record, ValueAt
 from pcall.plan.call_states import HANDED
 from pcall.plan.call_stats import CallStats
@@ -146,6 +146,8 @@ class ClusterPlan:
         self._wanted = wanted
         self._reused = reused
         self.functions: bytes = b""
+        #: True if some call has its own idea of where it should run.
+        self.has_locality = any(call.locality is not None for call in calls.plan.calls)
         self._table: FunctionTable | None = None
         self._numbers: dict[int, int] = {}
         self._sent: dict[str, set[int]] = {}  # by worker, the answers that it was sent
@@ -174,6 +176,8 @@ class ClusterPlan:
             for node, function in zip(nodes, functions, strict=True)
         }
         for node in nodes:
+            if _is_plain(node):
+                continue
             try:
                 self._pickled(node)
             except Exception as problem:
@@ -327,14 +331,20 @@ class ClusterPlan:
         return decode_answer(record.answer)
 
     def ended(self, record: Record, outcome: Outcome, address: str) -> None:
+        """Take note of a call that has ended."""
+        worker = outcome.worker or ""
+        if outcome.ok:
+            self.returned(record, outcome.value, worker, address)
+        else:
+            self._values.worker_names.add(worker)
+
+    def returned(self, record: Record, value: Any, worker: str, address: str) -> None:
         """Take note of the value of a call that has returned."""
         index = record.call
-        self._values.worker_names.add(outcome.worker or "")
-        if not outcome.ok:
-            return
-        self._values.made_by[index] = outcome.worker or ""
+        self._values.worker_names.add(worker)
+        self._values.made_by[index] = worker
         self._stats.add_durations(index, index + 1, record.began, {index: record.ended})  # type: ignore[arg-type]
-        if isinstance(outcome.value, HandedOff):
+        if isinstance(value, HandedOff):
             self._values.gone.add(index)
             return
         if index in self._to_lose:
@@ -416,15 +426,15 @@ class ClusterPlan:
             self._drops.setdefault(address, {})[index] = size
         self._values.forget(index)
 
-    @property
-    def has_locality(self) -> bool:
-        """True if some call has its own idea of where it should run."""
-        return any(call.locality is not None for call in self._calls.plan.calls)
-
     def locality(self, index: int, workers: tuple[Any, ...]) -> Any:
         """What a call says about these workers; None: nothing."""
         locality = self._calls.plan.calls[index].locality
         return locality(workers) if callable(locality) else locality
+
+    @property
+    def is_in_line(self) -> bool:
+        """True if no other worker could take a part of what can start now: of a chain."""
+        return self._scheduler.has_one_start
 
     def take_drops(self) -> list[tuple[str, tuple[int, ...]]]:
         """By worker, what it may drop: of those for which it can't wait for the next chunk."""
@@ -446,6 +456,12 @@ class ClusterPlan:
                     if size >= LARGE_VALUE:
                         found[address] = found.get(address, 0) + size
         return found
+
+
+def _is_plain(node: PlanCall) -> bool:
+    """True if the arguments of a call can be pickled as far as one can see."""
+    given = [each for each in (*node.args, *node.kwargs.values()) if type(each) is not PlanCall]
+    return are_plain(each.value if type(each) is Lit else each for each in given)
 
 
 class _Whole:

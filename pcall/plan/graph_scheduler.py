@@ -183,6 +183,11 @@ class GraphScheduler(Scheduler):
             found += ready
         return found[:most]
 
+    @property
+    def has_one_start(self) -> bool:
+        """True if one call at most could start now."""
+        return len(self._due) + len(self._heap) < 2
+
     def could_start(self, calls: range) -> bool:
         """True if some of these dispatched calls do not wait for any other call."""
         return 0 in self._pending[calls.start : calls.stop]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pcall._core.chunk_outcomes import ChunkOutcomeStore
 from pcall._core.options import Options
 from pcall._core.outcome_store import OutcomeStore
+from pcall._core.packed_outcomes import PackedOutcomeStore
 from pcall._core.run_state import RunState
 from pcall._errors import ResultError
 from pcall._faces.make_run import use_profiles
@@ -102,7 +103,7 @@ class PlanRun:
         self._engine: Any
         if cluster:
             wanted = None if keep else frozenset(output or ())
-            self.outcomes = OutcomeStore(calls, self._values.value_of)
+            self.outcomes = PackedOutcomeStore(calls, self._values.value_of)
             reused = options.max_tasks_per_child != 1
             assert isinstance(self._values, ClusterValues)
             self._workload = ClusterPlan(

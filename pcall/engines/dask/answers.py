@@ -12,8 +12,9 @@ from pcall._errors import ResultError
 from pcall._os.signals import is_interrupt
 from pcall._wire.decode import MAGIC, Answer, decode
 from pcall._wire.exception_codec import safe_str
+from pcall.engines.dask.wire_records import HandedOff
 
-__all__ = ["decode_answer", "encode_pickled", "encode_plain"]
+__all__ = ["decode_answer", "encode_pickled", "encode_plain", "is_harmless", "value_of"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -21,6 +22,10 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 # Before the pickle of a value of a reused child, whose answers have no header.
 _PICKLED = b"pcall/p\0"
 _FINISHED = struct.Struct("d")
+_SHORT = 4096
+# The operations of a pickle, as written here, that look up a class or a function.
+_LOOKS_UP = (0x93, 0x82, 0x83, 0x84)
+_HANDED_OFF = pickle.dumps(HandedOff(), 5)
 
 
 def encode_plain(value: Any, finished: float) -> bytes:
@@ -31,6 +36,18 @@ def encode_plain(value: Any, finished: float) -> bytes:
 def encode_pickled(content: bytes | memoryview, finished: float) -> bytes:
     """The answer of a call whose value is this pickle."""
     return b"".join((_PICKLED, _FINISHED.pack(finished), content))
+
+
+def is_harmless(content: Any) -> bool:
+    """True for an answer that is short, and whose loading runs no code but Python's own."""
+    if not isinstance(content, bytes) or len(content) > _SHORT:
+        return False
+    if content.startswith(MAGIC):
+        return False
+    if not content.startswith(_PICKLED):
+        return True
+    pickled = content[len(_PICKLED) + _FINISHED.size :]
+    return pickled == _HANDED_OFF or not any(map(pickled.__contains__, _LOOKS_UP))
 
 
 def value_of(content: Any) -> Any:

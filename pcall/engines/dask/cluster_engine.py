@@ -21,7 +21,6 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +28,7 @@ from pcall._core.call_failures import ChildDied
 from pcall._core.captured import Captured
 from pcall._core.decisions import Expiry
 from pcall._core.options import Options
+from pcall._core.packed_outcomes import PackedOutcomeStore, Returned
 from pcall._core.records import Outcome
 from pcall._core.run_state import RunState
 from pcall._errors import ClusterError, DependenciesFailed, NoWorkers, WorkerLost
@@ -36,6 +36,7 @@ from pcall._os.private_fds import above_streams, register_private_fd, unregister
 from pcall._os.signals import DeferSignals, deliver_due
 from pcall._version import __version__
 from pcall._wire.decode import Answer
+from pcall.engines.dask.answers import is_harmless
 from pcall.engines.dask.cluster_logs import ClusterLogs, levels_here
 from pcall.engines.dask.cluster_work import ClusterWork
 from pcall.engines.dask.link import Link, Worker
@@ -43,7 +44,7 @@ from pcall.engines.dask.plugin import NodeDied
 from pcall.engines.dask.preferences import Preferences
 from pcall.engines.dask.sending import NotSendable, dumps
 from pcall.engines.dask.wire_records import ChunkOrder, ChunkReport, Record, RunSpec
-from pcall.engines.local.parent.call_outcome import outcome_of
+from pcall.engines.local.parent.call_outcome import Elsewhere, outcome_of
 from pcall.engines.local.parent.captured_output import GroupWriter
 from pcall.engines.local.parent.child_process import ChildProcess
 from pcall.engines.local.seeding import draw
@@ -55,7 +56,9 @@ __tracebackhide__ = True  # pytest shows the frames of its user
 _log = logging.getLogger("pcall")
 
 # Seconds that a chunk is to take: of reused children, and of fresh ones.
-CHUNK_SECONDS, FRESH_CHUNK_SECONDS = 0.02, 0.1
+CHUNK_SECONDS, FRESH_CHUNK_SECONDS = 0.05, 0.3
+# Less is not worth a message.
+LEAST_CHUNK_SECONDS = 0.005
 # Calls that take longer than this get no second chunk that waits behind the first.
 SHORT_CALL = 0.02
 MOST_CALLS = 2000  # rows of a reused child
@@ -501,7 +504,11 @@ class ClusterEngine:
             return self._work.least
         seconds = FRESH_CHUNK_SECONDS if self._fresh else CHUNK_SECONDS
         lanes = max(1, sum(each.slots for each in stations))
-        fair = -(-self._state.scheduler.queued // (2 * lanes))
+        scheduler = self._state.scheduler
+        fair = -(-scheduler.queued // (2 * lanes))
+        if self._work.is_in_line:
+            fair = scheduler.queued  # a chain: no other worker could take a part of it
+        fair = max(fair, int(LEAST_CHUNK_SECONDS / self._pace))
         size = max(1, min(int(seconds / self._pace), fair, MOST_CALLS))
         return self._work.rounded(size)
 
@@ -647,9 +654,13 @@ class ClusterEngine:
         chunk = self._chunks.get(report.chunk)
         if chunk is None:
             return  # it was lost, and its calls run elsewhere
-        for record in report.records:
-            if record.call == chunk.head:
-                self._take(chunk, record)
+        with DeferSignals():  # once for all
+            records = report.records
+            while records:
+                taken = self._take_returned(chunk, records)
+                if not taken and records[0].call == chunk.head:
+                    self._take(chunk, records[0])
+                records = records[taken or 1 :]
         station = self._stations.get(chunk.address)
         if station is not None:
             station.failed = max(station.failed, report.failed)
@@ -729,6 +740,63 @@ class ClusterEngine:
 
     # ------------------------------------------------------------ outcomes
 
+    def _take_returned(self, chunk: Chunk, records: list[Record]) -> int:
+        """Note the calls at the head of a chunk that returned, and of which nothing is to be told.
+
+        Returns:
+            The number of these calls.
+        """
+        state, first = self._state, chunk.head
+        if state.events or chunk.running == first:
+            return 0
+        unusual = state.overdue | state.scheduler.disregarded | state.scheduler.unwanted
+        attempt, calls, ended = state.scheduler.attempt(first), [], 0.0
+        for index, record in enumerate(records, first):
+            if (
+                record.call != index
+                or index in unusual
+                or record.overdue
+                or record.exitcode
+                or record.logs
+                or record.output is not None
+                or not (record.kept >= 0 or is_harmless(record.answer))
+            ):
+                break
+            answer = self._work.decode(record)
+            if not isinstance(answer, Answer):
+                break
+            ended = record.ended
+            finished = ended if record.kept >= 0 else answer.finished
+            duration = max(0.0, finished - record.began)
+            rss = record.max_rss
+            grown = None if rss is None else max(0, rss - record.rss)
+            calls.append(
+                Returned(
+                    answer.value,
+                    record.pid,
+                    attempt,
+                    record.wall,
+                    duration,
+                    record.cpu_time,
+                    rss,
+                    grown,
+                )
+            )
+            self._note_pace(record)
+        if not calls:
+            return 0
+        stop, worker = first + len(calls), self._name_of(chunk.address)
+        assert isinstance(state.outcomes, PackedOutcomeStore)
+        for record, call in zip(records, calls, strict=False):
+            self._work.returned(record, call.value, worker, chunk.address)
+        if state.logs is not None:
+            state.logs.ended_well(range(first, stop), 0, first)
+        state.scheduler.advanced(first, stop, ended)
+        state.outcomes.record_returned(first, worker, calls)
+        state.forget_failures(range(first, stop))
+        chunk.running, chunk.head = -1, stop
+        return len(calls)
+
     def _take(self, chunk: Chunk, record: Record) -> None:
         """Report the end of a call."""
         state, index = self._state, record.call
@@ -794,7 +862,8 @@ class ClusterEngine:
         captured = None
         if record.output is not None:
             captured = Captured(*record.output)
-        outcome = outcome_of(
+        finished = answer.finished if isinstance(answer, Answer) else record.ended
+        return outcome_of(
             state.calls[index],
             process,
             answer,
@@ -803,13 +872,9 @@ class ClusterEngine:
             attempt=state.scheduler.attempt(index),
             captured=captured,
             figures=None if self._fresh else (record.cpu_time, record.max_rss),
-        )
-        finished = answer.finished if isinstance(answer, Answer) else record.ended
-        return replace(
-            outcome,
-            started=record.wall,
-            duration=max(0.0, finished - record.began),
-            worker=self._name_of(chunk.address),
+            elsewhere=Elsewhere(
+                self._name_of(chunk.address), record.wall, max(0.0, finished - record.began)
+            ),
         )
 
     def _name_of(self, address: str) -> str:

@@ -28,9 +28,10 @@ class ClusterWork:
         least: the calls of a chunk before anything is known of their durations.
         keeps: True if the values of calls stay on the workers.
         strict: True if later calls of a chunk depend on the earlier ones.
+        is_in_line: True if no other worker could take a part of what can start now.
     """
 
-    keeps = strict = False
+    keeps = strict = is_in_line = False
 
     def __init__(
         self, calls: Calls, reused: bool, locality: Callable[..., Any] | None = None
@@ -107,6 +108,9 @@ class ClusterWork:
 
     def ended(self, record: Record, outcome: Outcome, address: str) -> None:
         """Take note of a call that has ended on this worker."""
+
+    def returned(self, record: Record, value: Any, worker: str, address: str) -> None:
+        """Take note of a call that has returned on this worker."""
 
     def lost(self, address: str) -> None:
         """A worker is gone, or its node, with the values that it had."""

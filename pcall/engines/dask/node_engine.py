@@ -44,10 +44,13 @@ from pcall.engines.local.seeding import Seeds
 
 __all__ = ["Chunk", "NodeEngine"]
 
-# Seconds after which a chunk reports what has ended, and what runs.
+# Seconds after which a chunk reports a call that runs longer.
 REPORT_INTERVAL = 0.1
-# Seconds after which the unstarted calls of a chunk are given back.
-LONG_CHUNK = 0.2
+# Seconds after which a chunk reports what has ended.
+RECORDS_INTERVAL = 0.4
+# Seconds after which the unstarted calls of a chunk are given back: one of them takes long, or the
+# whole chunk.
+LONG_CALL, LONG_CHUNK = 0.2, 0.6
 # Bytes up to which an answer is part of a message.
 SHORT_ANSWER = 16 << 10
 # Seconds between two looks for children that have answered and not ended.
@@ -328,12 +331,17 @@ class NodeEngine(LocalEngine):
                 del self._chunks[name]
                 self._send_report(chunk)
                 continue
-            if now - chunk.began > LONG_CHUNK:
+            lasts = 0.0 if chunk.key is None else now - self._running_since(chunk)
+            if lasts > LONG_CALL or now - chunk.began > LONG_CHUNK:
                 self._shorten(chunk)
-            urgent = chunk.overdue or chunk.unstarted >= 0
-            if not urgent and now - chunk.reported < REPORT_INTERVAL:
-                continue
-            if urgent or chunk.records or chunk.announced != self._running(chunk):
+            since = now - chunk.reported
+            is_long = lasts >= REPORT_INTERVAL and chunk.announced != self._running(chunk)
+            if (
+                chunk.overdue
+                or chunk.unstarted >= 0
+                or (is_long and since >= REPORT_INTERVAL)
+                or (chunk.records and since >= RECORDS_INTERVAL)
+            ):
                 self._send_report(chunk)
 
     def _shorten(self, chunk: Chunk) -> None:

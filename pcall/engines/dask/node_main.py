@@ -58,11 +58,11 @@ class Node:
         """Serve until the worker is gone; then end all calls."""
         try:
             while True:
-                self._wait(self._pause())
-                self._channel.flush()
-                for message, files in self._channel.receive():
-                    kind, *rest = message
-                    getattr(self, f"_on_{kind}")(*rest, files=files)
+                if self._wait(self._pause()):
+                    self._channel.flush()
+                    for message, files in self._channel.receive():
+                        kind, *rest = message
+                        getattr(self, f"_on_{kind}")(*rest, files=files)
                 self._turn()
         except ChannelClosed:
             self._end_all()
@@ -80,7 +80,8 @@ class Node:
         engines = (*self._runs.values(), *self._closing)
         return min((each.pause() for each in engines), default=_LONGEST_WAIT)
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> bool:
+        """Wait until something is to be done; True if it has to do with the channel."""
         poller = select.poll()
         full = select.POLLOUT if self._channel.is_full else 0
         poller.register(self._channel.fileno(), select.POLLIN | full)
@@ -90,7 +91,8 @@ class Node:
                 poller.register(fd, select.POLLIN)
             elif engine.busy:
                 seconds = min(seconds, _POLL_INTERVAL)
-        poller.poll(min(seconds, _LONGEST_WAIT) * 1000)
+        channel = self._channel.fileno()
+        return any(fd == channel for fd, _ in poller.poll(min(seconds, _LONGEST_WAIT) * 1000))
 
     def _send_report(self, report: ChunkReport, files: list[int]) -> None:
         with contextlib.suppress(ChannelClosed):  # the next receive() tells of it

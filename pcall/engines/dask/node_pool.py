@@ -12,7 +12,7 @@ from pcall._core.captured import Captured
 from pcall._os.current import get_system
 from pcall._os.signals import DeferSignals
 from pcall._tuning import WORKER_LOOK_INTERVAL
-from pcall.engines.dask.node_engine import LONG_CHUNK, Chunk, NodeEngine, Send
+from pcall.engines.dask.node_engine import LONG_CALL, LONG_CHUNK, Chunk, NodeEngine, Send
 from pcall.engines.dask.node_worker import ROWS, NodeWorkerHandle
 from pcall.engines.dask.wire_records import FiledAnswer, Record, RunSpec
 from pcall.engines.local.parent.captured_output import read_call, read_rest
@@ -155,7 +155,8 @@ class NodePool(NodeEngine):
                     self._overdue.add(worker.key)
                     chunk.overdue = True
                     self._end(worker, worker.at, signal.SIGTERM)
-            if now - chunk.began > LONG_CHUNK:
+            lasts = since is not None and now - since > LONG_CALL
+            if lasts or now - chunk.began > LONG_CHUNK:
                 self._preempt(worker, chunk, now)
 
     def _preempt(self, worker: NodeWorkerHandle, chunk: Chunk, now: float) -> None:

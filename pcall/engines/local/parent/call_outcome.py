@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from typing import NamedTuple
 
 from pcall._core.call_failures import ChildDied, PcallTimeout
 from pcall._core.captured import Captured, add_last_lines
@@ -14,7 +15,7 @@ from pcall._wire.decode import Answer, read_answer
 from pcall._wire.exception_codec import safe_str
 from pcall.engines.local.parent.child_process import ForkedProcess
 
-__all__ = ["outcome_of", "take_answer"]
+__all__ = ["Elsewhere", "outcome_of", "take_answer"]
 
 
 def take_answer(forked: ForkedProcess, again: bool) -> Answer | ResultError | None:
@@ -41,6 +42,20 @@ def take_answer(forked: ForkedProcess, again: bool) -> Answer | ResultError | No
         return failure
 
 
+class Elsewhere(NamedTuple):
+    """Where and when a call ran that another machine has reported.
+
+    Attributes:
+        worker: the name of the worker.
+        started: in seconds since the epoch.
+        duration: in seconds.
+    """
+
+    worker: str
+    started: float
+    duration: float
+
+
 def outcome_of(
     call: Call,
     forked: ForkedProcess,
@@ -52,6 +67,7 @@ def outcome_of(
     began: float | None = None,
     figures: tuple[float | None, int | None] | None = None,
     captured: Captured | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Outcome:
     """The outcome of a call whose child has ended.
 
@@ -66,6 +82,7 @@ def outcome_of(
         captured: what the call has written; None: that was not captured.
         figures: of a reused child: processor time in seconds and peak memory in bytes of this call;
             None: the child had this call alone, and they are those of the child.
+        elsewhere: of a call on another machine; None: it ran on this one.
     """
     # A reused child that has ended since it answered did so with a later call, or with none.
     exitcode = forked.returncode if answer is None or figures is None else None
@@ -94,6 +111,11 @@ def outcome_of(
         add_last_lines(error, captured)
     began = forked.started if began is None else began
     cpu_time, max_rss = (forked.cpu_time, forked.max_rss) if figures is None else figures
+    if elsewhere is None:
+        worker, duration = None, finished - began
+        started = time.time() - (time.monotonic() - began)
+    else:
+        worker, started, duration = elsewhere
     return Outcome(
         index=call.index,
         call=call,
@@ -103,11 +125,12 @@ def outcome_of(
         pid=forked.pid,
         exitcode=exitcode,
         attempts=attempt,
-        started=time.time() - (time.monotonic() - began),
-        duration=finished - began,
+        started=started,
+        duration=duration,
         cpu_time=cpu_time,
         max_rss=max_rss,
         rss_growth=None if max_rss is None else max(0, max_rss - forked.rss),
+        worker=worker,
         **({} if captured is None else captured._asdict()),
     )
 
