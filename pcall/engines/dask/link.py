@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from distributed.worker import get_data_from_worker
+
 from pcall._errors import ClusterError, NoWorkers
 from pcall._version import __version__
 from pcall.engines.dask.plugin import (
@@ -278,14 +280,23 @@ class Link:
         try:
             await future._state.wait()
             if future.status == "finished":
-                direct = address in self._reachable or None
-                (result,) = await self.client._gather([future], direct=direct)
+                result = await self._result(future, address)
                 self._tell(run, "report", (ChunkReport(*result),))
                 return
             error = future._state.exception
         except Exception as problem:
             error = problem
         self._tell(run, "failed", (chunk, error))
+
+    async def _result(self, future: Any, address: str) -> Any:
+        """The result of a task that has ended on this worker."""
+        if address in self._reachable:
+            # Not by the client's gather(): it draws from the caller's random numbers.
+            with suppress(Exception):  # the worker is gone, or the result
+                answer: Any = await get_data_from_worker(self.client.rpc, [future.key], address)
+                return answer["data"][future.key]
+        (result,) = await self.client._gather([future], direct=False)
+        return result
 
     def _tell(self, run: str, kind: str, what: tuple[Any, ...]) -> None:
         with self._lock:
