@@ -1,4 +1,4 @@
-"""Clusters that are started by hand: dask's own programs, with a nanny for each worker or without."""
+"""Clusters that are started by hand, of dask's own programs: with nannies, or without."""
 
 from __future__ import annotations
 
