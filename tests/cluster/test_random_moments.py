@@ -1,4 +1,4 @@
-"""Callers and schedulers that end at random moments. ``cluster_soak.py 200`` is the long version."""
+"""Callers and schedulers that end at random moments: ``cluster_soak.py 200`` in short."""
 
 from __future__ import annotations
 
