@@ -38,6 +38,7 @@ def _order() -> dict[str, Any]:
     if not line:
         raise SystemExit(1)
     order: dict[str, Any] = json.loads(line)
+    dask.config.set({"temporary-directory": order["folder"]})  # else files of its own stay
     return order
 
 
