@@ -64,6 +64,8 @@ PAGES = {
     "README.rst": "index",
     "CHANGES.rst": "changes",
     "CONTRIBUTING.rst": "contributing",
+    "CODE_OF_CONDUCT.rst": "conduct",
+    "SECURITY.rst": "security",
     "benchmarks/README.rst": "benchmarks",
 }
 
