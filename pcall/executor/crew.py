@@ -94,7 +94,9 @@ class Crew:
             RuntimeError: it takes no more calls.
         """
         self.check_owner()
-        with self.lock, DeferSignals():
+        # In this order: since Python 3.14 a handler may raise between the call that takes a lock
+        # and the block that gives it back.
+        with DeferSignals(), self.lock:
             if self.broken is not None:
                 raise self._brokenness()
             if exiting():
