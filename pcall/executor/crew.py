@@ -22,6 +22,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from pcall._core.observers import Observers
 from pcall._core.options import Options
@@ -33,6 +34,9 @@ from pcall.executor.executor_errors import InitializerFailed
 from pcall.executor.exit_hook import exiting, register_crew
 from pcall.executor.watched_run import WatchedRun
 from pcall.executor.work import CallPolicy, Work
+
+if TYPE_CHECKING:
+    from pcall._profiles.run_profile import RunProfile
 
 __all__ = ["Crew"]
 
@@ -67,7 +71,9 @@ class Crew:
         self._policy = policy
         self._observers = observers
         self._idle_timeout = idle_timeout
-        self.profiles = make_profiles(options) if options.profile is not None else None
+        self.profiles: RunProfile | None = None
+        if options.profile is not None:
+            self.profiles = make_profiles(options)
         pooled = options.max_tasks_per_child != 1
         workers = options.max_workers or 1
         self._limit = workers * (CHUNKS_PER_WORKER if pooled else 1)

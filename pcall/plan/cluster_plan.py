@@ -147,7 +147,7 @@ class ClusterPlan:
         self._reused = reused
         self.functions: bytes = b""
         #: True if some call has its own idea of where it should run.
-        self.has_locality = any(call.locality is not None for call in calls.plan.calls)
+        self.has_locality: bool = any(call.locality is not None for call in calls.plan.calls)
         self._table: FunctionTable | None = None
         self._numbers: dict[int, int] = {}
         self._sent: dict[str, set[int]] = {}  # by worker, the answers that it was sent
