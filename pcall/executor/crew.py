@@ -35,7 +35,7 @@ from pcall.executor.exit_hook import exiting, register_crew
 from pcall.executor.watched_run import WatchedRun
 from pcall.executor.work import CallPolicy, Work
 
-if TYPE_CHECKING:  # profiles are imported where an executor takes them
+if TYPE_CHECKING:
     from pcall._profiles.run_profile import RunProfile
 
 __all__ = ["Crew"]
@@ -71,7 +71,9 @@ class Crew:
         self._policy = policy
         self._observers = observers
         self._idle_timeout = idle_timeout
-        self.profiles: RunProfile | None = make_profiles(options)
+        self.profiles: RunProfile | None = None
+        if options.profile is not None:
+            self.profiles = make_profiles(options)
         pooled = options.max_tasks_per_child != 1
         workers = options.max_workers or 1
         self._limit = workers * (CHUNKS_PER_WORKER if pooled else 1)
@@ -98,7 +100,9 @@ class Crew:
             RuntimeError: it takes no more calls.
         """
         self.check_owner()
-        with self.lock, DeferSignals():
+        # In this order: since Python 3.14 a handler may raise between the call that takes a lock
+        # and the block that gives it back.
+        with DeferSignals(), self.lock:
             if self.broken is not None:
                 raise self._brokenness()
             if exiting():
