@@ -28,6 +28,7 @@ from pcall._core.seconds import check_seconds
 from pcall._errors import ClusterError, NoWorkers, WorkerLost
 from pcall._executing import execute
 from pcall._pcall import Pcall
+from pcall._profiles.cluster_profiling import CpuProfiling, MemoryProfiling, ProfiledPeriods
 from pcall.plan.plan import Plan
 
 try:
@@ -105,7 +106,10 @@ class Cluster:
                 self._client = _connect(address, scheduler_file, security, timeout)
                 security = security or self._client.security
                 _check_address(self._client.scheduler.address, security, insecure)
-            self._link = Link(self._client, timeout, path, tuple(preload))
+            profiled = ProfiledPeriods()
+            self._cpu_profiling = CpuProfiling(profiled)
+            self._memory_profiling = MemoryProfiling(profiled)
+            self._link = Link(self._client, timeout, path, tuple(preload), profiled)
             if self._local is not None:
                 self._client.wait_for_workers(_cores(), timeout=60)
             atexit.register(self.close)  # if nobody does
@@ -232,6 +236,18 @@ class Cluster:
         if not found:
             raise ValueError("workers must name at least one worker, or be None")
         return frozenset(found)
+
+    # ------------------------------------------------------------ profiles
+
+    @property
+    def cpu_profiling(self) -> CpuProfiling:
+        """Takes the processor profiles of all calls between its ``start()`` and ``stop()``."""
+        return self._cpu_profiling
+
+    @property
+    def memory_profiling(self) -> MemoryProfiling:
+        """Takes the memory profiles of all calls between its ``start()`` and ``stop()``."""
+        return self._memory_profiling
 
     # ------------------------------------------------------------ for the faces
 

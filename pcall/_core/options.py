@@ -131,11 +131,6 @@ class Options:
             raise TypeError(f"engine must be a pcall.cluster.Cluster or None, not {self.engine!r}")
         if self.locality is not None and not callable(self.locality):
             raise TypeError(f"locality must be a function or None, not {self.locality!r}")
-        if self.engine is not None and self.profile is not None:
-            raise ValueError(
-                f"profile must be None on a cluster, not {self.profile!r}: calls are profiled on "
-                "this machine only"
-            )
         if self.initializer is not None and not callable(self.initializer):
             raise TypeError(f"initializer must be a callable or None, not {self.initializer!r}")
         try:

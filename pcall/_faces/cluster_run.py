@@ -11,6 +11,7 @@ from pcall._core.packed_outcomes import PackedOutcomeStore
 from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
 from pcall._faces.run_observers import observers_of
+from pcall._faces.use_profiles import use_profiles
 from pcall._run import Run
 from pcall.engines.dask.cluster_work import ClusterWork
 from pcall.engines.local.seeding import chance
@@ -40,15 +41,10 @@ def make_cluster_run(calls: Calls, options: Options, timeout: float | None) -> R
         fail_fast=options.fail_fast,
     )
     observers = observers_of(options.progress_choice)
+    outcomes = PackedOutcomeStore(calls)
+    use_profiles(outcomes, options)
     state = RunState(
-        calls,
-        options,
-        timeout,
-        scheduler,
-        PackedOutcomeStore(calls),
-        observers,
-        time.monotonic,
-        chance,
+        calls, options, timeout, scheduler, outcomes, observers, time.monotonic, chance
     )
     work = ClusterWork(calls, options.max_tasks_per_child != 1, options.locality)
     return Run(state, options.engine.make_engine(state, work))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from pcall._core.calls import Calls
 from pcall._core.options import Options
@@ -11,14 +10,12 @@ from pcall._core.outcome_store import OutcomeStore
 from pcall._core.run_state import RunState
 from pcall._core.scheduler import Scheduler
 from pcall._faces.run_observers import observers_of
+from pcall._faces.use_profiles import use_profiles
 from pcall._run import Run
 from pcall.engines.local.parent.fresh_engine import FreshEngine
 from pcall.engines.local.seeding import chance
 
-if TYPE_CHECKING:
-    from pcall._profiles.run_profile import RunProfile
-
-__all__ = ["make_profiles", "make_run", "use_profiles"]
+__all__ = ["make_run"]
 
 __tracebackhide__ = True  # pytest shows the frames of its user
 
@@ -33,27 +30,6 @@ def make_run(calls: Calls, options: Options, timeout: float | None) -> Run:
         return _pool_run(calls, options, timeout)
     state = _make_state(calls, options, timeout, options.max_workers, OutcomeStore(calls))
     return Run(state, FreshEngine(state))
-
-
-def use_profiles(outcomes: OutcomeStore, options: Options) -> None:
-    """Have the profiles of calls collected, if the options ask for that."""
-    outcomes.profiles = make_profiles(options)
-
-
-def make_profiles(options: Options, total: RunProfile | None = None) -> RunProfile | None:
-    """Collects the profiles of a run's calls; None if the options do not ask for that.
-
-    Args:
-        options: the policy.
-        total: see :class:`RunProfile`.
-    """
-    kind = options.profile_kind
-    if kind is None:
-        return None
-    # Loaded for those who profile their calls.
-    from pcall._profiles.run_profile import RunProfile
-
-    return RunProfile(kind, total if total is not None and total.kind == kind else None)
 
 
 def _inline_run(calls: Calls, options: Options) -> Run:

@@ -17,8 +17,9 @@ from pcall._core.options import Options
 from pcall._core.records import Outcome
 from pcall._core.slips import call_limit, check_taken
 from pcall._faces.make_growing_run import make_growing_run
-from pcall._faces.make_run import make_profiles, make_run
+from pcall._faces.make_run import make_run
 from pcall._faces.run_observers import observers_of
+from pcall._faces.use_profiles import make_profiles
 from pcall._run import Run
 from pcall._types import T_co
 from pcall._wire.call_pickle import dump_call

@@ -15,6 +15,7 @@ from pcall._profiles.printing import (
     check_file,
     check_flag,
     check_limit,
+    heading_of,
     shortened,
 )
 from pcall._profiles.worker_rows import WorkerRows
@@ -136,7 +137,7 @@ class CpuProfile:
             ]
             lines.sort(key=lambda line: line.name)
             lines.sort(key=lambda line: getattr(line, key), reverse=direction == "desc")
-            heading = f"{name}\n" if per_worker else ""
+            heading = heading_of(name) if per_worker else ""
             stream.write(heading + "".join(_table(lines, limit, widths)) + "\n")
 
 

@@ -26,7 +26,7 @@ OWN_FOLDER = dirname(dirname(__file__)) + os.sep
 
 _BUILT_IN = "~"
 _LIBRARY = dirname(os.__file__) + os.sep
-_CALLS_TARGETS = {"_call", "_make", "invoke", "execute", "run_if_coroutine", "call_profiled"}
+_CALLS_TARGETS = {"_call", "_make", "call", "execute", "invoke", "make_call", "run_if_coroutine"}
 _SWITCHES = {
     "<method 'disable' of '_lsprof.Profiler' objects>",
     "<method 'enable' of '_lsprof.Profiler' objects>",
@@ -143,6 +143,6 @@ def without_own(rows: CpuRows) -> CpuRows:
 def _is_library(function: Function) -> bool:
     """True for functions in C, and for those of Python's own library."""
     file = function[0]
-    if file == _BUILT_IN:
+    if file in (_BUILT_IN, "<string>"):  # in C, or made by named tuples and data classes
         return True
     return file.startswith(_LIBRARY) and "-packages" not in file

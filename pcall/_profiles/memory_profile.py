@@ -10,7 +10,14 @@ from typing import Any, TextIO
 from pcall._profiles.memory_tracer import merge_memory
 from pcall._profiles.module_filter import ModuleFilter
 from pcall._profiles.packing import MemoryRows, unpack_memory
-from pcall._profiles.printing import check_choice, check_file, check_flag, check_limit, shortened
+from pcall._profiles.printing import (
+    check_choice,
+    check_file,
+    check_flag,
+    check_limit,
+    heading_of,
+    shortened,
+)
 from pcall._profiles.worker_rows import WorkerRows
 
 __all__ = ["MemoryProfile"]
@@ -116,7 +123,7 @@ class MemoryProfile:
         for name, rows in tables.items():
             old = None if before is None else _shown(others.get(name, {}), group_by, selects)
             lines = _lines(_shown(rows, group_by, selects), old, limit, strip_dirs, group_by)
-            stream.write((f"{name}\n" if per_worker else "") + "".join(lines) + "\n")
+            stream.write((heading_of(name) if per_worker else "") + "".join(lines) + "\n")
 
 
 def _shown(rows: MemoryRows, group_by: str, selects: ModuleFilter) -> MemoryRows:

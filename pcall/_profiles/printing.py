@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["check_choice", "check_file", "check_flag", "check_limit", "shortened"]
+__all__ = ["check_choice", "check_file", "check_flag", "check_limit", "heading_of", "shortened"]
 
 
 def check_limit(name: str, value: Any) -> int | None:
@@ -43,6 +43,11 @@ def check_file(file: Any) -> Any:
     if not callable(getattr(file, "write", None)):
         raise TypeError(f"file must be a text stream or None, not {file!r}")
     return file
+
+
+def heading_of(worker: str) -> str:
+    """The line above the table of a worker."""
+    return f"{worker}\n" if worker.startswith("worker ") else f"worker {worker}\n"
 
 
 def shortened(file: str, strip_dirs: bool) -> str:

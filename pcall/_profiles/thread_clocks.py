@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import dropwhile, takewhile
 from types import FrameType
 
 from pcall._profiles.cpu_rows import OWN_FOLDER
@@ -28,20 +29,21 @@ def cpu_time_of(thread: int) -> float | None:
 def target_frames(frame: FrameType | None) -> list[FrameType]:
     """The frames of a thread that are the target's: outermost first, up to the innermost.
 
-    Frames of this library that the target has called, and what these call, are left out.
+    Frames of this library are left out: those by which it calls the target, and those that the
+    target has called, with what these call.
     """
     frames: list[FrameType] = []
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(OWN_FOLDER):
-            if _is_base(frame):
-                break
-            frames.clear()  # the target has called this library
-        else:
-            frames.append(frame)
+    while frame is not None and not _is_base(frame):
+        frames.append(frame)
         frame = frame.f_back
-    return frames[::-1]
+    targets = dropwhile(_is_own, reversed(frames))
+    return list(takewhile(lambda frame: not _is_own(frame), targets))
+
+
+def _is_own(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(OWN_FOLDER)
 
 
 def _is_base(frame: FrameType) -> bool:
     """True for the frame that calls the target, or that runs a thread of it."""
-    return frame.f_code.co_name in ("call_profiled", "run_profiled")
+    return _is_own(frame) and frame.f_code.co_name in ("call_profiled", "run_profiled")

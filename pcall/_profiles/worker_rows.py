@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +34,15 @@ class WorkerRows(Generic[_Rows]):
         self._make, self._unpack, self._merge = make, unpack, merge
         self._rows: dict[str, _Rows] = {}
         self._packed: list[tuple[str, bytes]] = []
+        # Calls end in one thread while another one looks at the profile.
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {**vars(self), "_rows": self.by_name(), "_packed": [], "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
 
     def add(self, worker: str, content: bytes, later: bool = False) -> None:
         """Add packed rows; ``later``: when they are looked at."""
@@ -47,27 +57,44 @@ class WorkerRows(Generic[_Rows]):
             self._add(worker, rows)
 
     def _add(self, worker: str, rows: _Rows) -> None:
-        if worker not in self._rows and len(self._rows) >= _MAX_WORKERS:
-            worker = _OTHERS
-        self._merge(self._rows.setdefault(worker, self._make()), rows)
+        with self._lock:
+            if worker not in self._rows and len(self._rows) >= _MAX_WORKERS:
+                worker = _OTHERS
+            self._merge(self._rows.setdefault(worker, self._make()), rows)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the workers, in their order."""
-        return tuple(self.by_name())
+        with self._lock:
+            self._unpack_all()
+            return tuple(self._sorted())
 
     def by_name(self) -> dict[str, _Rows]:
         """The rows of each worker, by name."""
+        with self._lock:
+            self._unpack_all()
+            return {name: self._copy(name) for name in self._sorted()}
+
+    def _unpack_all(self) -> None:
         while self._packed:
             worker, content = self._packed.pop()
             self._add(worker, self._unpack(content))
-        return {name: self._rows[name] for name in sorted(self._rows, key=_natural)}
+
+    def _sorted(self) -> list[str]:
+        return sorted(self._rows, key=_natural)
+
+    def _copy(self, name: str) -> _Rows:
+        rows = self._make()
+        self._merge(rows, self._rows[name])
+        return rows
 
     def total(self) -> _Rows:
         """The rows over all workers."""
         total = self._make()
-        for rows in self.by_name().values():
-            self._merge(total, rows)
+        with self._lock:
+            self._unpack_all()
+            for name in self._sorted():
+                self._merge(total, self._rows[name])
         return total
 
 

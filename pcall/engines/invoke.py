@@ -23,7 +23,7 @@ def invoke(call: Call) -> Any:
 
 def run_if_coroutine(value: Any) -> Any:
     """Return the value of a target; if it is a coroutine, run it and return its result."""
-    if not isinstance(value, CoroutineType):
+    if type(value) is not CoroutineType:
         return value
     # asyncio takes longer to import than all of this library. The code that made the coroutine has
     # usually imported it.

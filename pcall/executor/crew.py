@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from pcall._core.observers import Observers
 from pcall._core.options import Options
-from pcall._faces.make_run import make_profiles
+from pcall._faces.use_profiles import make_profiles
 from pcall._os.signals import DeferSignals
 from pcall._tuning import BATCH_CALLS, CHUNKS_PER_WORKER, ROWS, RUN_CALLS
 from pcall.engines.local.seeding import Draw, draw

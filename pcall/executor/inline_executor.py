@@ -14,7 +14,8 @@ from pcall._core.options import Options
 from pcall._core.records import Observer
 from pcall._core.retry import Retry
 from pcall._core.slips import call_limit
-from pcall._faces.make_run import make_profiles, make_run
+from pcall._faces.make_run import make_run
+from pcall._faces.use_profiles import make_profiles
 from pcall.executor.call_future import CallFuture
 from pcall.executor.executor_errors import InitializerFailed, for_executor, public_error
 from pcall.executor.lazy_map import lazy_map

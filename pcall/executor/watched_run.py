@@ -21,7 +21,7 @@ from pcall._core.options import Options
 from pcall._core.records import Outcome, name_of
 from pcall._errors import NotStarted
 from pcall._faces.make_growing_run import make_growing_run
-from pcall._faces.make_run import make_profiles
+from pcall._faces.use_profiles import make_profiles
 from pcall._run import Run
 from pcall._tuning import CANCEL_LOOK_INTERVAL, LINGER
 from pcall.engines.local.parent.captured_output import GroupWriter

@@ -13,8 +13,8 @@ from pcall._core.outcome_store import OutcomeStore
 from pcall._core.packed_outcomes import PackedOutcomeStore
 from pcall._core.run_state import RunState
 from pcall._errors import ResultError
-from pcall._faces.make_run import use_profiles
 from pcall._faces.run_observers import observers_of
+from pcall._faces.use_profiles import use_profiles
 from pcall._os.signals import is_interrupt
 from pcall._run import Run
 from pcall._tuning import CHUNK_SECONDS

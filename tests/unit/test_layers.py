@@ -63,7 +63,7 @@ INSIDE_FUNCTIONS = {
     ("_faces.completed_outcomes", "_faces.asyncio_turns"),
     ("_faces.make_run", "_core.chunk_outcomes"),
     ("_faces.make_run", "_faces.cluster_run"),
-    ("_faces.make_run", "_profiles.run_profile"),
+    ("_faces.use_profiles", "_profiles.run_profile"),
     ("_faces.make_run", "engines.inline"),
     ("_faces.make_run", "engines.local.parent.pool_engine"),
     ("_faces.make_run", "engines.local.parent.workload"),
@@ -74,6 +74,7 @@ INSIDE_FUNCTIONS = {
     ("engines.dask.link", "sys"),
     # A node loads them if its caller draws random numbers.
     ("engines.dask.node_engine", "random"),
+    ("engines.dask.node_engine", "engines.local.parent.profile_files"),
     ("_wire.mapping", "ctypes"),
     ("engines.inline", "engines.inline_profile"),
     ("engines.invoke", "asyncio"),

@@ -34,6 +34,8 @@ from pcall._core.run_state import RunState
 from pcall._errors import ClusterError, DependenciesFailed, NoWorkers, WorkerLost
 from pcall._os.private_fds import above_streams, register_private_fd, unregister_private_fd
 from pcall._os.signals import DeferSignals, deliver_due
+from pcall._profiles.cluster_profiling import ProfiledPeriod
+from pcall._profiles.current_profiles import ProfileKind
 from pcall._version import __version__
 from pcall._wire.decode import Answer
 from pcall.engines.dask.answers import is_harmless
@@ -159,6 +161,7 @@ class ClusterEngine:
         self._sent = 0
         self._excluded: set[str] = set()  # workers that get no further call of this run
         self._preferences = Preferences(work, state.calls)
+        self._profiled: ProfiledPeriod | None = None  # in which this run began
 
     # ------------------------------------------------------------ the protocol of engines
 
@@ -199,6 +202,7 @@ class ClusterEngine:
             ClusterError: a worker can't run calls of this process.
         """
         options, drawn = self._state.options, draw()
+        profile = self._chosen_profile()
         self._work.open()
         with DeferSignals():
             self._pipe = tuple(map(above_streams, os.pipe()))  # type: ignore[assignment]
@@ -227,6 +231,7 @@ class ClusterEngine:
             strict=self._work.strict or options.max_errors is not None,
             keeps=self._work.keeps,
             initialize=_pickled_initializer(options),
+            profile=profile,
         )
         if options.capture_output == "group":
             self._state.use_output(GroupWriter(self._state.outcomes))
@@ -241,6 +246,23 @@ class ClusterEngine:
             self.collect(())
             if self._pipe is None:
                 return  # a signal handler has ended the run
+
+    def _chosen_profile(self) -> ProfileKind | None:
+        """The kind of profile to take: that of the run, or that of the cluster.
+
+        Raises:
+            ValueError: they differ.
+        """
+        profiles, period = self._state.profiles, self._link.profiled.current
+        if profiles is not None and period is not None and profiles.kind != period.kind:
+            raise ValueError(
+                f"a call is profiled in one way at a time: profile={profiles.kind!r} is asked for "
+                f"while the cluster's {period.kind}_profiling is on"
+            )
+        self._profiled = period
+        if profiles is not None:
+            return profiles.kind
+        return None if period is None else period.kind
 
     def _put(self, kind: str, what: tuple[Any, ...]) -> None:
         """In dask's thread: something has arrived."""
@@ -759,6 +781,7 @@ class ClusterEngine:
                 or record.exitcode
                 or record.logs
                 or record.output is not None
+                or record.profile is not None
                 or not (record.kept >= 0 or is_harmless(record.answer))
             ):
                 break
@@ -815,6 +838,7 @@ class ClusterEngine:
             if chunk.running != index:
                 state.events.started(index, time.monotonic() - (outcome.duration or 0.0))
             self._note_pace(record)
+            self._add_profile(chunk, record)
             if isinstance(outcome.error, DependenciesFailed):
                 self._exclude(outcome.error)
             elif not outcome.ok:
@@ -823,6 +847,15 @@ class ClusterEngine:
                 state.logs.add(outcome, record.logs)
             self._work.ended(record, outcome, chunk.address)
             self._conclude(chunk, outcome, record.later)
+
+    def _add_profile(self, chunk: Chunk, record: Record) -> None:
+        if record.profile is None:
+            return
+        worker, profiles = self._name_of(chunk.address), self._state.profiles
+        if profiles is not None:
+            profiles.add(record.call, worker, record.profile)
+        if self._profiled is not None:
+            self._profiled.add(worker, record.profile)
 
     def _exclude(self, error: DependenciesFailed) -> None:
         """Use a worker no more whose values were found to be of no use, unless that is known."""

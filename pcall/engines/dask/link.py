@@ -20,6 +20,7 @@ from typing import Any
 from distributed.worker import get_data_from_worker
 
 from pcall._errors import ClusterError, NoWorkers
+from pcall._profiles.cluster_profiling import ProfiledPeriods
 from pcall._version import __version__
 from pcall.engines.dask.plugin import (
     PLUGIN,
@@ -67,19 +68,22 @@ class Link:
         connect_timeout: seconds to wait for workers.
         path: folders that the workers import from beside their own.
         preload: modules that each worker imports.
+        profiled: tells whether the calls of a run that begins are profiled.
     """
 
     def __init__(
         self,
         client: Any,
         connect_timeout: float,
-        path: tuple[str, ...] = (),
-        preload: tuple[str, ...] = (),
+        path: tuple[str, ...],
+        preload: tuple[str, ...],
+        profiled: ProfiledPeriods,
     ) -> None:
         self.client: Any = client
         self.connect_timeout = connect_timeout
         self.path = path
         self.preload = preload
+        self.profiled = profiled
         self.id: str = uuid.uuid4().hex[:12]
         self._topic = topic_of(self.id)
         self._inboxes: dict[str, Inbox] = {}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from pcall._core.calls import make_call as call_target
 from pcall._core.records import Call, name_of
 from pcall.engines.dask.node_values import Planned, Values, load_planned
 
@@ -83,7 +84,7 @@ class _Noting:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self._function(*args, **kwargs)
+            return call_target(self._function, args, kwargs)
         except Exception as error:
             self._arguments.note(error, self._index)
             raise

@@ -165,14 +165,24 @@ class NodeEngine(LocalEngine):
     def open(self) -> None:
         """Acquire the resources of the run."""
         with DeferSignals():
+            system, kind = get_system(), self.spec.profile
             resources = RunResources(
-                get_system(), self.spec.grace_period, self._child_logs(), self.spec.capture
+                system,
+                self.spec.grace_period,
+                self._child_logs(),
+                self.spec.capture,
+                profile=kind,
             )
             resources.child_context = resources.child_context._replace(
                 seeds=_seeds_from(self.spec.seeds),
                 entropy=self.spec.entropy,
                 initialize=self._state.options.initialize,
             )
+            if kind is not None:
+                # Loaded for runs whose calls are profiled.
+                from pcall.engines.local.parent.profile_files import ProfileFiles
+
+                self._profiles = ProfileFiles(None, system)
             self._resources = resources
 
     def _child_logs(self) -> Any:
@@ -419,6 +429,7 @@ class NodeEngine(LocalEngine):
                     overdue=key in self._overdue,
                     later=False,
                     output=read_all(forked.output),
+                    profile=self._profile_of(key, child.job.index),
                 ),
             )
             self._strike_off(key, forked)
@@ -427,6 +438,15 @@ class NodeEngine(LocalEngine):
             self._deadlines.pop(key, None)
             chunk.key = None
             del self._children[key], self._alive[key]
+
+    def _profile_of(self, key: int, index: int) -> bytes | None:
+        """The profile of a call that has ended; its last snapshot, if its child has died.
+
+        Args:
+            key: of the child.
+            index: of the call, as the child counts.
+        """
+        return None if self._profiles is None else self._profiles.read(key, index)
 
     def _take_answer(self, fd: int, files: list[int]) -> bytes | FiledAnswer | None:
         """The answer in a child's file: its bytes, or the file; None if there is none."""

@@ -255,6 +255,7 @@ class NodePool(NodeEngine):
                 overdue=overdue,
                 later=worker.key in self._used,
                 output=self._captured(worker, row, answered),
+                profile=self._profile_of(worker.key, row),
             ),
         )
         self._overdue.discard(worker.key)

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from pcall._core.calls import Calls
+from pcall._core.calls import make_call as call_target
 from pcall._os.private_fds import register_private_fd, unregister_private_fd
 from pcall._os.system import ROOM, System
 from pcall._tuning import WORKER_LOOK_INTERVAL
@@ -88,13 +89,15 @@ class FeedCalls(Calls):
         return make_call(self.order.start + row, self._functions[number], arguments)
 
     def results(self, start: int, stop: int) -> Iterator[Any]:
-        return map(self._make if self._values is None else self._make_planned, range(start, stop))
+        return map(
+            self._make_one if self._values is None else self._make_planned, range(start, stop)
+        )
 
-    def _make(self, row: int) -> Any:
+    def _make_one(self, row: int) -> Any:
         assert self.order is not None
         number, content, _ = self.order.calls[row]
         args, kwargs = pickle.loads(content)
-        return self._functions[number](*args, **kwargs)
+        return call_target(self._functions[number], args, kwargs)
 
     def _make_planned(self, row: int) -> Any:
         assert self.order is not None

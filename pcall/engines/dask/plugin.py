@@ -430,6 +430,7 @@ def _size(record: Any) -> int:
     answer = record.answer
     size = answer.__sizeof__() if isinstance(answer, _Answer) else len(answer or b"")
     size += sum(map(len, record.output or ())) + sum(map(len, record.logs))
+    size += len(record.profile or b"")
     return int(size)
 
 

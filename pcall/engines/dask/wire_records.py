@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pcall._profiles.current_profiles import ProfileKind
+
 __all__ = [
     "ChunkOrder",
     "ChunkReport",
@@ -44,6 +46,7 @@ class RunSpec(NamedTuple):
         strict: True if after a failed call no other starts in its place before the caller knows.
         keeps: True if the values of calls stay at the node until they are dropped.
         initialize: a pickle of what each child calls first; None: nothing.
+        profile: the kind of profile that is taken of each call; None: none.
     """
 
     run: str
@@ -62,6 +65,7 @@ class RunSpec(NamedTuple):
     strict: bool
     keeps: bool = False
     initialize: bytes | None = None
+    profile: ProfileKind | None = None
 
 
 class ValueAt(NamedTuple):
@@ -150,6 +154,7 @@ class Record(NamedTuple):
         output: what it has written to stdout and stderr; None: not captured.
         logs: the records that it has logged, packed.
         kept: bytes of a value that stays at the node; -1: the answer is complete.
+        profile: its profile, packed; None: none was taken.
     """
 
     call: int
@@ -169,6 +174,7 @@ class Record(NamedTuple):
     output: tuple[str, str] | None
     logs: tuple[bytes, ...] = ()
     kept: int = -1
+    profile: bytes | None = None
 
 
 class ChunkReport(NamedTuple):

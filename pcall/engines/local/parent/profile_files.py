@@ -14,11 +14,11 @@ class ProfileFiles:
     """Reads the profiles of all children of a run.
 
     Args:
-        profiles: collects them.
+        profiles: collects them. None: they are read one by one, by :meth:`read`.
         system: frees the memory of what was read.
     """
 
-    def __init__(self, profiles: RunProfile, system: System) -> None:
+    def __init__(self, profiles: RunProfile | None, system: System) -> None:
         self._profiles = profiles
         self._free = system.free_range
         self._readers: dict[int, ProfileReader] = {}
@@ -34,9 +34,14 @@ class ProfileFiles:
 
     def take(self, key: int, index: int) -> None:
         """A call has ended, one way or another, in the child with this key."""
+        assert self._profiles is not None
+        if key in self._readers:
+            self._profiles.add(index, self._names[key], self.read(key, index))
+
+    def read(self, key: int, index: int) -> bytes | None:
+        """The profile of a call that has ended in the child with this key; None: there is none."""
         reader = self._readers.get(key)
-        if reader is not None:
-            self._profiles.add(index, self._names[key], reader.take(index))
+        return None if reader is None else reader.take(index)
 
     def remove(self, key: int) -> None:
         """The child with this key has ended, and its calls were recorded."""
