@@ -235,6 +235,7 @@ SNIPPETS: dict[str, list[str]] = {
         "Cluster('tls://10.0.0.1:8786')",
         "Cluster('tcp://127.0.0.1:9', connect_timeout=1)",
         "Cluster(preload='numpy')",
+        "Cluster(preload=5)",
         "cluster.await_workers('2')",
         "list(cluster.execute(5))",
         "job = Pcall(add, x=[1], y=[2])\njob.start()\njob.join()\nlist(cluster.execute(job))",
@@ -242,8 +243,9 @@ SNIPPETS: dict[str, list[str]] = {
         "list(cluster.execute(Plan(), order_results=5))",
         "list(cluster.execute(Plan(), workers=['nobody']))",
         "list(cluster.execute(Plan(), workers=[]))",
-        "Pcall.options(engine=cluster, profile='cpu')",
-        "Pcall.options(engine=cluster).iter(add, x=[1], y=[2])",
+        "cluster.memory_profiling.start()\ncluster.cpu_profiling.start()",
+        "Pcall.options(engine=cluster, profile='cpu').pcall(add, x=[1], y=[2])",
+        "cluster.memory_profiling.stop()\nPcall.options(engine=cluster).iter(add, x=[1], y=[2])",
         "lock = __import__('threading').Lock()\n"
         "Pcall.options(engine=cluster).pcall(lambda: lock.locked())",
         "lock = __import__('threading').Lock()\n"

@@ -86,7 +86,8 @@ class Cluster:
             raise TypeError(
                 f"address must be a URL, a distributed.Client or None, not {show(address)}"
             )
-        if isinstance(preload, str) or not all(isinstance(each, str) for each in preload):
+        named = isinstance(preload, Iterable) and not isinstance(preload, str)
+        if not named or not all(isinstance(each, str) for each in preload):
             raise TypeError(f"preload must be names of modules, not {show(preload)}")
         self._local: LocalWorkers | None = None
         self._client: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from functools import wraps
 from threading import Lock
@@ -145,17 +146,11 @@ class _Profiling(Generic[_Profile]):
         return f"<{type(self).__name__} {'on' if self.running else 'off'}: {self._profile!r}>"
 
 
-def _of_profile(
+def _like(
     method: Callable[Concatenate[_Profile, _P], _R],
-) -> Callable[Concatenate[Any, _P], _R]:
-    """A method of the profile, as one of its profiling."""
-
-    @wraps(method)
-    def call(self: Any, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return method(self.profile, *args, **kwargs)
-
-    made: Any = call
-    return made  # type: ignore[no-any-return]
+) -> Callable[[Callable[..., _R]], Callable[Concatenate[_Profiling[_Profile], _P], _R]]:
+    """Gives a method the signature and the docstring of this one of the profile."""
+    return wraps(method)
 
 
 class CpuProfiling(_Profiling[CpuProfile]):
@@ -164,8 +159,13 @@ class CpuProfiling(_Profiling[CpuProfile]):
     _kind: ProfileKind = "cpu"
     _make = CpuProfile
 
-    print_stats = _of_profile(CpuProfile.print_stats)
-    save = _of_profile(CpuProfile.save)
+    @_like(CpuProfile.print_stats)
+    def print_stats(self, *args: Any, **kwargs: Any) -> None:
+        self._profile.print_stats(*args, **kwargs)
+
+    @_like(CpuProfile.save)
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self._profile.save(*args, **kwargs)
 
     @property
     def stats(self) -> Any:
@@ -179,5 +179,10 @@ class MemoryProfiling(_Profiling[MemoryProfile]):
     _kind: ProfileKind = "memory"
     _make = MemoryProfile
 
-    print_top = _of_profile(MemoryProfile.print_top)
-    statistics = _of_profile(MemoryProfile.statistics)
+    @_like(MemoryProfile.print_top)
+    def print_top(self, *args: Any, **kwargs: Any) -> None:
+        self._profile.print_top(*args, **kwargs)
+
+    @_like(MemoryProfile.statistics)
+    def statistics(self, *args: Any, **kwargs: Any) -> list[tracemalloc.Statistic]:
+        return self._profile.statistics(*args, **kwargs)
