@@ -200,6 +200,16 @@ class Run:
                 return
             self.turn(None)
 
+    def deliver_logs(self) -> None:
+        """Pass the log records of the calls that are over to the parent's handlers.
+
+        A turn does so. A call that another thread has collected since then, in
+        :meth:`begin_calls` for example, is over before its records are delivered.
+        """
+        logs = self.state.logs
+        if logs is not None:
+            logs.deliver(final=self.over)
+
     def terminate(self) -> None:
         """Send SIGTERM to all running calls, and drop the queued ones. Do not wait.
 
@@ -327,9 +337,7 @@ class Run:
             self._engine.start()
             self._fail_fast()
         # Without the lock: handlers and observers are the user's code.
-        logs = self.state.logs
-        if logs is not None:
-            logs.deliver(final=self.over)
+        self.deliver_logs()
         if self.state.output is not None:
             self.state.output.advance()
         if self.over:

@@ -170,6 +170,11 @@ class PassingOutcomes(ChunkOutcomeStore):
         super().__init__(calls, captures=captures)
         self._new: deque[int] = deque()
 
+    @property
+    def waiting(self) -> bool:
+        """True while :meth:`take` has an outcome."""
+        return bool(self._new)
+
     def take(self) -> Outcome | None:
         """The outcome of the next call that has ended; None if there is none."""
         if not self._new:

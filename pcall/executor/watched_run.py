@@ -178,6 +178,8 @@ class WatchedRun:
                 self.run.turn(0)  # workers may have left meanwhile
             self.run.grow(len(works), planned=True)
             self.run.begin_calls()
+            if self._outcomes.waiting:
+                self.wake()  # what this thread has collected wakes no other
         except (OSError, RuntimeError) as error:
             if self.run.state.scheduler.complete:
                 self._failure = error  # the run has ended
@@ -266,11 +268,19 @@ class WatchedRun:
         idle = not self.fed and not self._lingering
         # A worker may be about to begin a call that is being cancelled: look again soon.
         self.run.turn(CANCEL_LOOK_INTERVAL if self._cancelled else LINGER if idle else None)
+        outcomes: list[Outcome] = []
+        with self._owner.lock:
+            while (outcome := self._outcomes.take()) is not None:
+                outcomes.append(outcome)
+        # Between the turn and here, a thread that submits may have collected some of them. Those
+        # that it collects from now on are for the next step.
+        if outcomes:
+            self.run.deliver_logs()
         settled: list[Callable[[], None]] = []
         with self._owner.lock:
             for index in self._cancelled & self.fed.keys():
                 self.run.cancel(index)
-            while (outcome := self._outcomes.take()) is not None:
+            for outcome in outcomes:
                 self._take_outcome(outcome, settled)
             for pid in [pid for pid in self._lingering if not self.run.lingers(pid)]:
                 settled.append(self._lingering.pop(pid).future.notify_cancelled)

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 
 from pcall import ChildDied, Executor, PcallTimeout, Retry, pcall
+from pcall._os.signals import DeferSignals
+from pcall._run import Run
 from pcall.exceptions import ResultError
 from tests.helpers.processes import has_ended
 from tests.helpers.waiting import until, wait_for
@@ -432,6 +434,29 @@ def test_sections_come_home_as_calls_end(executor: Executor, tmp_path: Any) -> N
         logging.getLogger().removeHandler(handler)
         handler.close()
     assert {each.name for each in tmp_path.iterdir()} == {"main.log", "go"}
+
+
+def test_records_come_home_whoever_collects_the_answer(
+    kind: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if a thread that submits has taken an answer just after the watcher's turn."""
+    turn = Run.turn
+
+    def turn_and_collect(run: Run, pause: float | None) -> None:
+        turn(run, 0)
+        if not run.state.scheduler.complete:  # nobody submits to a run that is closed
+            with run._lock, DeferSignals():  # as a thread does between two forks
+                run._engine.collect(run._engine.poll(0.01))
+
+    monkeypatch.setattr(Run, "turn", turn_and_collect)
+    seen: list[list[str]] = []
+    with caplog.at_level(logging.INFO), Executor(2, grace_period=0.5, **kind) as executor:
+        for each in range(5):
+            future = executor.submit(logging.info, "call %d", each)
+            future.add_done_callback(lambda _: seen.append(list(caplog.messages)))
+            future.result(30)
+            assert caplog.messages == [f"call {n}" for n in range(each + 1)]
+    assert [len(messages) for messages in seen] == [1, 2, 3, 4, 5]
 
 
 def test_progress_counts_the_calls(kind: dict[str, Any]) -> None:
