@@ -160,3 +160,6 @@ def test_the_scheduler_killed(own):
     with pytest.raises(ClusterError):
         p.join()
     assert time.monotonic() - begin < 30
+    begin = time.monotonic()
+    cluster.close()
+    assert time.monotonic() - begin < 20, "close() waits for a scheduler that is gone"

@@ -357,7 +357,10 @@ class Link:
             with suppress(Exception):
                 self.client.unsubscribe_topic(topic)
         with suppress(Exception):
-            self.client.run_on_scheduler(_forget_topic, self._topic)
+            # A scheduler that is gone would be waited for, 30 seconds by dask's configuration.
+            self.client.sync(
+                self.client._run_on_scheduler, _forget_topic, self._topic, callback_timeout=3
+            )
 
     def wait_for_workers(self) -> None:
         """Wait until there is a worker.
