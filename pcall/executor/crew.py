@@ -208,7 +208,7 @@ class Crew:
         with self.lock:
             run = work.run
             fed = run is not None and run.fed.get(work.index) is work
-            return run.run.pid(work.index) if run is not None and fed else None
+            return run.pid(work.index) if run is not None and fed else None
 
     # ------------------------------------------------------------ for its runs
 

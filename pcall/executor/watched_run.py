@@ -294,6 +294,14 @@ class WatchedRun:
             except BaseException:  # of a callback; an exception is logged by the future
                 _log.exception("a callback of a future raised")
 
+    def pid(self, index: int) -> int | None:
+        """The process that runs a call, or has run it; None if it has not begun."""
+        found = self.run.pid(index)
+        if found is not None:
+            return found
+        outcome = self._outcomes[index]  # the call has ended, and its future is not told yet
+        return None if outcome is None else outcome.pid
+
     def _take_outcome(self, outcome: Outcome, settled: list[Callable[[], None]]) -> None:
         index = outcome.index
         self.run.state.forget(index)

@@ -206,6 +206,26 @@ def test_where_submit_forks() -> None:
         assert future.result(30) == (3, [1, 2])
 
 
+def test_the_pid_stays_known(kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the records of a call that has ended are handled, before its future is done."""
+    ended, go_on = threading.Event(), threading.Event()
+    deliver = Run.deliver_logs
+
+    def wait_and_deliver(run: Run) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            ended.set()
+            go_on.wait(10)
+        deliver(run)
+
+    monkeypatch.setattr(Run, "deliver_logs", wait_and_deliver)
+    with Executor(1, **kind) as executor:
+        future = executor.submit(os.getpid)
+        assert ended.wait(30)
+        pid, done = future.pid, future.done()
+        go_on.set()
+        assert (pid, done) == (future.result(30), False)
+
+
 def test_arguments_of_reused_workers_are_snapshots() -> None:
     """They are pickled in ``submit``: a change that comes later is not seen."""
     with Executor(1, max_tasks_per_child=None) as executor:
