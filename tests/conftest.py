@@ -105,10 +105,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
     )
     portable = config.getoption("--portable")
-    left = [item for item in items if not is_for(item, portable)]
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if is_for(item, portable)]
+    chosen, left = [], []
+    for item in items:
+        (chosen if is_for(item, portable) else left).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = chosen
 
 
 def is_for(item: pytest.Item, portable: bool) -> bool:

@@ -6,16 +6,15 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.scripts import environment, python
 
 pytest.importorskip("distributed", reason="distributed is not installed")
 
-SCRIPT = Path(ROOT) / "tests" / "scripts" / "two_hosts.py"
+SCRIPT = ROOT / "tests/scripts/two_hosts.py"
 
 
 def why_not() -> str:
@@ -37,11 +36,11 @@ def test_a_link_is_cut_and_restored(tmp_path):
     if reason:
         pytest.skip(reason)
     done = subprocess.run(
-        ["unshare", "-n", sys.executable, str(SCRIPT), str(tmp_path)],
+        ["unshare", "-n", *python(SCRIPT, tmp_path)],
         capture_output=True,
         text=True,
         timeout=170,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
