@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -177,12 +176,7 @@ class PassingOutcomes(ChunkOutcomeStore):
 
     def take(self) -> Outcome | None:
         """The outcome of the next call that has ended; None if there is none."""
-        if not self._new:
-            return None
-        outcome = self._outcomes[self._new.popleft()]
-        if self.profiles is not None:
-            outcome = replace(outcome, profile=self.profiles.of(outcome.index))
-        return outcome
+        return self[self._new.popleft()] if self._new else None
 
     def record_chunk(
         self, start: int, stop: int, began: float, worker: WorkerFigures, values: list[Any]

@@ -52,7 +52,8 @@ class PackedOutcomeStore(OutcomeStore):
         self._returned: list[Any] = []
         self._times = tuple(array("d") for _ in range(3))
         self._numbers = tuple(array("q") for _ in range(4))
-        self._workers: dict[str, int] = {}
+        self._workers: list[str] = []
+        self._numbers_of_workers: dict[str, int] = {}
         self._worker_numbers = array("l")
 
     def record_returned(self, start: int, worker: str, calls: Sequence[Returned]) -> None:
@@ -65,7 +66,9 @@ class PackedOutcomeStore(OutcomeStore):
         """
         stop = start + len(calls)
         self._make_room(stop)
-        place = self._workers.setdefault(worker, len(self._workers))
+        place = self._numbers_of_workers.setdefault(worker, len(self._workers))
+        if place == len(self._workers):
+            self._workers.append(worker)
         started, duration, cpu_time = self._times
         pid, attempts, max_rss, growth = self._numbers
         for index, call in enumerate(calls, start):
@@ -116,7 +119,7 @@ class PackedOutcomeStore(OutcomeStore):
             cpu_time=None if cpu_time < 0 else cpu_time,
             max_rss=None if max_rss < 0 else max_rss,
             rss_growth=None if growth < 0 else growth,
-            worker=[*self._workers][self._worker_numbers[index]],
+            worker=self._workers[self._worker_numbers[index]],
         )
 
     def reopen(self, index: int) -> None:

@@ -6,7 +6,6 @@ import tracemalloc
 from collections.abc import Callable
 from functools import wraps
 from threading import Lock
-from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from pcall._profiles.cpu_profile import CpuProfile
@@ -134,12 +133,7 @@ class _Profiling(Generic[_Profile]):
         self.start()
         return self._profile
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:

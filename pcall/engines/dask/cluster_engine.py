@@ -21,6 +21,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -677,12 +678,12 @@ class ClusterEngine:
         if chunk is None:
             return  # it was lost, and its calls run elsewhere
         with DeferSignals():  # once for all
-            records = report.records
-            while records:
-                taken = self._take_returned(chunk, records)
-                if not taken and records[0].call == chunk.head:
-                    self._take(chunk, records[0])
-                records = records[taken or 1 :]
+            records, at = report.records, 0
+            while at < len(records):
+                taken = self._take_returned(chunk, records, at)
+                if not taken and records[at].call == chunk.head:
+                    self._take(chunk, records[at])
+                at += taken or 1
         station = self._stations.get(chunk.address)
         if station is not None:
             station.failed = max(station.failed, report.failed)
@@ -762,8 +763,13 @@ class ClusterEngine:
 
     # ------------------------------------------------------------ outcomes
 
-    def _take_returned(self, chunk: Chunk, records: list[Record]) -> int:
+    def _take_returned(self, chunk: Chunk, records: list[Record], at: int) -> int:
         """Note the calls at the head of a chunk that returned, and of which nothing is to be told.
+
+        Args:
+            chunk: the chunk.
+            records: of its calls.
+            at: the first record that is new.
 
         Returns:
             The number of these calls.
@@ -773,7 +779,7 @@ class ClusterEngine:
             return 0
         unusual = state.overdue | state.scheduler.disregarded | state.scheduler.unwanted
         attempt, calls, ended = state.scheduler.attempt(first), [], 0.0
-        for index, record in enumerate(records, first):
+        for index, record in enumerate(islice(records, at, None), first):
             if (
                 record.call != index
                 or index in unusual
@@ -810,7 +816,7 @@ class ClusterEngine:
             return 0
         stop, worker = first + len(calls), self._name_of(chunk.address)
         assert isinstance(state.outcomes, PackedOutcomeStore)
-        for record, call in zip(records, calls, strict=False):
+        for record, call in zip(islice(records, at, None), calls, strict=False):
             self._work.returned(record, call.value, worker, chunk.address)
         if state.logs is not None:
             state.logs.ended_well(range(first, stop), 0, first)
